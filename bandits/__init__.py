@@ -1,0 +1,1 @@
+"""Contextual bandits: policies, slates with exact propensities, off-policy evaluation."""

@@ -1,0 +1,132 @@
+"""What a server keeps of item blocks: all shards' accumulators, and float32 rows of their sums."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from bandits.arrays import FloatArray, IntArray, ServingArray
+from bandits.natural import check_block, moments, packed_size, triangle
+
+UNSEEN = 0
+"""Row of every item without a block: the prior."""
+
+_FIRST_CAPACITY = 256
+
+
+class _ShardRows:
+    """One shard's packed blocks, stored densely for the items it has seen."""
+
+    def __init__(self, width: int, capacity: int) -> None:
+        self.values = np.zeros((_FIRST_CAPACITY, width))
+        self.place = np.full(capacity, -1, np.int32)
+        self.free = list(range(_FIRST_CAPACITY - 1, -1, -1))
+
+    def grow_items(self, capacity: int) -> None:
+        self.place = np.concatenate((self.place, np.full(capacity - len(self.place), -1, np.int32)))
+
+    def put(self, row: int, block: FloatArray) -> None:
+        if self.place[row] < 0:
+            if not self.free:
+                size = len(self.values)
+                self.values = np.concatenate((self.values, np.zeros_like(self.values)))
+                self.free = list(range(2 * size - 1, size - 1, -1))
+            self.place[row] = self.free.pop()
+        self.values[self.place[row]] = block
+
+    def drop(self, row: int) -> None:
+        if self.place[row] >= 0:
+            self.free.append(int(self.place[row]))
+            self.place[row] = -1
+
+
+class ItemTable:
+    """Item blocks by id, summed over shards in the order of their numbers, whatever the order they came in.
+
+    Memory per item, with d dimensions, p = packed_size(d) and s shards that have seen it: 8 p s bytes of
+    accumulators, 4 bytes for every shard, 4 (p - 1) to score with and about 150 for its id: at d = 5 and
+    one shard 410 bytes. Tables double when full, and rows of dropped items are used again: memory follows
+    the largest number of items held at a time.
+
+    Parameters
+    ----------
+    d
+        Dimension of an item's block.
+    prior_variance
+        Of its prior.
+    """
+
+    def __init__(self, d: int, prior_variance: float) -> None:
+        self._d, self._prior = d, prior_variance
+        self._places: dict[str, int] = {}
+        self._shards: dict[int, _ShardRows] = {}
+        self.serving: ServingArray = np.empty((_FIRST_CAPACITY, packed_size(d) - 1), np.float32)
+        self.serving[:] = self._serving_rows(np.zeros((1, packed_size(d))))
+        self._free = list(range(_FIRST_CAPACITY - 1, UNSEEN, -1))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def rows(self, item_ids: Sequence[str]) -> IntArray:
+        """Return each id's row (K,), `UNSEEN` without a block; valid until the next put or drop."""
+        get = self._places.get
+        return np.array([get(key, UNSEEN) for key in item_ids], np.int64)
+
+    def put(self, shard: int, blocks: Mapping[str, FloatArray]) -> None:
+        """Replace the values that a shard had for these items.
+
+        Raises
+        ------
+        ValueError
+            If a block has another shape or is not finite; nothing is replaced then.
+        """
+        checked = {key: check_block(f"blocks[{key!r}]", block, self._d) for key, block in blocks.items()}
+        rows = [self._row(key) for key in checked]
+        held = self._shards.setdefault(shard, _ShardRows(packed_size(self._d), len(self.serving)))
+        for row, block in zip(rows, checked.values(), strict=True):
+            held.put(row, block)
+        self._refresh(rows)
+
+    def drop_shard(self, shard: int) -> None:
+        """Forget what a shard contributed; an unknown shard is no error."""
+        held = self._shards.pop(shard, None)
+        if held is not None:
+            self._refresh(np.flatnonzero(held.place >= 0).tolist())
+
+    def drop_item(self, item_id: str) -> None:
+        """Forget an item: it scores as unseen; an unknown item is no error."""
+        row = self._places.pop(item_id, None)
+        if row is None:
+            return
+        for held in self._shards.values():
+            held.drop(row)
+        self._refresh([row])
+        self._free.append(row)
+
+    def _row(self, item_id: str) -> int:
+        row = self._places.get(item_id)
+        if row is None:
+            if not self._free:
+                self._grow()
+            row = self._places[item_id] = self._free.pop()
+        return row
+
+    def _grow(self) -> None:
+        size = len(self.serving)
+        self.serving = np.concatenate((self.serving, np.tile(self.serving[UNSEEN], (size, 1))))
+        self._free = list(range(2 * size - 1, size - 1, -1))
+        for held in self._shards.values():
+            held.grow_items(2 * size)
+
+    def _refresh(self, rows: Iterable[int]) -> None:
+        places = np.fromiter(rows, np.int64)
+        total = np.zeros((len(places), packed_size(self._d)))
+        for _, held in sorted(self._shards.items()):
+            at = held.place[places]
+            total[at >= 0] += held.values[at[at >= 0]]
+        self.serving[places] = self._serving_rows(total)
+
+    def _serving_rows(self, blocks: FloatArray) -> FloatArray:
+        """Mean, then upper triangle of the covariance, side by side."""
+        means, covariances = moments(blocks, self._d, self._prior)
+        rows, columns = triangle(self._d)
+        return np.concatenate((means, covariances[:, rows, columns]), axis=1)

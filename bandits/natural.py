@@ -1,0 +1,100 @@
+"""Gaussian blocks in natural parameters, packed into one row each, so that blocks of shards simply add up.
+
+A block of dimension d is ``[n, eta (d), upper triangle of Lambda by rows (d (d + 1) / 2)]``: how many slots
+it has seen, the information vector and the precision, all **without** the prior. Whoever reads adds the
+prior once.
+"""
+
+from functools import cache
+
+import numpy as np
+
+from bandits.arrays import FloatArray, IntArray
+
+
+def packed_size(d: int) -> int:
+    """Return the number of float64 values in a packed block of dimension `d`."""
+    return 1 + d + d * (d + 1) // 2
+
+
+def empty_block(d: int) -> FloatArray:
+    """Return a packed block of dimension `d` that has seen nothing, shape (packed_size(d),)."""
+    return np.zeros(packed_size(d))
+
+
+@cache
+def triangle(d: int) -> tuple[IntArray, IntArray]:
+    """Return rows and columns of the upper triangle in packed order, two arrays of d (d + 1) / 2."""
+    rows, columns = np.triu_indices(d)
+    return rows.astype(np.int64), columns.astype(np.int64)
+
+
+@cache
+def _mirror(d: int) -> IntArray:
+    """Place of each entry of the symmetric matrix within a packed block, shape (d, d)."""
+    rows, columns = triangle(d)
+    places = np.empty((d, d), np.int64)
+    places[rows, columns] = places[columns, rows] = np.arange(len(rows))
+    return places + 1 + d
+
+
+@cache
+def _doubled(d: int) -> FloatArray:
+    rows, columns = triangle(d)
+    return np.where(rows == columns, 1.0, 2.0)
+
+
+def check_block(name: str, block: FloatArray, d: int) -> FloatArray:
+    """Return a packed block as float64, or refuse it.
+
+    Raises
+    ------
+    ValueError
+        If it has another shape than (packed_size(d),) or holds a number that is not finite.
+    """
+    block = np.asarray(block, np.float64)
+    if block.shape != (packed_size(d),):
+        msg = f"{name} has shape {block.shape}, wanted ({packed_size(d)},): a packed block of dimension {d}"
+        raise ValueError(msg)
+    if not np.isfinite(block).all():
+        msg = f"{name} holds {block[~np.isfinite(block)][0]}, wanted finite numbers"
+        raise ValueError(msg)
+    return block
+
+
+def pack(n: float, eta: FloatArray, precision: FloatArray) -> FloatArray:
+    """Return the packed block of `n` slots, eta (d,) and a symmetric precision (d, d)."""
+    return np.concatenate(([n], eta, precision[triangle(len(eta))]))
+
+
+def unpack(blocks: FloatArray, d: int) -> tuple[FloatArray, FloatArray]:
+    """Return eta (..., d) and the full precision (..., d, d) of packed blocks (..., packed_size(d))."""
+    return blocks[..., 1 : 1 + d], blocks[..., _mirror(d)]
+
+
+def moments(blocks: FloatArray, d: int, prior_variance: float) -> tuple[FloatArray, FloatArray]:
+    """Return means (..., d) and covariances (..., d, d) of packed blocks under the prior N(0, variance I)."""
+    eta, precision = unpack(blocks, d)
+    precision[..., np.arange(d), np.arange(d)] += 1.0 / prior_variance
+    covariance = np.linalg.inv(precision).astype(np.float64, copy=False)
+    return np.matmul(covariance, eta[..., None])[..., 0], covariance
+
+
+def increments(features: FloatArray, weights: FloatArray, targets: FloatArray) -> FloatArray:
+    """Return what weighted observations of features (n, d) add to packed blocks, shape (n, packed_size(d)).
+
+    Each adds w x x^T to the precision, w t x to the information vector and one to the count.
+    """
+    n, d = features.shape
+    rows, columns = triangle(d)
+    out = np.empty((n, packed_size(d)))
+    out[:, 0] = 1.0
+    out[:, 1 : 1 + d] = features * (weights * targets)[:, None]
+    out[:, 1 + d :] = features[:, rows] * features[:, columns] * weights[:, None]
+    return out
+
+
+def quadratic_form(vector: FloatArray) -> FloatArray:
+    """Return q (d (d + 1) / 2,) such that ``packed triangle of A . q = vector^T A vector``."""
+    rows, columns = triangle(len(vector))
+    return vector[rows] * vector[columns] * _doubled(len(vector))

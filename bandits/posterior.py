@@ -1,0 +1,154 @@
+"""Scoring in a server: the posterior of the hybrid as the sum of all shards' accumulators."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bandits.arrays import FloatArray, IntArray, ServingArray
+from bandits.item_table import ItemTable
+from bandits.model import HybridConfig
+from bandits.natural import check_block, moments, packed_size, quadratic_form
+
+
+class Posterior:
+    """Posterior of the hybrid over all shards: prior once + the sum of their accumulators.
+
+    Means and covariances are made when a block arrives, for that block only: a request never waits for them.
+    Serving copies are float32, relative error about 1e-6. Memory: `bandits.item_table`.
+
+    Parameters
+    ----------
+    config
+        Dimensions and priors.
+    """
+
+    def __init__(self, config: HybridConfig) -> None:
+        self.config = config
+        self._items = ItemTable(config.context_dim, config.item_variance)
+        self._shared: dict[int, FloatArray] = {}
+        self._refresh_shared()
+
+    def put_shared(self, shard: int, block: FloatArray) -> None:
+        """Replace a shard's shared block.
+
+        Raises
+        ------
+        ValueError
+            If it has another shape or is not finite.
+        """
+        self._shared[shard] = check_block("block", block, self.config.shared_dim).copy()
+        self._refresh_shared()
+
+    def put_items(self, shard: int, blocks: Mapping[str, FloatArray]) -> None:
+        """Replace a shard's blocks of these items; others keep what they had.
+
+        Raises
+        ------
+        ValueError
+            If a block has another shape or is not finite; nothing is replaced then.
+        """
+        self._items.put(shard, blocks)
+
+    def drop_shard(self, shard: int) -> None:
+        """Forget everything a shard contributed; an unknown shard is no error."""
+        self._items.drop_shard(shard)
+        if self._shared.pop(shard, None) is not None:
+            self._refresh_shared()
+
+    def drop_item(self, item_id: str) -> None:
+        """Forget an item's block: it scores as a new item; an unknown item is no error."""
+        self._items.drop_item(item_id)
+
+    def rows(self, item_ids: Sequence[str]) -> IntArray:
+        """Return the rows of items for `score_rows`, shape (K,); valid until the next put or drop."""
+        return self._items.rows(item_ids)
+
+    def score(
+        self,
+        context: FloatArray,
+        items: FloatArray,
+        item_ids: Sequence[str],
+        user_block: FloatArray | None,
+        *,
+        with_variance: bool,
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """Return means and variances of the logits of K candidates.
+
+        Parameters
+        ----------
+        context
+            x_c, shape (context_dim,).
+        items
+            x_i of each candidate, shape (K, item_dim).
+        item_ids
+            Of the K candidates; an unseen one has the prior's block.
+        user_block
+            The user's packed block; None for a user without one (the prior).
+        with_variance
+            Whether variances are wanted; they cost more than the means.
+
+        Returns
+        -------
+        tuple
+            Means (K,), and variances (K,) > 0 in logit units squared or None.
+
+        Raises
+        ------
+        ValueError
+            If a shape differs from the configuration.
+        """
+        return self.score_rows(context, items, self.rows(item_ids), user_block, with_variance=with_variance)
+
+    def score_rows(
+        self,
+        context: FloatArray,
+        items: FloatArray,
+        rows: IntArray,
+        user_block: FloatArray | None,
+        *,
+        with_variance: bool,
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """Return what `score` does, for candidates whose `rows` are known already."""
+        self._check(context, items, rows)
+        d = self.config.context_dim
+        user_mean, user_covariance = self._user_moments(user_block)
+        x, features = context.astype(np.float32), items.astype(np.float32)
+        weights = (x @ self._theta + user_mean).astype(np.float32)
+        if not with_variance:
+            own = self._items.serving[rows, :d] @ x
+            return (features @ weights + own).astype(np.float64), None
+        taken = self._items.serving[rows]
+        mean = features @ weights + taken[:, :d] @ x
+        own_variance = taken[:, d:] @ quadratic_form(context).astype(np.float32)
+        covariance = self._shared_covariance(x) + user_covariance.astype(np.float32)
+        variance = ((features @ covariance) * features).sum(axis=1) + own_variance
+        return mean.astype(np.float64), np.maximum(variance.astype(np.float64), 0.0)
+
+    def _check(self, context: FloatArray, items: FloatArray, rows: IntArray) -> None:
+        wanted = {"context": (self.config.context_dim,), "items": (len(rows), self.config.item_dim)}
+        for name, value in (("context", context), ("items", items)):
+            if value.shape != wanted[name]:
+                msg = f"{name} has shape {value.shape}, wanted {wanted[name]}"
+                raise ValueError(msg)
+
+    def _user_moments(self, block: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+        d, prior = self.config.item_dim, self.config.user_variance
+        if block is None:
+            return np.zeros(d), np.eye(d) * prior
+        return moments(check_block("user_block", block, d), d, prior)
+
+    def _shared_covariance(self, x: ServingArray) -> ServingArray:
+        """Contract the shared covariance with the context on both sides: (item_dim, item_dim)."""
+        dc, di = self.config.context_dim, self.config.item_dim
+        half: ServingArray = (x @ self._sigma.reshape(dc, di * dc * di)).reshape(di, dc, di)
+        out: ServingArray = np.matmul(x, half)
+        return out
+
+    def _refresh_shared(self) -> None:
+        config = self.config
+        total = np.zeros(packed_size(config.shared_dim))
+        for _, block in sorted(self._shared.items()):
+            total += block
+        theta, sigma = moments(total, config.shared_dim, config.shared_variance)
+        self._theta = theta.reshape(config.context_dim, config.item_dim).astype(np.float32)
+        self._sigma = sigma.astype(np.float32)

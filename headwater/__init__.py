@@ -1,0 +1,1 @@
+"""Command line, embedded runtime, data sets and demo: composes the two roots."""

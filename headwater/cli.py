@@ -1,0 +1,136 @@
+"""The command line: ``headwater demo | worker | serve | topics | explore | schema``."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from headwater.logs import configure_logs
+from state.settings import Settings, SettingsError, load_settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="headwater")
+def main() -> None:
+    """Headwater: streaming, real-time personalization.
+
+    Every setting is an environment variable HEADWATER_*; docs/settings.md lists them.
+    """
+
+
+def _settings() -> Settings:
+    try:
+        settings = load_settings(os.environ)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    configure_logs(settings.log_level)
+    return settings
+
+
+@main.command()
+def worker() -> None:
+    """Fold events: own shards, learn, keep the store's state."""
+    from stream.worker import run
+
+    settings = _checked_secret(_settings())
+    sys.exit(run(settings))
+
+
+@main.command()
+def serve() -> None:
+    """Answer requests over HTTP."""
+    from serving.app import run
+
+    run(_checked_secret(_settings()))
+
+
+def _checked_secret(settings: Settings) -> Settings:
+    try:
+        settings.secret()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    return settings
+
+
+@main.group()
+def topics() -> None:
+    """Create or check the Kafka topics of a namespace."""
+
+
+@topics.command("create")
+def topics_create() -> None:
+    """Create missing topics; running it again changes nothing."""
+    from headwater.topics import create
+
+    _finish(asyncio.run(create(_settings())))
+
+
+@topics.command("check")
+def topics_check() -> None:
+    """Compare the topics with the settings; exits with 1 where they differ."""
+    from headwater.topics import check
+
+    _finish(asyncio.run(check(_settings())))
+
+
+def _finish(result: tuple[bool, list[str]]) -> None:
+    ok, lines = result
+    for line in lines:
+        click.echo(line)
+    sys.exit(0 if ok else 1)
+
+
+@main.command()
+@click.option("--surface", default="home", show_default=True, help="Which surface.")
+@click.option("--rate", type=click.FloatRange(0.0, 0.5), help="Share of slots that explore.")
+@click.option("--scheme", type=click.Choice(["greedy", "epsilon", "softmax", "optimistic"]))
+@click.option("--temperature", type=click.FloatRange(0.0, 10.0, min_open=True))
+@click.option("--by", "changed_by", default="command line", show_default=True, help="Who changes it.")
+@click.option("--why", default="", help="Why; kept in the document.")
+def explore(
+    surface: str, rate: float | None, scheme: str | None, temperature: float | None, changed_by: str, why: str
+) -> None:
+    """Show or turn the exploration of a surface, on every running server at once."""
+    from headwater.explore import Wish, explore_surface
+
+    wish = Wish(surface, {"rate": rate, "scheme": scheme, "temperature": temperature}, changed_by, why)
+    _finish(asyncio.run(explore_surface(_settings(), wish)))
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Only compare; exits with 1 where files are out of date.")
+@click.option("--into", type=click.Path(path_type=Path), default=Path("docs/schemas"), show_default=True)
+def schema(*, check: bool, into: Path) -> None:
+    """Write JSON Schemas and an AsyncAPI document of all events."""
+    from headwater.schemas import check_documents, write_documents
+
+    _finish(check_documents(into) if check else write_documents(into))
+
+
+@main.command()
+@click.option(
+    "--events", type=click.IntRange(1, 100_000), default=20_000, show_default=True, help="Interactions."
+)
+@click.option("--rate", type=click.FloatRange(1, 2_000), default=120.0, show_default=True, help="A second.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the server's draws.")
+@click.option("--exit", "leave", is_flag=True, help="End after the run instead of serving on.")
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="JSON of every figure.")
+@click.option("--kafka", help="HOST:PORT of a running broker; embedded otherwise.")
+@click.option("--redis", help="URL of a running store; embedded otherwise.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Of the API; 0 takes a free one.")
+def demo(**options: object) -> None:
+    """Publish MovieLens-100K as live traffic and watch the engine learn from it."""
+    from headwater.demo.run import DemoOptions, run_demo
+    from headwater.processes import EmbeddedError
+
+    configure_logs("WARNING")
+    options["stay"] = not options.pop("leave")
+    try:
+        sys.exit(run_demo(DemoOptions(**options)))  # type: ignore[arg-type]
+    except EmbeddedError as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        click.echo("stopped")
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""The demo: real interactions published as live traffic, real answers judged as they are given."""

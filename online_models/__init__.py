@@ -1,0 +1,1 @@
+"""Online-learning models: click models, session index, trends, item embeddings, drift."""

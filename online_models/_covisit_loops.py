@@ -1,0 +1,108 @@
+"""The loops of item co-visitation (compiled)."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models._topk import Best, offer, sort_descending
+from online_models.arrays import FloatArray, IntArray
+from online_models.compiled import compiled
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+
+
+class CoVisitTables(NamedTuple):
+    """Arrays behind `CoVisits`; N = item rows, C = neighbours kept per item."""
+
+    neighbour: I32  # (N, C)
+    weight: F32  # (N, C) under the common landmark
+    held: I32  # (N,)
+    visits: FloatArray  # (N,) decayed clicks under the common landmark
+    mark: IntArray  # (N,) query number that met the item
+    score: FloatArray  # (N,)
+    met: IntArray  # (N,)
+
+
+class CoVisitRecipe(NamedTuple):
+    """`CoVisitSettings` as plain numbers and tables, ready for the loops."""
+
+    query_decay: FloatArray  # (Q,) by clicks back from the end of the session
+    position_decay: FloatArray  # (W + 1,) by distance inside a session
+    backward: float
+    visit_power: float
+    idf_weight: float
+    in_session: float
+    current: float
+
+
+@compiled
+def _raise(t: CoVisitTables, item: int, other: int, by: float) -> None:
+    row, held = t.neighbour[item], t.held[item]
+    for n in range(held):
+        if row[n] == other:
+            t.weight[item, n] += by
+            return
+    if held < row.shape[0]:
+        row[held], t.weight[item, held] = other, by
+        t.held[item] = held + 1
+        return
+    least = 0
+    for n in range(1, held):
+        if t.weight[item, n] < t.weight[item, least]:
+            least = n
+    row[least], t.weight[item, least] = other, by
+
+
+@compiled
+def add_pairs(t: CoVisitTables, r: CoVisitRecipe, before: IntArray, item: int, scale: float) -> None:
+    """Pair a click with the clicks before it, oldest first; each earlier item counts once, at its nearest."""
+    t.visits[item] += scale
+    last = before.shape[0] - 1
+    for distance in range(1, min(last + 2, r.position_decay.shape[0])):
+        other = before[last + 1 - distance]
+        if other == item or _nearer(before, last + 1 - distance):
+            continue
+        by = scale * r.position_decay[distance]
+        _raise(t, other, item, by)
+        _raise(t, item, other, by * r.backward)
+
+
+@compiled
+def _nearer(items: IntArray, at: int) -> bool:
+    for p in range(at + 1, items.shape[0]):  # noqa: SIM110 - compiled loop
+        if items[p] == items[at]:
+            return True
+    return False
+
+
+@compiled
+def score_pairs(
+    t: CoVisitTables, r: CoVisitRecipe, items: IntArray, total: float, number: int, best: Best
+) -> int:
+    """Write the best items for a session into `best`, best first; return how many."""
+    met, last = 0, items.shape[0] - 1
+    for gap in range(min(last + 1, r.query_decay.shape[0])):
+        item = items[last - gap]
+        if item < 0 or item >= t.held.shape[0] or t.visits[item] == 0.0 or _nearer(items, last - gap):
+            continue
+        share = r.query_decay[gap] / (t.visits[item] / total) ** r.visit_power
+        for n in range(t.held[item]):
+            other = t.neighbour[item, n]
+            if t.mark[other] != number:
+                t.mark[other], t.score[other] = number, 0.0
+                t.met[met] = other
+                met += 1
+            t.score[other] += share * t.weight[item, n]
+    for gap in range(last, -1, -1):
+        item = items[last - gap]
+        if 0 <= item < t.held.shape[0] and t.mark[item] == number and not _nearer(items, last - gap):
+            t.score[item] *= r.in_session * (r.current if gap == 0 else 1.0)
+    size = 0
+    for n in range(met):
+        item = t.met[n]
+        idf = np.log(1.0 + total / t.visits[item])
+        size = offer(best, size, t.score[item] * (1.0 + r.idf_weight * idf), item)
+    sort_descending(best, size)
+    return size

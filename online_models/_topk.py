@@ -1,0 +1,71 @@
+"""Bounded best-of selection inside compiled loops: a min-heap over two parallel arrays."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from online_models.arrays import FloatArray, IntArray
+from online_models.compiled import compiled
+
+
+class Best(NamedTuple):
+    """Room for the best n keys: a heap while it is filled, a list once sorted."""
+
+    values: FloatArray  # (n,)
+    keys: IntArray  # (n,)
+
+
+def room_for(limit: int) -> Best:
+    """Make room for `limit` keys."""
+    return Best(np.zeros(limit), np.zeros(limit, np.int64))
+
+
+@compiled
+def _sift_down(best: Best, size: int) -> None:
+    values, keys = best
+    value, key, at = values[0], keys[0], 0
+    child = 1
+    while child < size:
+        if child + 1 < size and values[child + 1] < values[child]:
+            child += 1
+        if values[child] >= value:
+            break
+        values[at], keys[at] = values[child], keys[child]
+        at, child = child, 2 * child + 1
+    values[at], keys[at] = value, key
+
+
+@compiled
+def _sift_up(best: Best, at: int) -> None:
+    values, keys = best
+    value, key = values[at], keys[at]
+    while at > 0:
+        parent = (at - 1) >> 1
+        if values[parent] <= value:
+            break
+        values[at], keys[at] = values[parent], keys[parent]
+        at = parent
+    values[at], keys[at] = value, key
+
+
+@compiled
+def offer(best: Best, size: int, value: float, key: int) -> int:
+    """Offer a key to a heap of `size` entries; return its new size. Of equal values the earlier stays."""
+    if size < best.values.shape[0]:
+        best.values[size], best.keys[size] = value, key
+        _sift_up(best, size)
+        return size + 1
+    if size > 0 and value > best.values[0]:
+        best.values[0], best.keys[0] = value, key
+        _sift_down(best, size)
+    return size
+
+
+@compiled
+def sort_descending(best: Best, size: int) -> None:
+    """Turn a heap of `size` entries into a list, largest value first, in place."""
+    values, keys = best
+    for end in range(size - 1, 0, -1):
+        values[0], values[end] = values[end], values[0]
+        keys[0], keys[end] = keys[end], keys[0]
+        _sift_down(best, end)

@@ -1,0 +1,198 @@
+"""Item co-visitation: which items are clicked around an item, forgotten slowly, learnt from every click."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from online_models import _covisit_loops as loops
+from online_models._topk import room_for
+from online_models.arrays import FloatArray, IntArray
+
+_REBASE_AT = 30.0
+"""Exponent of the landmark at which all weights are scaled down, well inside float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoVisitSettings:
+    """How pairs of clicks are counted and used.
+
+    Parameters
+    ----------
+    neighbours
+        Neighbours kept per item, > 0; when full, a new one takes the place of the weakest.
+    window
+        Clicks back in a session that a click is paired with, > 0.
+    max_query
+        Clicks of the current session that are looked at, the latest ones, > 0.
+    session_decay
+        Sessions begun since, over which a pair's weight falls by e.
+    position_decay
+        Clicks between the two over which a pair's weight is smaller by a factor e.
+    backward
+        Weight of a pair for the later item, against 1 for the earlier one.
+    query_decay
+        Clicks back from the end of the current session over which an item's weight falls by e.
+    visit_power
+        Power of an item's share of clicks its weight in the query is divided by.
+    idf_weight
+        A score is multiplied by 1 + `idf_weight` x inverse document frequency.
+    in_session, current
+        Factors for items already in the current session, and for its latest one on top.
+    """
+
+    neighbours: int = 64
+    window: int = 10
+    max_query: int = 10
+    session_decay: float = 120_000.0
+    position_decay: float = 10.0
+    backward: float = 0.7
+    query_decay: float = 2.0
+    visit_power: float = 0.5
+    idf_weight: float = 10.0
+    in_session: float = 2.0
+    current: float = 1.5
+
+    def __post_init__(self) -> None:
+        for name in ("neighbours", "window", "max_query", "session_decay", "position_decay", "query_decay"):
+            if not getattr(self, name) > 0:
+                msg = f"{name} is {getattr(self, name)}, wanted a number > 0"
+                raise ValueError(msg)
+
+
+class CoVisits:
+    """Decayed counts of item pairs clicked near each other in a session.
+
+    Parameters
+    ----------
+    settings
+        See `CoVisitSettings`.
+
+    Examples
+    --------
+    >>> visits = CoVisits(CoVisitSettings())
+    >>> for before, item in ([], 3), ([3], 7), ([], 7), ([7], 3), ([7, 3], 8):
+    ...     visits.add(before, item)
+    >>> rows, scores = visits.score([7], limit=2)
+    >>> int(rows[0])
+    3
+    """
+
+    def __init__(self, settings: CoVisitSettings) -> None:
+        self.settings = settings
+        self._recipe = loops.CoVisitRecipe(
+            query_decay=np.exp(-np.arange(settings.max_query) / settings.query_decay),
+            position_decay=np.exp(-np.arange(settings.window + 1) / settings.position_decay),
+            backward=settings.backward,
+            visit_power=settings.visit_power,
+            idf_weight=settings.idf_weight,
+            in_session=settings.in_session,
+            current=settings.current,
+        )
+        self._tables = _empty(1024, settings.neighbours)
+        self._begun, self._base, self._total, self._queries = 0, 0, 0.0, 0
+
+    def add(self, before: ArrayLike, item: int) -> None:
+        """Fold one click.
+
+        Parameters
+        ----------
+        before
+            Item rows clicked before it in its session, oldest first, shape (n,); an empty one begins a session.
+        item
+            Row of the item clicked, >= 0.
+
+        Raises
+        ------
+        ValueError
+            If `item` is negative.
+        """
+        earlier = np.asarray(before, np.int64)
+        if item < 0:
+            msg = f"item is {item}, wanted a row >= 0"
+            raise ValueError(msg)
+        if item >= len(self._tables.held):
+            self._grow(item + 1)
+        self._begun += earlier.size == 0
+        scale = self._scale()
+        self._total += scale
+        loops.add_pairs(self._tables, self._recipe, earlier[-self.settings.window :], item, scale)
+
+    def score(self, items: ArrayLike, *, limit: int) -> tuple[IntArray, FloatArray]:
+        """Rank items for a session.
+
+        Parameters
+        ----------
+        items
+            Item rows of the session, oldest first, shape (n,); rows never seen are skipped.
+        limit
+            Items wanted at most, > 0.
+
+        Returns
+        -------
+        Item rows and scores (> 0, without unit), best first, shape (m,) with m <= `limit`.
+        """
+        query, best = np.asarray(items, np.int64), room_for(limit)
+        self._queries += 1
+        size = loops.score_pairs(self._tables, self._recipe, query, self._total, self._queries, best)
+        return best.keys[:size], best.values[:size] / self._scale()
+
+    def remove_item(self, item: int) -> None:
+        """Take an item out of every list, in time proportional to all lists."""
+        if not 0 <= item < len(self._tables.held):
+            return
+        self._tables.visits[item] = 0.0
+        self._tables.held[item] = 0
+        for row, at in np.argwhere(self._tables.neighbour == item).tolist():
+            last = int(self._tables.held[row]) - 1
+            if at <= last:
+                self._tables.neighbour[row, at] = self._tables.neighbour[row, last]
+                self._tables.weight[row, at] = self._tables.weight[row, last]
+                self._tables.held[row] = last
+
+    def nbytes(self) -> int:
+        """Count the bytes of all arrays."""
+        arrays: list[Any] = list(self._tables)
+        return sum(int(array.nbytes) for array in arrays)
+
+    def _scale(self) -> float:
+        exponent = (self._begun - self._base) / self.settings.session_decay
+        if exponent > _REBASE_AT:
+            factor = math.exp(-exponent)
+            self._tables.weight[:] *= np.float32(factor)
+            self._tables.visits[:] *= factor
+            self._total *= factor
+            self._base = self._begun
+            return 1.0
+        return math.exp(exponent)
+
+    def _grow(self, items: int) -> None:
+        size = max(items, 2 * len(self._tables.held))
+        wider = [_taller(array, size) for array in self._tables]
+        self._tables = loops.CoVisitTables(*wider)
+
+
+def _taller(array: NDArray[Any], rows: int) -> NDArray[Any]:
+    return np.concatenate([array, np.zeros((rows - len(array), *array.shape[1:]), array.dtype)])
+
+
+def _empty(items: int, neighbours: int) -> loops.CoVisitTables:
+    return loops.CoVisitTables(
+        neighbour=np.zeros((items, neighbours), np.int32),
+        weight=np.zeros((items, neighbours), np.float32),
+        held=np.zeros(items, np.int32),
+        visits=np.zeros(items),
+        mark=np.zeros(items, np.int64),
+        score=np.zeros(items),
+        met=np.zeros(items, np.int64),
+    )
+
+
+def warm_up() -> None:
+    """Compile (or load from disk) the loops of this module."""
+    visits = CoVisits(CoVisitSettings())
+    visits.add([], 0)
+    visits.add([0], 1)
+    visits.score([0], limit=1)

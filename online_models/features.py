@@ -1,0 +1,205 @@
+"""One definition of the click model's features, for training and for serving."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from online_models.arrays import FloatArray
+
+KINDS = ("score", "ratio", "flag", "count", "seconds")
+PRIVACY = ("item", "context", "session", "profile")
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A named number the click model may use.
+
+    Parameters
+    ----------
+    name
+        Unique, without `*`.
+    kind
+        How raw values become inputs: `score` as they are; `ratio` and `flag` cut to 0..1; `count` and
+        `seconds` as log(1 + value), negative values as 0.
+    default
+        Raw value where none is known.
+    privacy
+        What it tells about: `item`, `context` (request), `session`, or `profile` (a person's history, left at
+        its default without consent).
+    window
+        The stretch of event time it is computed over, in words.
+    about
+        One line for people.
+    """
+
+    name: str
+    kind: str = "score"
+    default: float = 0.0
+    privacy: str = "item"
+    window: str = "now"
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name or "*" in self.name:
+            msg = f"name is {self.name!r}, wanted letters without '*'"
+            raise ValueError(msg)
+        if self.kind not in KINDS or self.privacy not in PRIVACY:
+            met = f"kind {self.kind!r} and privacy {self.privacy!r}"
+            msg = f"{self.name} has {met}, wanted {KINDS} and {PRIVACY}"
+            raise ValueError(msg)
+
+
+class FeatureRegistry:
+    """Features in a fixed order, and their declared crosses (products).
+
+    Parameters
+    ----------
+    features
+        In the order of the columns.
+    crosses
+        Pairs of names whose product is a further input, behind the features.
+
+    Raises
+    ------
+    ValueError
+        If a name occurs twice or a cross names an unknown feature.
+
+    Examples
+    --------
+    >>> registry = FeatureRegistry([Feature("age", "seconds"), Feature("seen", "flag")], [("age", "seen")])
+    >>> registry.columns
+    ('age', 'seen', 'age*seen')
+    >>> registry.matrix({"seen": [1.0, 0.0]}, 2)
+    array([[0., 1.],
+           [0., 0.]])
+    """
+
+    def __init__(self, features: Sequence[Feature], crosses: Iterable[tuple[str, str]] = ()) -> None:
+        self.features = tuple(features)
+        self.names = tuple(feature.name for feature in self.features)
+        self.crosses = tuple((left, right) for left, right in crosses)
+        self._place = {name: n for n, name in enumerate(self.names)}
+        if len(self._place) != len(self.names):
+            msg = f"features are {self.names}, wanted each name once"
+            raise ValueError(msg)
+        unknown = [name for pair in self.crosses for name in pair if name not in self._place]
+        if unknown:
+            msg = f"crosses name {unknown}, wanted names out of {self.names}"
+            raise ValueError(msg)
+        self.columns = self.names + tuple(f"{left}*{right}" for left, right in self.crosses)
+        pairs = [(self._place[left], self._place[right]) for left, right in self.crosses]
+        self.cross_places = np.array(pairs, np.int64).reshape(len(pairs), 2)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def place(self, name: str) -> int:
+        """Column of a feature.
+
+        Raises
+        ------
+        KeyError
+            If there is no such feature.
+        """
+        return self._place[name]
+
+    def matrix(self, values: Mapping[str, ArrayLike], rows: int, *, profile: bool = True) -> FloatArray:
+        """Model inputs from raw values.
+
+        Parameters
+        ----------
+        values
+            Feature name -> a number or an array of shape (rows,); missing features and numbers that are not
+            finite get their default. Names that are not registered are refused.
+        rows
+            Number of slots, >= 0.
+        profile
+            False leaves features of privacy class `profile` at their default, whatever is given.
+
+        Returns
+        -------
+        Shape (rows, f), f = number of features, crosses not included (see `expand`).
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown.
+        """
+        unknown = values.keys() - self._place.keys()
+        if unknown:
+            msg = f"values name {sorted(unknown)}, wanted names out of {self.names}"
+            raise ValueError(msg)
+        inputs = np.empty((rows, len(self.features)))
+        for column, feature in enumerate(self.features):
+            hidden = feature.privacy == "profile" and not profile
+            raw = np.asarray(
+                feature.default if hidden else values.get(feature.name, feature.default), np.float64
+            )
+            inputs[:, column] = _input(feature.kind, np.where(np.isfinite(raw), raw, feature.default))
+        return inputs
+
+    def expand(self, inputs: FloatArray) -> FloatArray:
+        """Give inputs (n, f) with the crosses behind them, shape (n, len(columns))."""
+        if not self.crosses:
+            return inputs
+        products = inputs[:, self.cross_places[:, 0]] * inputs[:, self.cross_places[:, 1]]
+        return np.concatenate([inputs, products], axis=1)
+
+    def describe(self) -> dict[str, list[Any]]:
+        """Describe the registry as JSON-ready values, for documents and snapshots."""
+        return {
+            "features": [asdict(f) for f in self.features],
+            "crosses": [list(pair) for pair in self.crosses],
+        }
+
+    def fingerprint(self) -> str:
+        """Short hash of what the numbers mean: names, kinds, defaults, order and crosses."""
+        meaning = [[f.name, f.kind, f.default] for f in self.features], self.crosses
+        return hashlib.blake2b(json.dumps(meaning).encode(), digest_size=8).hexdigest()
+
+
+def _input(kind: str, raw: FloatArray) -> FloatArray:
+    if kind in ("ratio", "flag"):
+        return np.clip(raw, 0.0, 1.0)
+    if kind in ("count", "seconds"):
+        return np.log1p(np.maximum(raw, 0.0))
+    return raw
+
+
+def default_registry() -> FeatureRegistry:
+    """Make the registry every Headwater click model starts with."""
+    features = [
+        Feature("position", "count", 0.0, "context", "now", "0-based place on the page"),
+        Feature(
+            "blend", "score", 0.0, "session", "session", "logit of the retrieval blend, centred on the slate"
+        ),
+        Feature("knn", "score", 0.0, "session", "session", "log session-kNN score, normalised to the best"),
+        Feature(
+            "covisit", "score", 0.0, "session", "session", "log co-visitation score, normalised to the best"
+        ),
+        Feature("embedding", "score", 0.0, "session", "session", "cosine of session and item vectors"),
+        Feature("content", "score", 0.0, "session", "session", "cosine of session and content vectors"),
+        Feature("trend_fast", "count", 0.0, "item", "decayed, shortest half-life", "recent popularity"),
+        Feature("trend_slow", "count", 0.0, "item", "decayed, longest half-life", "lasting popularity"),
+        Feature("click_rate", "ratio", 0.0, "item", "decayed", "clicks per impression, smoothed"),
+        Feature("item_age", "seconds", 0.0, "item", "since published", "age of the item"),
+        Feature("is_new", "flag", 0.0, "item", "since published", "too few impressions to be judged"),
+        Feature("in_session", "flag", 0.0, "session", "session", "clicked in this session already"),
+        Feature("session_length", "count", 0.0, "session", "session", "clicks so far"),
+        Feature("category_affinity", "ratio", 0.0, "profile", "decayed", "share of the subject's clicks"),
+        Feature("seen", "count", 0.0, "profile", "90 days", "times shown to the subject before"),
+        Feature("is_returning", "flag", 0.0, "profile", "90 days", "the subject has a history"),
+    ]
+    crosses = [
+        ("in_session", "knn"),
+        ("in_session", "position"),
+        ("is_new", "content"),
+        ("session_length", "trend_fast"),
+        ("is_returning", "category_affinity"),
+    ]
+    return FeatureRegistry(features, crosses)

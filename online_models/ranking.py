@@ -1,0 +1,72 @@
+"""The features a served slate is ranked by, and the weights a model begins with before it has learnt."""
+
+import numpy as np
+
+from online_models.click import ClickModel
+from online_models.features import Feature, FeatureRegistry
+
+
+def ranking_registry() -> FeatureRegistry:
+    """Return the features of the decision path, in the order they are logged and learnt in."""
+    features = [
+        Feature("position", "count", 0.0, "context", "now", "0-based place in the slate"),
+        Feature("knn", "ratio", 0.0, "session", "session", "session-kNN score over the best candidate's"),
+        Feature(
+            "knn_rank", "ratio", 0.0, "session", "session", "1 / sqrt(1 + rank among session neighbours)"
+        ),
+        Feature("content", "score", 0.0, "profile", "last 50", "cosine of item and recent interactions"),
+        Feature("content_last", "score", 0.0, "session", "session", "cosine of item and newest interaction"),
+        Feature(
+            "trend_fast", "ratio", 0.0, "item", "decayed", "shortest half-life, over the best candidate's"
+        ),
+        Feature("trend_mid", "ratio", 0.0, "item", "decayed", "middle half-life, over the best candidate's"),
+        Feature(
+            "trend_slow", "ratio", 0.0, "item", "decayed", "longest half-life, over the best candidate's"
+        ),
+        Feature("rising", "score", 0.0, "item", "decayed", "log of fast over slow popularity share"),
+        Feature(
+            "affinity", "ratio", 0.0, "profile", "last 50", "share of recent interactions in its categories"
+        ),
+        Feature("novelty", "ratio", 0.0, "item", "all time", "1 / (1 + times learnt from)"),
+        Feature("item_age", "seconds", 0.0, "item", "since published", "age of the item in days"),
+        Feature("repeat", "flag", 0.0, "profile", "last 50", "interacted with before"),
+        Feature("session_length", "count", 0.0, "session", "session", "interactions so far"),
+        Feature("new_user", "flag", 0.0, "profile", "all time", "no interaction known"),
+    ]
+    crosses = [
+        ("new_user", "trend_fast"),
+        ("new_user", "trend_slow"),
+        ("session_length", "knn"),
+        ("session_length", "content"),
+        ("knn", "trend_mid"),
+        ("content", "affinity"),
+    ]
+    return FeatureRegistry(features, crosses)
+
+
+PRIOR_WEIGHTS = {
+    "knn": 1.5,
+    "knn_rank": 1.0,
+    "trend_fast": 0.4,
+    "trend_mid": 0.6,
+    "content": 0.3,
+    "affinity": 0.2,
+    "position": -0.3,
+}
+"""What ranks a slate on day zero: neighbours first, then what is popular now; learning moves on from here."""
+
+PRIOR_INTERCEPT = -3.5
+
+_PRIOR_SQUARES = 0.05
+
+
+def prior_model(registry: FeatureRegistry) -> ClickModel:
+    """Return a click model that begins with the prior weights and moves on from them as it learns."""
+    arrays, meta = ClickModel(registry).snapshot()
+    weights = np.zeros(len(registry.columns))
+    for name, weight in PRIOR_WEIGHTS.items():
+        weights[registry.place(name)] = weight
+    # AdaGrad's first steps would jump past the prior if its sums of squares began at zero.
+    squares = np.full(len(registry.columns), _PRIOR_SQUARES)
+    arrays |= {"weights": weights, "squares": squares, "intercept": np.array([PRIOR_INTERCEPT])}
+    return ClickModel.restore(registry, arrays, meta)

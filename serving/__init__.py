@@ -1,0 +1,1 @@
+"""The serving root: HTTP server, decision path and client."""

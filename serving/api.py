@@ -1,0 +1,145 @@
+"""HTTP routes; handlers hand over to services and do nothing else."""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import MediaType, Request, Response, Router, get, post, put
+from litestar.datastructures import State
+from litestar.params import Parameter
+from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
+from prometheus_client import generate_latest
+
+from serving.dashboard import dashboard_page
+from serving.problems import BadRequest
+from serving.requests import (
+    EventBatch,
+    EventVerdicts,
+    ExplorationChange,
+    RecommendationAnswer,
+    RecommendationRequest,
+)
+from serving.stats import Stats
+from state.events import Explorations
+
+SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
+Words = Annotated[str, Parameter(description="Ids separated by commas.", max_length=16_384)]
+
+
+@get("/v1/recommendations", summary="A slate for a visitor, by query")
+async def get_recommendations(
+    request: Request[Any, Any, State],
+    session_id: str,
+    user_id: str | None = None,
+    surface: str = "home",
+    k: int = 10,
+    exclude: Words = "",
+    recent_items: Words = "",
+    categories: Words = "",
+    after: str | None = None,
+    wait_ms: int = 50,
+) -> RecommendationAnswer:
+    """Return session-adaptive recommendations."""
+    given: dict[str, Any] = {
+        "session_id": session_id,
+        "user_id": user_id,
+        "surface": surface,
+        "k": k,
+        "exclude": _words(exclude),
+        "recent_items": _words(recent_items),
+        "categories": _words(categories),
+        "after": after,
+        "wait_ms": wait_ms,
+    }
+    try:
+        wished = msgspec.convert(given, RecommendationRequest)
+    except msgspec.ValidationError as error:
+        field = str(error).rsplit("$.", maxsplit=1)[-1].split("`")[0].split("[")[0]
+        raise BadRequest(field, f"field '{field}' has value {given.get(field)!r}; wished: {error}") from None
+    answer: RecommendationAnswer = await request.app.state.recommender.recommend(wished)
+    return answer
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
+
+
+@post("/v1/recommendations", status_code=HTTP_200_OK, summary="A slate for a visitor")
+async def post_recommendations(
+    data: RecommendationRequest, request: Request[Any, Any, State]
+) -> RecommendationAnswer:
+    """Return session-adaptive recommendations."""
+    answer: RecommendationAnswer = await request.app.state.recommender.recommend(data)
+    return answer
+
+
+@post("/v1/events", status_code=HTTP_200_OK, summary="Publish events without Kafka")
+async def post_events(data: EventBatch, request: Request[Any, Any, State]) -> EventVerdicts:
+    """Validate and publish events; the answer has one verdict for each, in order."""
+    return EventVerdicts(await request.app.state.gateway.publish(data.events))
+
+
+@get("/v1/exploration/{surface:str}", summary="The exploration in force")
+async def get_exploration(surface: SurfaceName, request: Request[Any, Any, State]) -> Explorations:
+    """Return the exploration document of a surface."""
+    document: Explorations = request.app.state.tuning.exploration(surface)
+    return document
+
+
+@put("/v1/exploration/{surface:str}", summary="Turn exploration")
+async def put_exploration(
+    surface: SurfaceName, data: ExplorationChange, request: Request[Any, Any, State]
+) -> Explorations:
+    """Change the exploration of a surface; answers once it is in force on this server."""
+    document: Explorations = await request.app.state.tuning.change(surface, data)
+    return document
+
+
+@get("/v1/stats", summary="Live figures of this server")
+async def get_stats(request: Request[Any, Any, State]) -> Stats:
+    """Return what the dashboard shows."""
+    stats: Stats = await request.app.state.stats.read()
+    return stats
+
+
+@get("/healthz", summary="Whether the process runs")
+async def healthz() -> dict[str, str]:
+    """Return that the process answers."""
+    return {"status": "ok"}
+
+
+@get("/readyz", summary="Whether this server should get requests")
+async def readyz(request: Request[Any, Any, State]) -> Response[dict[str, Any]]:
+    """Return whether the live state was loaded, and how old it is."""
+    sync = request.app.state.sync
+    ready = sync.ready.is_set()
+    body = {"ready": ready, "staleness_ms": sync.staleness_ms(), "items": len(sync.live.items)}
+    return Response(body, status_code=HTTP_200_OK if ready else HTTP_503_SERVICE_UNAVAILABLE)
+
+
+@get("/metrics", media_type=MediaType.TEXT, summary="Prometheus metrics")
+async def metrics(request: Request[Any, Any, State]) -> bytes:
+    """Return the metrics of this process."""
+    held = request.app.state.metrics
+    held.staleness.set(request.app.state.sync.staleness_ms() / 1000)
+    return generate_latest(held.registry)
+
+
+@get("/openapi.json", include_in_schema=False)
+async def openapi(request: Request[Any, Any, State]) -> dict[str, Any]:
+    """Return the OpenAPI document, generated from these routes."""
+    return request.app.openapi_schema.to_schema()
+
+
+@get("/", media_type=MediaType.HTML, include_in_schema=False)
+async def dashboard() -> str:
+    """Return the dashboard page."""
+    return dashboard_page()
+
+
+def routes() -> Router:
+    """Return every route of the server."""
+    handlers: list[Any] = [
+        get_recommendations, post_recommendations, post_events, get_exploration, put_exploration,
+        get_stats, healthz, readyz, metrics, openapi, dashboard,
+    ]  # fmt: skip
+    return Router(path="/", route_handlers=handlers)

@@ -1,0 +1,118 @@
+"""Builds the server from settings: clients, live state, services and routes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from litestar import Litestar
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi.config import OpenAPIConfig
+
+from bandits.ranking import ranking_policy
+from online_models.session_knn import SessionKnnSettings, warm_up
+from serving.api import routes
+from serving.gateway import Gateway
+from serving.live import LiveState
+from serving.logbook import Logbook
+from serving.metrics import ServerMetrics
+from serving.problems import on_crash, on_http_error, on_refusal, on_validation_error
+from serving.reader import SubjectReader
+from serving.service import Recommender
+from serving.stats import StatsReader
+from serving.sync import Sync
+from serving.tuning import NotInForceError, Tuning, on_not_in_force
+from state.clients import kafka_security, redis_client
+from state.decoding import Refusal
+from state.settings import Settings
+from state.topics import topic_name
+
+log = structlog.get_logger(__name__)
+_DRAIN_S = 5.0
+
+
+def build_app(settings: Settings) -> Litestar:
+    """Return the ASGI application of one server process."""
+    live = LiveState(
+        ranking_policy(), settings.trend_half_lives_s, SessionKnnSettings(max_sessions=settings.max_sessions)
+    )
+    handlers: dict[Any, Any] = {
+        ValidationException: on_validation_error,
+        HTTPException: on_http_error,
+        Refusal: on_refusal,
+        NotInForceError: on_not_in_force,
+        Exception: on_crash,
+    }
+    return Litestar(
+        route_handlers=[routes()],
+        lifespan=[lambda app: _lifespan(app, settings, live)],
+        exception_handlers=handlers,
+        openapi_config=OpenAPIConfig(title="Headwater", version="1", path="/docs"),
+        request_max_body_size=2_000_000,
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> AsyncIterator[None]:
+    metrics = ServerMetrics()
+    requests = redis_client(settings, timeout_s=settings.redis_timeout_ms / 1000)
+    feeds = redis_client(settings, timeout_s=5.0)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka, acks="all", linger_ms=2, **kafka_security(settings)
+    )
+    sync = Sync(settings, feeds, live)
+    logbook = Logbook(producer, topic_name(settings.namespace, "decisions"), metrics)
+    gateway = Gateway(settings, producer, metrics)
+    parts = (SubjectReader(settings, requests, metrics), logbook, sync, metrics)
+    app.state.recommender = Recommender(settings, live, parts)
+    app.state.gateway, app.state.tuning = gateway, Tuning(gateway, live)
+    app.state.sync, app.state.metrics = sync, metrics
+    app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
+    warm_up()
+    tasks = [asyncio.create_task(sync.run()), asyncio.create_task(_log_decisions(producer, logbook))]
+    try:
+        yield
+    finally:
+        left = await logbook.drain(_DRAIN_S)
+        if left:
+            log.error("decisions not logged at stop", count=left)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await producer.stop()
+        await requests.aclose()
+        await feeds.aclose()
+
+
+async def _log_decisions(producer: AIOKafkaProducer, logbook: Logbook) -> None:
+    """Start the producer, however long the broker takes, then send decisions."""
+    delay = 0.1
+    while True:
+        try:
+            await producer.start()
+        except (KafkaError, OSError) as error:
+            log.warning("broker unreachable", why=str(error))
+            await asyncio.sleep(delay)
+            delay = min(2.0, delay * 2)
+        else:
+            return await logbook.run()
+
+
+def run(settings: Settings) -> None:
+    """Serve until told to stop."""
+    settings.secret()
+    config = uvicorn.Config(
+        build_app(settings),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=10,
+    )
+    uvicorn.Server(config).run()

@@ -1,0 +1,139 @@
+"""Retrieval: which items a request could be answered with, and which source brought each."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from serving.items import BoolArray, IntArray
+from serving.live import LiveState
+from state.packing import FloatArray
+
+LIMIT = 200
+SOURCES = {
+    "n": "neighbours",
+    "e": "similar content",
+    "t": "trending",
+    "c": "trending in category",
+    "f": "new",
+}
+_QUOTAS = {"n": 120, "e": 60, "t": 60, "f": 10}
+
+
+class Asked(Struct, frozen=True):
+    """What retrieval is asked, in rows.
+
+    Attributes
+    ----------
+    recent
+        (n,) rows interacted with, oldest first.
+    weights
+        (n,) their interest, decayed by age of position.
+    session
+        Session hash, which must not vote for itself.
+    excluded
+        (m,) rows that must not appear.
+    seen_hashes
+        Hashes of items that must not appear again.
+    categories
+        Category codes to stay within; empty for all.
+    now_ms
+        Event time of the request.
+    """
+
+    recent: IntArray
+    weights: FloatArray
+    session: int
+    excluded: IntArray
+    seen_hashes: NDArray[np.uint64]
+    categories: tuple[int, ...]
+    now_ms: int
+
+
+class Found(Struct):
+    """Candidates with what retrieval knows of them.
+
+    Attributes
+    ----------
+    rows
+        (k,) item rows, each once.
+    sources
+        One letter of `SOURCES` a candidate: the first source that brought it.
+    knn
+        (k,) session-kNN scores, 0 where the neighbours did not bring it.
+    cuts
+        Row -> letter why a retrieved item was cut: s seen, x excluded, u unavailable, c other category.
+    """
+
+    rows: IntArray
+    sources: str
+    knn: FloatArray
+    cuts: dict[int, str]
+
+
+def retrieve(live: LiveState, asked: Asked) -> Found:
+    """Return at most `LIMIT` eligible candidates."""
+    neighbours, knn = live.sessions.score(
+        asked.recent, asked.now_ms, limit=_QUOTAS["n"], exclude_session=asked.session
+    )
+    brought: list[tuple[str, IntArray]] = [
+        ("n", neighbours),
+        ("e", _similar(live, asked)),
+        ("t", _trending(live, asked)),
+        ("f", live.items.newest(_QUOTAS["f"])),
+    ]
+    rows, letters = _merge(brought)
+    keep, cuts = _eligible(live, asked, rows)
+    rows, letters = rows[keep][:LIMIT], letters[keep][:LIMIT]
+    scores = _lookup(neighbours, knn, rows)
+    return Found(rows, "".join(letters.tolist()), scores, cuts)
+
+
+def _similar(live: LiveState, asked: Asked) -> IntArray:
+    if not len(asked.recent):
+        return np.empty(0, dtype=np.int64)
+    profile = live.vectors.profile(asked.recent[-10:], asked.weights[-10:])
+    return live.vectors.nearest(profile, _QUOTAS["e"])[0]
+
+
+def _trending(live: LiveState, asked: Asked) -> IntArray:
+    quota = _QUOTAS["t"] + len(asked.seen_hashes) // 4
+    lists = [live.trends.top(index, asked.now_ms, quota)[0] for index in range(len(live.trends.half_lives_s))]
+    return np.concatenate(lists)
+
+
+def _merge(brought: Sequence[tuple[str, IntArray]]) -> tuple[IntArray, NDArray[np.str_]]:
+    rows = np.concatenate([part for _, part in brought])
+    letters = np.repeat([letter for letter, _ in brought], [len(part) for _, part in brought])
+    _, first = np.unique(rows, return_index=True)
+    order = np.sort(first)
+    return rows[order], letters[order]
+
+
+def _eligible(live: LiveState, asked: Asked, rows: IntArray) -> tuple[BoolArray, dict[int, str]]:
+    checks = [
+        ("u", ~live.items.available[rows]),
+        ("s", np.isin(live.items.hashes[rows], asked.seen_hashes)),
+        ("x", np.isin(rows, asked.excluded)),
+    ]
+    if asked.categories:
+        wanted = set(asked.categories)
+        inside = [not wanted.isdisjoint(live.items.categories[row]) for row in rows.tolist()]
+        checks.append(("c", ~np.array(inside, dtype=np.bool_)))
+    keep = np.ones(len(rows), dtype=np.bool_)
+    cuts: dict[int, str] = {}
+    for letter, out in checks:
+        for row in rows[keep & out].tolist():
+            cuts[row] = letter
+        keep &= ~out
+    return keep, cuts
+
+
+def _lookup(keys: IntArray, values: FloatArray, wanted: IntArray) -> FloatArray:
+    if not len(keys):
+        return np.zeros(len(wanted))
+    order = np.argsort(keys)
+    at = np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)
+    found = keys[order[at]] == wanted
+    return np.where(found, values[order[at]], 0.0)

@@ -1,0 +1,231 @@
+"""The decision path: candidates, features, click model, bandit, slate. Pure, and nothing reorders after the draw."""
+
+from typing import Literal
+
+import numpy as np
+from msgspec import Struct
+
+from bandits.exploration import Exploration
+from bandits.slates import Slate, SlateProblem, decision_seed, draw_slate
+from serving.candidates import SOURCES, Asked, Found, retrieve
+from serving.features import Visitor, feature_matrix, policy_arms, policy_context
+from serving.live import LiveState
+from serving.requests import RecommendationRequest, RecommendedItem
+from serving.visitor import asked_of, visitor_of
+from state.events import Candidates, Decision, Explorations, Slot, Versions
+from state.packing import FloatArray, to_base64
+from state.subject import SubjectRecord, id_hash
+
+POLICY = "hybrid-1"
+Rung = Literal["personal", "session", "segment", "trend", "static"]
+
+
+class Call(Struct, frozen=True):
+    """One request as the decision path takes it.
+
+    Attributes
+    ----------
+    request
+        As sent.
+    subject
+        Whose request it is.
+    record
+        The subject's record; None where the store did not answer.
+    decision_id
+        Given before the draw: the slate's randomness derives from it.
+    now_ms, staleness_ms
+        Decision time, and how far behind the live state may be.
+    holdout
+        Share of subjects that always get the overall trend.
+    """
+
+    request: RecommendationRequest
+    subject: str
+    record: SubjectRecord | None
+    decision_id: str
+    now_ms: int
+    staleness_ms: int
+    holdout: float
+
+
+class Scored(Struct):
+    """Candidates with the numbers they were drawn by."""
+
+    found: Found
+    features: FloatArray
+    logits: FloatArray
+    context: FloatArray
+    arms: FloatArray
+    scores: FloatArray
+
+
+class Decided(Struct):
+    """A drawn slate and everything that has to be logged of it."""
+
+    rung: Rung
+    slate: Slate
+    scored: Scored
+    exploration: Explorations
+    seed: int
+    is_holdout: bool
+    new_user: bool
+
+
+def decide(live: LiveState, call: Call) -> Decided | None:
+    """Return the slate for a call; None where there is nothing to draw from."""
+    record = call.record or SubjectRecord()
+    asked = asked_of(live, call.request, record, call.subject, call.now_ms)
+    visitor = visitor_of(record, call.request)
+    found = retrieve(live, asked)
+    if not len(found.rows):
+        return None
+    holdout = in_holdout(call.subject, call.request.surface, call.holdout)
+    exploration = live.exploration(call.request.surface)
+    scored = (
+        _by_trend(live, found, asked, visitor) if holdout else _score(live, call, asked, (found, visitor))
+    )
+    rule = Exploration(scheme="greedy") if holdout else to_exploration(exploration)
+    seed = decision_seed(call.decision_id, call.request.surface)
+    slate = draw_slate(SlateProblem(scored.scores, min(call.request.k, len(found.rows))), rule, seed)
+    rung: Rung = "trend" if holdout else _rung(call, asked)
+    return Decided(rung, slate, scored, exploration, seed, holdout, visitor.is_new)
+
+
+def in_holdout(subject: str, surface: str, share: float) -> bool:
+    """Return whether a subject belongs to a surface's permanent hold-out."""
+    return id_hash(f"holdout|{surface}|{subject}") < share * 2**64
+
+
+def to_exploration(document: Explorations) -> Exploration:
+    """Return the policy room's form of an exploration document."""
+    return Exploration(
+        scheme=document.scheme,
+        rate=document.rate,
+        temperature=document.temperature,
+        optimism=document.optimism,
+        floor=document.floor,
+    )
+
+
+def _rung(call: Call, asked: Asked) -> Rung:
+    if call.record is None:
+        return "session" if len(asked.recent) else ("segment" if asked.categories else "trend")
+    if len(asked.recent):
+        return "personal"
+    return "segment" if asked.categories else "trend"
+
+
+def _score(live: LiveState, call: Call, asked: Asked, given: tuple[Found, Visitor]) -> Scored:
+    found, visitor = given
+    features = feature_matrix(live, asked, found, visitor)
+    logits = live.scorer(call.request.surface).logits(features)
+    context, arms = policy_context(visitor, found), policy_arms(live, features)
+    ids = [live.items.ids[row] for row in found.rows.tolist()]
+    block = np.frombuffer(call.record.bandit, dtype="<f8") if call.record and call.record.bandit else None
+    rule = to_exploration(live.exploration(call.request.surface))
+    optimistic = rule.scheme == "optimistic"
+    mean, variance = live.posterior.score(context, arms, ids, block, with_variance=optimistic)
+    return Scored(found, features, logits, context, arms, rule.utilities(logits + mean, variance))
+
+
+def _by_trend(live: LiveState, found: Found, asked: Asked, visitor: Visitor) -> Scored:
+    features = feature_matrix(live, asked, found, visitor)
+    logits = live.trends.scores(found.rows, asked.now_ms)[:, -1]
+    return Scored(
+        found, features, logits, policy_context(visitor, found), policy_arms(live, features), logits
+    )
+
+
+def answer_items(live: LiveState, decided: Decided) -> list[RecommendedItem]:
+    """Return the slots as clients get them."""
+    slate, found = decided.slate, decided.scored.found
+    return [
+        RecommendedItem(
+            item_id=live.items.ids[row],
+            position=position,
+            title=live.items.titles[row],
+            reason=SOURCES[found.sources[index]],
+            propensity=float(slate.propensities[position]),
+            explored=bool(slate.explored[position]),
+        )
+        for position, (index, row) in enumerate(
+            zip(slate.indices.tolist(), found.rows[slate.indices].tolist(), strict=True)
+        )
+    ]
+
+
+def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
+    """Return the decision as it is logged: enough to replay the draw and recompute every propensity."""
+    scored, slate = decided.scored, decided.slate
+    chosen = slate.indices
+    features = scored.features[chosen]
+    features[:, live.registry.place("position")] = np.log1p(np.arange(len(chosen)))
+    return Decision(
+        event_id=call.decision_id,
+        occurred_at=call.now_ms,
+        session_id=call.request.session_id,
+        user_id=call.request.user_id,
+        surface=call.request.surface,
+        rung=decided.rung,
+        slots=_slots(live, decided, _flag(call, decided)),
+        candidates=_candidates(live, scored),
+        context=to_base64(scored.context),
+        features=to_base64(features),
+        arms=to_base64(scored.arms[chosen]),
+        logits=to_base64(scored.logits[chosen]),
+        exploration=_exploration(decided),
+        versions=_versions(live, call, decided),
+        seed=decided.seed,
+        staleness_ms=call.staleness_ms,
+        new_user=decided.new_user,
+    )
+
+
+def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:
+    """Slots drawn by rule or without the subject's state teach no policy."""
+    if decided.is_holdout:
+        return "holdout"
+    return "fallback" if call.record is None else ""
+
+
+def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "holdout"]) -> list[Slot]:
+    slate, found = decided.slate, decided.scored.found
+    return [
+        Slot(
+            item_id=live.items.ids[int(found.rows[index])],
+            propensity=float(slate.propensities[place]),
+            eligible=int(slate.eligible[place]),
+            explored=bool(slate.explored[place]),
+            source=found.sources[index],
+            flag=flag,
+        )
+        for place, index in enumerate(slate.indices.tolist())
+    ]
+
+
+def _candidates(live: LiveState, scored: Scored) -> Candidates:
+    ids = [live.items.ids[row] for row in scored.found.rows.tolist()]
+    cut = [live.items.ids[row] for row in scored.found.cuts]
+    letters = "".join(scored.found.cuts.values())
+    return Candidates([*ids, *cut], to_base64(scored.scores), scored.found.sources, letters)
+
+
+def _exploration(decided: Decided) -> dict[str, float | str]:
+    document = decided.exploration
+    scheme = "greedy" if decided.is_holdout else document.scheme
+    return {
+        "scheme": scheme,
+        "rate": document.rate,
+        "temperature": document.temperature,
+        "optimism": document.optimism,
+        "floor": document.floor,
+    }
+
+
+def _versions(live: LiveState, call: Call, decided: Decided) -> Versions:
+    return Versions(
+        policy="holdout-trend" if decided.is_holdout else POLICY,
+        model=live.model_versions.get(call.request.surface, 0),
+        exploration=decided.exploration.version,
+        features=live.registry.fingerprint(),
+    )

@@ -1,0 +1,88 @@
+"""The event gateway: producers without Kafka post events here and get a verdict for each."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from msgspec import Struct
+
+from serving.metrics import ServerMetrics
+from serving.requests import EventEnvelope, Verdict
+from state.decoding import Refusal, decode_event
+from state.events import Event, Item, SubjectEvent, User
+from state.partition import shard_of
+from state.settings import Settings
+from state.topics import topic_name
+
+_SEND_TIMEOUT_S = 5.0
+
+
+class Addressed(Struct):
+    """A validated event and where it goes."""
+
+    kind: str
+    event: Event
+    key: str
+    partition: int | None
+    raw: bytes
+
+
+class Gateway:
+    """Validates events and publishes them.
+
+    Parameters
+    ----------
+    settings
+        Of the namespace.
+    producer
+        Of the server.
+    metrics
+        Where verdicts are counted.
+    """
+
+    def __init__(self, settings: Settings, producer: AIOKafkaProducer, metrics: ServerMetrics) -> None:
+        self._settings, self._producer, self._metrics = settings, producer, metrics
+
+    async def publish(self, envelopes: Sequence[EventEnvelope]) -> list[Verdict]:
+        """Return one verdict an event, in order; accepted ones are acknowledged by Kafka."""
+        verdicts = await asyncio.gather(*(self._publish_one(envelope) for envelope in envelopes))
+        for envelope, verdict in zip(envelopes, verdicts, strict=True):
+            self._metrics.events.labels(envelope.kind, verdict.reason or "accepted").inc()
+        return list(verdicts)
+
+    async def _publish_one(self, envelope: EventEnvelope) -> Verdict:
+        try:
+            addressed = self._address(envelope.kind, bytes(envelope.event))
+        except Refusal as refusal:
+            return Verdict(accepted=False, reason=refusal.reason, field=refusal.field, detail=str(refusal))
+        return await self.send(addressed)
+
+    def _address(self, kind: str, raw: bytes) -> Addressed:
+        now_ms = time.time_ns() // 1_000_000
+        event = decode_event(kind, raw, received_at=now_ms, max_skew_ms=self._settings.max_skew_ms)
+        if isinstance(event, Item):
+            return Addressed(kind, event, event.item_id, None, raw)
+        assert isinstance(event, SubjectEvent | User)
+        if event.subject.startswith("s:") and isinstance(event, User):
+            raise Refusal("reserved_id", "user_id", event.user_id, "an id that does not begin with 's:'")
+        shard = shard_of(event.subject, self._settings.shards)
+        return Addressed(kind, event, event.subject, shard, raw)
+
+    async def send(self, addressed: Addressed) -> Verdict:
+        """Publish one validated event."""
+        topic = topic_name(self._settings.namespace, addressed.kind)
+        try:
+            async with asyncio.timeout(_SEND_TIMEOUT_S):
+                await self._producer.send_and_wait(
+                    topic, value=addressed.raw, key=addressed.key.encode(), partition=addressed.partition
+                )
+        except (KafkaError, TimeoutError) as error:
+            return Verdict(
+                accepted=False,
+                event_id=addressed.event.event_id,
+                reason="broker_unreachable",
+                detail=f"the broker did not take the event: {type(error).__name__}; send it again",
+            )
+        return Verdict(accepted=True, event_id=addressed.event.event_id)

@@ -1,0 +1,106 @@
+"""The live catalogue in a server's memory: ids, rows and what eligibility needs, as arrays."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from state.events import Item
+from state.subject import id_hash
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+class ItemTable:
+    """Items by row. A row is given once to an id and kept; removed items keep theirs, unavailable.
+
+    Attributes
+    ----------
+    ids
+        Item id of each row.
+    available
+        (rows,) whether the item is in the catalogue and may be shown.
+    published_at
+        (rows,) ms since 1970; 0 where unknown.
+    hashes
+        (rows,) 64-bit hash of the id, as seen items are remembered.
+    category
+        (rows,) code of the first category, -1 where there is none.
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.titles: list[str] = []
+        self.categories: list[tuple[int, ...]] = []
+        self.category_codes: dict[str, int] = {}
+        self._row_of: dict[str, int] = {}
+        self.available: BoolArray = np.zeros(64, dtype=np.bool_)
+        self.published_at: IntArray = np.zeros(64, dtype=np.int64)
+        self.hashes: NDArray[np.uint64] = np.zeros(64, dtype=np.uint64)
+        self.category: IntArray = np.full(64, -1, dtype=np.int64)
+        self._newest: IntArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def row(self, item_id: str) -> int:
+        """Return an item's row, giving it one where it has none yet."""
+        row = self._row_of.get(item_id)
+        if row is None:
+            row = self._row_of[item_id] = len(self.ids)
+            self._grow(row)
+            self.ids.append(item_id)
+            self.titles.append("")
+            self.categories.append(())
+            self.hashes[row] = id_hash(item_id)
+        return row
+
+    def find(self, item_id: str) -> int | None:
+        """Return an item's row, or None where it is unknown."""
+        return self._row_of.get(item_id)
+
+    def rows(self, item_ids: Iterable[str]) -> IntArray:
+        """Return the rows of the known items among these, in order."""
+        known = (self._row_of.get(item_id) for item_id in item_ids)
+        return np.array([row for row in known if row is not None], dtype=np.int64)
+
+    def put(self, item: Item) -> int:
+        """Take in a catalogue upsert; returns the row."""
+        row = self.row(item.item_id)
+        codes = tuple(self.category_codes.setdefault(c, len(self.category_codes)) for c in item.categories)
+        self.titles[row], self.categories[row] = item.title, codes
+        self.category[row] = codes[0] if codes else -1
+        self.published_at[row] = item.published_at or 0
+        self.available[row] = item.available
+        self._newest = None
+        return row
+
+    def remove(self, item_id: str) -> int | None:
+        """Take an item out of the catalogue; returns its row."""
+        row = self._row_of.get(item_id)
+        if row is not None:
+            self.available[row] = False
+            self._newest = None
+        return row
+
+    def codes(self, categories: Sequence[str]) -> list[int]:
+        """Return the codes of the known categories among these."""
+        return [self.category_codes[c] for c in categories if c in self.category_codes]
+
+    def newest(self, limit: int) -> IntArray:
+        """Return the rows of the items published last, newest first; ranked anew after catalogue changes only."""
+        if self._newest is None or len(self._newest) < min(limit, len(self)):
+            count = len(self)
+            published = np.where(self.available[:count], self.published_at[:count], -1)
+            self._newest = np.argsort(-published, kind="stable")[: max(limit, 100)]
+        return self._newest[:limit]
+
+    def _grow(self, row: int) -> None:
+        size = len(self.available)
+        if row < size:
+            return
+        self.available = np.pad(self.available, (0, size))
+        self.published_at = np.pad(self.published_at, (0, size))
+        self.hashes = np.pad(self.hashes, (0, size))
+        self.category = np.pad(self.category, (0, size), constant_values=-1)

@@ -1,0 +1,152 @@
+"""Everything a server answers from, in memory: catalogue, session index, trends, models, exploration.
+
+Pure: feed entries and stored values go in; nothing here reads a clock or a socket.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from bandits.hybrid import HybridConfig, Posterior
+from online_models.content import content_vector, projected
+from online_models.embeddings import ItemVectors, ItemVectorSettings
+from online_models.ranking import prior_model, ranking_registry
+from online_models.scorer import CompiledScorer
+from online_models.session_knn import SessionIndex, SessionKnnSettings
+from online_models.trends import Trends
+from serving.items import ItemTable
+from state.events import Explorations, Item
+from state.feed import ItemFeed, ShardFeed
+from state.packing import FloatArray, unpack_arrays, unpack_vector
+
+SHARED = "shared"
+_item_decoder = msgspec.json.Decoder(Item)
+_exploration_decoder = msgspec.json.Decoder(Explorations)
+
+
+class LiveState:
+    """The live state of one namespace.
+
+    Parameters
+    ----------
+    policy
+        Dimensions and priors of the bandit.
+    half_lives_s
+        Of the trends, shortest first.
+    knn
+        Settings of the session index.
+    """
+
+    def __init__(self, policy: HybridConfig, half_lives_s: Sequence[float], knn: SessionKnnSettings) -> None:
+        self.registry = ranking_registry()
+        self._prior = prior_model(self.registry).scorer()
+        self.items = ItemTable()
+        self.vectors = ItemVectors(ItemVectorSettings())
+        self.scorers: dict[str, CompiledScorer] = {}
+        self.model_versions: dict[str, int] = {}
+        self.explorations: dict[str, Explorations] = {}
+        self._policy, self._half_lives_s, self._knn = policy, tuple(half_lives_s), knn
+        self.watermarks: dict[int, int] = {}
+        self.forget_subjects()
+
+    def forget_subjects(self) -> None:
+        """Drop what came from subject shards, before they are loaded anew."""
+        self.sessions = SessionIndex(self._knn)
+        self.trends = Trends(self._half_lives_s)
+        self.posterior = Posterior(self._policy)
+
+    def load_trends(self, shard: int, stored: Mapping[bytes, bytes]) -> None:
+        """Take in a shard's decayed counts."""
+        for name, raw in stored.items():
+            state = unpack_vector(raw).reshape(-1, 1 + 2 * len(self._half_lives_s))
+            self.trends.put_row(shard, self.items.row(name.decode()), state)
+
+    def load_sessions(self, sessions: Mapping[int, tuple[Sequence[str], Sequence[int]]]) -> None:
+        """Take in sessions (hash -> items, times), in the order of their last interactions."""
+        keys: list[int] = []
+        rows: list[int] = []
+        times: list[int] = []
+        for session, (item_ids, at_ms) in sorted(sessions.items(), key=_newest_at):
+            keys += [session] * len(item_ids)
+            rows += [self.items.row(item_id) for item_id in item_ids]
+            times += at_ms
+        self.sessions.add_many(np.array(keys, np.int64), np.array(rows, np.int64), np.array(times, np.int64))
+
+    def put_blocks(self, shard: int, blocks: Mapping[str, bytes]) -> None:
+        """Take in a shard's accumulators (field name -> packed block)."""
+        items = {name[2:]: unpack_vector(raw) for name, raw in blocks.items() if name != SHARED}
+        if SHARED in blocks:
+            self.posterior.put_shared(shard, unpack_vector(blocks[SHARED]))
+        if items:
+            self.posterior.put_items(shard, items)
+
+    def apply_shard(self, shard: int, entry: ShardFeed) -> None:
+        """Apply one commit of a subject shard; its bandit blocks are fetched apart."""
+        for step in entry.interactions:
+            row = self.items.row(step.item_id)
+            self.sessions.add(step.session, row, step.at_ms)
+            self.trends.add(row, step.at_ms, step.interest)
+        for session in entry.dropped_sessions:
+            self.sessions.remove_session(session)
+        self.watermarks[shard] = max(entry.watermark, self.watermarks.get(shard, 0))
+
+    def apply_items(self, entry: ItemFeed) -> None:
+        """Apply catalogue changes."""
+        for item_id, raw in entry.items:
+            if raw is None:
+                self.remove_item(item_id)
+            else:
+                self.put_item(raw)
+
+    def put_item(self, raw: bytes) -> None:
+        """Take in one catalogue item; it can be retrieved from now on."""
+        item = _item_decoder.decode(raw)
+        row = self.items.put(item)
+        vector = item_vector(item, self.vectors.settings.dim)
+        if item.available and vector.any():
+            self.vectors.put(row, vector)
+        else:
+            self.vectors.remove(row)
+
+    def remove_item(self, item_id: str) -> None:
+        """Take one item out of the catalogue and of everything that could bring it back."""
+        row = self.items.remove(item_id)
+        if row is not None:
+            self.vectors.remove(row)
+
+    def put_model(self, surface: str, raw: bytes) -> None:
+        """Take in a click model snapshot; one learnt over other features is left aside."""
+        arrays, document = unpack_arrays(raw)
+        scorer = CompiledScorer.from_snapshot(arrays, document)
+        if scorer.fingerprint == self.registry.fingerprint():
+            self.scorers[surface], self.model_versions[surface] = scorer, int(document["steps"])
+
+    def scorer(self, surface: str) -> CompiledScorer:
+        """Return a surface's click model; the prior one where nothing was learnt yet."""
+        return self.scorers.get(surface, self._prior)
+
+    def put_control(self, name: str, raw: bytes) -> None:
+        """Take in a control document."""
+        kind, _, key = name.partition("/")
+        if kind == "exploration":
+            self.explorations[key] = _exploration_decoder.decode(raw)
+
+    def exploration(self, surface: str) -> Explorations:
+        """Return the exploration in force on a surface."""
+        return self.explorations.get(surface) or DEFAULT_EXPLORATION
+
+
+DEFAULT_EXPLORATION = Explorations()
+
+
+def _newest_at(session: tuple[int, tuple[Sequence[str], Sequence[int]]]) -> int:
+    return session[1][1][-1] if session[1][1] else 0
+
+
+def item_vector(item: Item, dim: int) -> FloatArray:
+    """Return an item's content vector (dim,): the supplied embedding where there is one."""
+    if item.embedding is not None:
+        return projected(item.embedding, dim).astype(np.float64)
+    described = {"title": item.title, "categories": item.categories, **item.attributes}
+    return content_vector({k: v for k, v in described.items() if v is not None}, dim).astype(np.float64)

@@ -1,0 +1,78 @@
+"""Decisions on their way to Kafka: never in a request's way, kept (bounded, counted) while Kafka is away."""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+
+from serving.metrics import ServerMetrics
+from state.events import Decision, encode
+
+log = structlog.get_logger(__name__)
+CAPACITY = 20_000
+_BATCH = 200
+
+
+class Logbook:
+    """Sends decisions in the background.
+
+    Parameters
+    ----------
+    producer
+        Started by the caller, or later: decisions wait until it can send.
+    topic
+        Full name of the decisions topic.
+    metrics
+        Where decisions logged, waiting and lost are counted.
+    """
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str, metrics: ServerMetrics) -> None:
+        self._producer, self._topic, self._metrics = producer, topic, metrics
+        self._waiting: deque[tuple[int, bytes, bytes]] = deque()
+        self._arrived = asyncio.Event()
+
+    def put(self, decision: Decision, shard: int) -> None:
+        """Take a decision; returns at once. A full buffer refuses the newest."""
+        if len(self._waiting) >= CAPACITY:
+            self._metrics.lost.inc()
+            return
+        self._waiting.append((shard, decision.subject.encode(), encode(decision)))
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Send what is put; runs until cancelled."""
+        delay = 0.05
+        while True:
+            await self._arrived.wait()
+            batch = [self._waiting[n] for n in range(min(_BATCH, len(self._waiting)))]
+            try:
+                await self._send(batch)
+            except Exception as error:  # noqa: BLE001 - whatever Kafka's client raises, decisions are kept
+                log.warning("decisions not logged yet", waiting=len(self._waiting), why=str(error))
+                await asyncio.sleep(delay)
+                delay = min(2.0, delay * 2)
+                continue
+            delay = 0.05
+            for _ in batch:
+                self._waiting.popleft()
+            self._metrics.logged.inc(len(batch))
+            self._metrics.buffered.set(len(self._waiting))
+            if not self._waiting:
+                self._arrived.clear()
+
+    async def _send(self, batch: list[tuple[int, bytes, bytes]]) -> None:
+        # A batch may go out twice after an error: decisions are dropped as duplicates by their id.
+        pending: list[Any] = [
+            await self._producer.send(self._topic, value=value, key=key, partition=shard)
+            for shard, key, value in batch
+        ]
+        await asyncio.gather(*pending)
+
+    async def drain(self, timeout_s: float) -> int:
+        """Wait until everything is sent; returns how many decisions remain after the time is up."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while self._waiting and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+        return len(self._waiting)

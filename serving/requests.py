@@ -1,0 +1,117 @@
+"""What clients send and get: the HTTP bodies of the recommendation, event and exploration routes."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from state.events import Id, Name
+
+Count = Annotated[int, Meta(ge=1, le=50)]
+Ids = Annotated[list[Id], Meta(max_length=500)]
+
+
+class RecommendationRequest(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A request for a slate.
+
+    Attributes
+    ----------
+    session_id
+        The visitor's session.
+    user_id
+        Where the visitor is known.
+    surface
+        Where the slate will be shown.
+    k
+        Slots wanted.
+    exclude
+        Items that must not appear.
+    recent_items
+        Items touched in this session, oldest first; used where the engine does not know better.
+    categories
+        Categories to stay within.
+    after, wait_ms
+        An event id from the gateway: the answer waits up to ``wait_ms`` for the engine to have folded it, and
+        says ``stale`` where it has not.
+    """
+
+    session_id: Id
+    user_id: Id | None = None
+    surface: Name = "home"
+    k: Count = 10
+    exclude: Ids = []
+    recent_items: Annotated[list[Id], Meta(max_length=50)] = []
+    categories: Annotated[list[Id], Meta(max_length=20)] = []
+    after: Id | None = None
+    wait_ms: Annotated[int, Meta(ge=0, le=1000)] = 50
+
+
+class RecommendedItem(Struct, omit_defaults=True):
+    """One slot of an answer."""
+
+    item_id: str
+    position: int
+    title: str
+    reason: str
+    propensity: float
+    explored: bool = False
+
+
+class RecommendationAnswer(Struct, omit_defaults=True):
+    """A slate, never empty while the catalogue is not.
+
+    ``rung`` names the step of the ladder it came from; ``decision`` goes back with impressions and clicks.
+    """
+
+    decision_id: str
+    decision: str
+    surface: str
+    rung: str
+    items: list[RecommendedItem]
+    exploration_version: int
+    model_version: int
+    state_as_of: int
+    staleness_ms: int
+    holdout: bool = False
+    stale: bool = False
+
+
+class EventEnvelope(Struct, forbid_unknown_fields=True):
+    """One event for the gateway: its topic kind and its body."""
+
+    kind: Literal["impressions", "clicks", "feedback", "items", "users"]
+    event: msgspec.Raw
+
+
+class EventBatch(Struct, forbid_unknown_fields=True):
+    """Events for the gateway, at most 500."""
+
+    events: Annotated[list[EventEnvelope], Meta(min_length=1, max_length=500)]
+
+
+class Verdict(Struct, omit_defaults=True):
+    """What became of one event: accepted and where it stands, or why it was refused."""
+
+    accepted: bool
+    event_id: str = ""
+    reason: str = ""
+    field: str = ""
+    detail: str = ""
+
+
+class EventVerdicts(Struct):
+    """One verdict an event, in order."""
+
+    verdicts: list[Verdict]
+
+
+class ExplorationChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A wished exploration setting; what is left out stays as it is."""
+
+    rate: Annotated[float, Meta(ge=0.0, le=0.5)] | None = None
+    scheme: Literal["greedy", "epsilon", "softmax", "optimistic"] | None = None
+    temperature: Annotated[float, Meta(gt=0.0, le=10.0)] | None = None
+    optimism: Annotated[float, Meta(ge=0.0, le=5.0)] | None = None
+    floor: Annotated[float, Meta(ge=0.0, le=0.01)] | None = None
+    changed_by: Annotated[str, Meta(max_length=128)] = ""
+    why: Annotated[str, Meta(max_length=512)] = ""

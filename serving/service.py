@@ -1,0 +1,133 @@
+"""Answers recommendation requests: one store read, the decision path, the log; never an empty answer."""
+
+import random
+import time
+
+import structlog
+
+from serving.decide import Call, Decided, answer_items, decide, to_event
+from serving.live import LiveState
+from serving.logbook import Logbook
+from serving.metrics import ServerMetrics
+from serving.reader import SubjectReader
+from serving.requests import RecommendationAnswer, RecommendationRequest, RecommendedItem
+from serving.sync import Sync
+from state.events import subject_of
+from state.partition import shard_of
+from state.settings import Settings
+from state.subject import SubjectRecord
+from state.tokens import TokenSigner, make_decision_id
+
+log = structlog.get_logger(__name__)
+TOKEN_LIFE_MS = 30 * 24 * 3_600_000
+
+
+class Recommender:
+    """The service behind ``/v1/recommendations``.
+
+    Parameters
+    ----------
+    settings
+        Of the namespace.
+    live
+        What to answer from.
+    parts
+        Reader of subject records, log of decisions, feed follower and metrics.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        live: LiveState,
+        parts: tuple[SubjectReader, Logbook, Sync, ServerMetrics],
+    ) -> None:
+        self._settings, self._live = settings, live
+        self._reader, self._logbook, self._sync, self._metrics = parts
+        self._signer = TokenSigner(settings.secret())
+        self._random = random.Random(settings.seed) if settings.seed is not None else random.SystemRandom()
+        self._last_good: dict[str, list[RecommendedItem]] = {}
+
+    async def recommend(self, request: RecommendationRequest) -> RecommendationAnswer:
+        """Return a slate; the answer's rung says what it was made from."""
+        subject = subject_of(request.user_id, request.session_id)
+        started = time.perf_counter()
+        record, stale = await self._read(request, subject)
+        read = time.perf_counter()
+        call = self._call(request, subject, record)
+        answer = self._answer(call)
+        answer.stale = stale
+        self._metrics.stage.labels("read").observe(read - started)
+        self._metrics.stage.labels("decide").observe(time.perf_counter() - read)
+        self._metrics.answers.labels(request.surface, answer.rung).inc()
+        return answer
+
+    async def _read(self, request: RecommendationRequest, subject: str) -> tuple[SubjectRecord | None, bool]:
+        if not request.after:
+            return await self._reader.read(subject), False
+        record, fresh = await self._reader.read_after(subject, request.after, request.wait_ms / 1000)
+        return record, not fresh
+
+    def _call(self, request: RecommendationRequest, subject: str, record: SubjectRecord | None) -> Call:
+        now_ms = time.time_ns() // 1_000_000
+        shard = shard_of(subject, self._settings.shards)
+        return Call(
+            request=request,
+            subject=subject,
+            record=record,
+            decision_id=make_decision_id(now_ms, shard, self._random.getrandbits(48)),
+            now_ms=now_ms,
+            staleness_ms=min(self._sync.staleness_ms(), 2**31),
+            holdout=self._settings.holdout,
+        )
+
+    def _answer(self, call: Call) -> RecommendationAnswer:
+        try:
+            decided = decide(self._live, call)
+        except Exception:  # the ladder's reason to be: whatever breaks above, the last rung answers
+            log.exception("decision path failed", decision=call.decision_id)
+            decided = None
+        if decided is None:
+            return self._static(call)
+        return self._log(call, decided)
+
+    def _log(self, call: Call, decided: Decided) -> RecommendationAnswer:
+        stores_nothing = call.record is not None and call.record.consent == "none"
+        if not stores_nothing:
+            event = to_event(self._live, call, decided)
+            self._logbook.put(event, shard_of(call.subject, self._settings.shards))
+        items = answer_items(self._live, decided)
+        self._last_good[call.request.surface] = items
+        for item, source in zip(items, decided.scored.found.sources, strict=False):
+            self._metrics.slots.labels("explored" if item.explored else "exploited").inc()
+            self._metrics.sources.labels(source).inc()
+        return self._dressed(call, decided.rung, items, is_holdout=decided.is_holdout)
+
+    def _static(self, call: Call) -> RecommendationAnswer:
+        items = self._last_good.get(call.request.surface, [])[: call.request.k]
+        if not items:
+            items = self._first_items(call.request.k)
+        return self._dressed(call, "static", items, is_holdout=False)
+
+    def _first_items(self, count: int) -> list[RecommendedItem]:
+        rows = self._live.items.newest(count).tolist()
+        return [
+            RecommendedItem(self._live.items.ids[row], place, self._live.items.titles[row], "new", 1.0)
+            for place, row in enumerate(rows)
+        ]
+
+    def _dressed(
+        self, call: Call, rung: str, items: list[RecommendedItem], *, is_holdout: bool
+    ) -> RecommendationAnswer:
+        surface = call.request.surface
+        return RecommendationAnswer(
+            decision_id=call.decision_id,
+            decision=self._signer.sign(call.decision_id, call.subject, call.now_ms + TOKEN_LIFE_MS),
+            surface=surface,
+            rung=rung,
+            items=items,
+            exploration_version=self._live.exploration(surface).version,
+            model_version=self._live.model_versions.get(surface, 0),
+            state_as_of=call.now_ms - call.staleness_ms,
+            staleness_ms=call.staleness_ms,
+            holdout=is_holdout,
+        )

@@ -1,0 +1,225 @@
+"""Keeps a server's live state true to the store: loads snapshots, then follows every unit's change feed."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from msgspec import Struct
+from redis.exceptions import RedisError
+
+from serving.live import SHARED, LiveState
+from state.feed import decode_item_feed, decode_names_feed, decode_shard_feed
+from state.keys import (
+    CONTROL,
+    bandit_key,
+    control_key,
+    feed_key,
+    item_unit,
+    items_key,
+    lane_unit,
+    meta_key,
+    models_key,
+    sessions_key,
+    subject_unit,
+    trends_key,
+    unit_prefix,
+)
+from state.sessions import decode_session
+from state.settings import Settings
+
+log = structlog.get_logger(__name__)
+BLOCK_MS = 100
+COUNT = 500
+REFRESH_BLOCKS_S = 0.1
+CHECK_S = 1.0
+_UNREACHABLE = (RedisError, OSError, TimeoutError)
+
+
+class Cursor(Struct):
+    """How far a unit's feed was applied: the epoch and the commit."""
+
+    epoch: int
+    commit: int
+
+
+class Sync:
+    """Follows the store on behalf of one server process.
+
+    Parameters
+    ----------
+    settings
+        Of the namespace.
+    redis
+        A client that may wait for answers; not the one requests use.
+    live
+        The state to keep.
+    """
+
+    def __init__(self, settings: Settings, redis: Any, live: LiveState) -> None:
+        self._settings, self._redis, self.live = settings, redis, live
+        names = [subject_unit(n) for n in range(settings.shards)]
+        names += [item_unit(n) for n in range(settings.item_shards)]
+        names += [lane_unit(n) for n in range(settings.lanes)]
+        self._prefixes = {name: unit_prefix(settings.namespace, name) for name in [*names, CONTROL]}
+        self._cursors: dict[str, Cursor] = {}
+        self._dirty: dict[int, set[str]] = defaultdict(set)
+        self._read_at = 0.0
+        self.reloads = 0
+        self.applied = 0
+        self.ready = asyncio.Event()
+
+    def staleness_ms(self) -> int:
+        """Return how long ago the feeds were last known to be read to their ends, ms."""
+        return round((time.monotonic() - self._read_at) * 1000) if self._read_at else 1_000_000_000
+
+    async def run(self) -> None:
+        """Load, follow, and load again whenever the feeds cannot be followed; runs until cancelled."""
+        delay = 0.05
+        while True:
+            try:
+                await self.load()
+                delay = 0.05
+                await self._follow()
+            except _UNREACHABLE as error:
+                log.warning("store unreachable", why=str(error))
+                await asyncio.sleep(delay)
+                delay = min(1.0, delay * 2)
+
+    async def load(self) -> None:
+        """Load everything the store holds of the namespace."""
+        loaded = {name: await self._read_unit(name) for name in self._prefixes}
+        self._apply_loaded(loaded)
+        self.reloads += 1
+        self._read_at = time.monotonic()
+        self.ready.set()
+
+    async def _read_unit(self, name: str) -> list[Any]:
+        prefix = self._prefixes[name]
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hmget(meta_key(prefix), "epoch", "commit")
+            for key in _loaded_keys(name):
+                pipe.hgetall(key(prefix))
+            return list(await pipe.execute())
+
+    def _apply_loaded(self, loaded: Mapping[str, list[Any]]) -> None:
+        self.live.forget_subjects()
+        for name, (meta, *hashes) in loaded.items():
+            self._cursors[name] = Cursor(int(meta[0] or 0), int(meta[1] or 0))
+            if name.isdigit():
+                self._load_shard(int(name), hashes)
+            elif name == CONTROL:
+                for document, raw in hashes[0].items():
+                    self.live.put_control(document.decode(), raw)
+            elif name.startswith("i"):
+                for raw in hashes[0].values():
+                    self.live.put_item(raw)
+            else:
+                for surface, raw in hashes[0].items():
+                    self.live.put_model(surface.decode(), raw)
+        self._dirty.clear()
+
+    def _load_shard(self, shard: int, hashes: list[dict[bytes, bytes]]) -> None:
+        trends, sessions, blocks = hashes
+        self.live.load_trends(shard, trends)
+        rows = {int(key): decode_session(raw) for key, raw in sessions.items()}
+        self.live.load_sessions({key: (row.items, row.at_ms) for key, row in rows.items()})
+        self.live.put_blocks(shard, {key.decode(): raw for key, raw in blocks.items()})
+
+    async def _follow(self) -> None:
+        checked, refreshed = time.monotonic(), 0.0
+        while True:
+            streams = {feed_key(p): f"{self._cursors[n].commit}-0" for n, p in self._prefixes.items()}
+            answer = await self._redis.xread(streams, count=COUNT, block=BLOCK_MS)
+            self._read_at = time.monotonic()
+            if not await self._apply(answer):
+                return
+            if self._dirty and self._read_at - refreshed > REFRESH_BLOCKS_S:
+                refreshed = self._read_at
+                await self._refresh_blocks()
+            if self._read_at - checked > CHECK_S:
+                checked = self._read_at
+                if not await self._is_continuous():
+                    return
+
+    async def _apply(self, answer: Any) -> bool:
+        """Apply feed entries in order; returns whether all continued what was known."""
+        named = {feed_key(prefix).encode(): name for name, prefix in self._prefixes.items()}
+        for stream, entries in answer.items() if isinstance(answer, dict) else answer or []:
+            name = named[stream]
+            for entry_id, fields in _flat(entries):
+                if not self._continues(name, int(entry_id.split(b"-")[0]), fields):
+                    log.info("change feed has a gap: loading anew", unit=name)
+                    return False
+                await self._apply_entry(name, fields[b"c"])
+                self.applied += 1
+        return True
+
+    def _continues(self, name: str, commit: int, fields: Mapping[bytes, bytes]) -> bool:
+        cursor, epoch = self._cursors[name], int(fields[b"e"])
+        if commit != cursor.commit + 1:
+            return False
+        new_owner = epoch == cursor.epoch + 1 and int(fields[b"n"]) == cursor.commit
+        if epoch != cursor.epoch and not new_owner:
+            return False
+        self._cursors[name] = Cursor(epoch, commit)
+        return True
+
+    async def _apply_entry(self, name: str, change: bytes) -> None:
+        if not change:
+            return
+        if name.isdigit():
+            entry = decode_shard_feed(change)
+            self.live.apply_shard(int(name), entry)
+            if entry.bandit_shared:
+                self._dirty[int(name)] |= {SHARED, *(f"i:{item}" for item in entry.bandit_items)}
+        elif name.startswith("i"):
+            self.live.apply_items(decode_item_feed(change))
+        else:
+            await self._fetch_named(name, decode_names_feed(change).names)
+
+    async def _fetch_named(self, name: str, fields: list[str]) -> None:
+        if not fields:
+            return
+        key = control_key if name == CONTROL else models_key
+        put = self.live.put_control if name == CONTROL else self.live.put_model
+        for field, raw in zip(
+            fields, await self._redis.hmget(key(self._prefixes[name]), fields), strict=True
+        ):
+            if raw is not None:
+                put(field, raw)
+
+    async def _refresh_blocks(self) -> None:
+        dirty, self._dirty = self._dirty, defaultdict(set)
+        for shard, names in dirty.items():
+            fields = sorted(names)
+            raws = await self._redis.hmget(bandit_key(self._prefixes[subject_unit(shard)]), fields)
+            found = {field: raw for field, raw in zip(fields, raws, strict=True) if raw is not None}
+            self.live.put_blocks(shard, found)
+
+    async def _is_continuous(self) -> bool:
+        """Return whether no unit stands behind what was applied, as after a failover to an older copy."""
+        for name, prefix in self._prefixes.items():
+            stored = await self._redis.hget(meta_key(prefix), "commit")
+            if int(stored or 0) < self._cursors[name].commit:
+                log.warning("store went back: loading anew", unit=name)
+                return False
+        return True
+
+
+def _loaded_keys(name: str) -> list[Any]:
+    if name.isdigit():
+        return [trends_key, sessions_key, bandit_key]
+    if name == CONTROL:
+        return [control_key]
+    return [items_key] if name.startswith("i") else [models_key]
+
+
+def _flat(entries: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """Return stream entries as pairs, whichever protocol version the client speaks."""
+    flat: list[Any] = []
+    for entry in entries:
+        flat += entry if isinstance(entry, list) and entry and isinstance(entry[0], list | tuple) else [entry]
+    return [(entry_id, fields) for entry_id, fields in flat]

@@ -1,0 +1,51 @@
+"""From a request and a subject's record to what retrieval and features are asked."""
+
+import numpy as np
+
+from serving.candidates import Asked
+from serving.features import Visitor
+from serving.items import IntArray
+from serving.live import LiveState
+from serving.requests import RecommendationRequest
+from state.packing import FloatArray
+from state.sessions import session_hash
+from state.subject import SubjectRecord
+
+RECENT = 30
+_DECAY = 0.85
+
+
+def asked_of(
+    live: LiveState, request: RecommendationRequest, record: SubjectRecord, subject: str, now_ms: int
+) -> Asked:
+    """Return what retrieval is asked for this visitor, in rows."""
+    rows, weights = _recent(live, request, record)
+    excluded = live.items.rows([*request.exclude, *record.hidden])
+    return Asked(
+        recent=rows,
+        weights=weights,
+        session=session_hash(subject, record.session_id or request.session_id),
+        excluded=excluded,
+        seen_hashes=record.seen_rows()["item"],
+        categories=tuple(live.items.codes(request.categories)),
+        now_ms=now_ms,
+    )
+
+
+def visitor_of(record: SubjectRecord, request: RecommendationRequest) -> Visitor:
+    """Return what features need to know of this visitor."""
+    session = len(record.session_items) if record.session_id == request.session_id else 0
+    known = len(record.recent) or len(request.recent_items)
+    return Visitor(record.events, max(session, len(request.recent_items)), known == 0)
+
+
+def _recent(
+    live: LiveState, request: RecommendationRequest, record: SubjectRecord
+) -> tuple[IntArray, FloatArray]:
+    known = zip(record.recent[-RECENT:], record.recent_interest[-RECENT:], strict=True)
+    told = [(item, 1.0) for item in request.recent_items if item not in set(record.recent[-RECENT:])]
+    found = [(live.items.find(item), interest) for item, interest in [*known, *told]]
+    pairs = [(row, interest) for row, interest in found if row is not None]
+    rows = np.array([row for row, _ in pairs], dtype=np.int64)
+    ages = np.arange(len(pairs) - 1, -1, -1)
+    return rows, np.array([interest for _, interest in pairs]) * _DECAY**ages

@@ -1,0 +1,1 @@
+"""The shared floor: wire events, keys, settings, stores, the commit script and the change feed."""

@@ -1,0 +1,277 @@
+"""Wire events: one struct per topic, the single source of schemas, validation and documents.
+
+Unknown fields are kept by producers and ignored here; a new schema version accepts the old.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+Id = Annotated[str, Meta(min_length=1, max_length=128, description="Opaque identifier, 1 to 128 characters.")]
+SubjectId = Annotated[
+    str, Meta(min_length=1, max_length=130, description="A user id, or s: and a session id.")
+]
+Name = Annotated[
+    str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Lower-case name, 1 to 64 characters.")
+]
+Text = Annotated[str, Meta(max_length=1024)]
+EpochMs = Annotated[
+    int, Meta(ge=946_684_800_000, le=4_102_444_800_000, description="Milliseconds since 1970.")
+]
+Token = Annotated[str, Meta(min_length=1, max_length=512, description="Decision token of an answer.")]
+Position = Annotated[int, Meta(ge=0, le=999)]
+SchemaVersion = Annotated[int, Meta(ge=1, le=1)]
+Value = Annotated[float, Meta(ge=-1e9, le=1e9)]
+AttributeList = Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=64)]
+AttributeText = Annotated[str, Meta(max_length=2048)]
+Attribute = bool | Value | AttributeText | AttributeList | None
+Attributes = Annotated[dict[Annotated[str, Meta(max_length=64)], Attribute], Meta(max_length=64)]
+Vector = Annotated[list[Value], Meta(min_length=2, max_length=1024)]
+Packed = Annotated[str, Meta(description="Base64 of little-endian float64 numbers.")]
+
+
+class Event(Struct, kw_only=True, omit_defaults=True):
+    """What every event carries.
+
+    Attributes
+    ----------
+    event_id
+        Unique per event; a repeated id inside the lateness bound is dropped.
+    occurred_at
+        Event time, milliseconds since 1970.
+    schema
+        Version of the event's schema.
+    producer
+        Who published it, for producer health.
+    """
+
+    event_id: Id
+    occurred_at: EpochMs
+    schema: SchemaVersion = 1
+    producer: Annotated[str, Meta(max_length=64)] | None = None
+
+
+class SubjectEvent(Event, kw_only=True, omit_defaults=True):
+    """An event of one visitor: of ``user_id`` where known, else of the session."""
+
+    session_id: Id
+    user_id: Id | None = None
+
+    @property
+    def subject(self) -> str:
+        """Key of the event: the user id, else ``s:`` and the session id."""
+        return subject_of(self.user_id, self.session_id)
+
+
+class ShownItem(Struct, omit_defaults=True):
+    """One item of a slate and its 0-based place."""
+
+    item_id: Id
+    position: Position
+
+
+class Impression(SubjectEvent, kw_only=True, omit_defaults=True):
+    """What a client showed."""
+
+    surface: Name
+    items: Annotated[list[ShownItem], Meta(min_length=1, max_length=200)]
+    decision: Token | None = None
+
+
+class Click(SubjectEvent, kw_only=True, omit_defaults=True):
+    """A click on an item, with the decision it belongs to where there was one."""
+
+    item_id: Id
+    surface: Name | None = None
+    decision: Token | None = None
+
+
+class Feedback(SubjectEvent, kw_only=True, omit_defaults=True):
+    """Anything else a visitor says of an item; ``kind`` is looked up in the feedback registry."""
+
+    item_id: Id
+    kind: Name
+    value: Value | None = None
+    surface: Name | None = None
+    decision: Token | None = None
+
+
+class Item(Event, kw_only=True, omit_defaults=True):
+    """Catalogue upsert; a null value under the item's key removes it."""
+
+    item_id: Id
+    title: Text = ""
+    categories: AttributeList = []
+    attributes: Attributes = {}
+    available: bool = True
+    published_at: EpochMs | None = None
+    embedding: Vector | None = None
+
+
+class User(Event, kw_only=True, omit_defaults=True):
+    """Profile upsert, consent, login merge or erasure request of one user.
+
+    ``merge_session`` names an anonymous session that turned out to be this user's; ``carried`` is filled
+    in by the engine when that session's record travels to the user's shard.
+    """
+
+    user_id: SubjectId
+    attributes: Attributes | None = None
+    consent: Literal["full", "none"] | None = None
+    merge_session: SubjectId | None = None
+    carried: str | None = None
+    erase: bool = False
+
+    @property
+    def subject(self) -> str:
+        """Key of the event."""
+        return self.user_id
+
+
+class Slot(Struct, omit_defaults=True):
+    """One place of a decided slate.
+
+    ``propensity`` is conditional on the slate's prefix; ``flag`` names slots kept out of policy learning.
+    """
+
+    item_id: Id
+    propensity: Annotated[float, Meta(gt=0.0, le=1.0)]
+    eligible: int
+    explored: bool = False
+    source: str = ""
+    flag: Literal["", "pinned", "fallback", "holdout"] = ""
+
+
+class Candidates(Struct):
+    """All candidates of a decision: ids, float64 scores, one source letter each, cut reasons by letter."""
+
+    item_ids: list[str]
+    scores: Packed
+    sources: str
+    cuts: str
+
+
+class Versions(Struct, omit_defaults=True):
+    """Which versions of things a decision was made under."""
+
+    policy: str
+    model: int
+    exploration: int
+    features: str
+
+
+class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
+    """One decided slate, logged by the server; ``event_id`` is the decision id.
+
+    ``context`` (dc,) and ``features`` (slots, f) are packed float64, ``logits`` (slots,) the click model's
+    and ``arms`` (slots, di) the policy's item features, as used for the draw.
+    """
+
+    surface: Name
+    rung: str
+    slots: list[Slot]
+    candidates: Candidates
+    context: Packed
+    features: Packed
+    arms: Packed
+    logits: Packed
+    exploration: dict[str, float | str]
+    versions: Versions
+    seed: int
+    staleness_ms: int = 0
+    new_user: bool = False
+
+
+class OutcomeSlot(Struct, omit_defaults=True):
+    """One closed slot: what it was worth and how likely it was shown."""
+
+    item_id: str
+    position: int
+    reward: float
+    propensity: float
+    explored: bool = False
+    flag: str = ""
+
+
+class Outcome(Event, kw_only=True, omit_defaults=True):
+    """One closed decision; ``event_id`` is the decision id, ``occurred_at`` when its window closed."""
+
+    subject: str
+    surface: str
+    lane: int
+    shown_at: int
+    slots: list[OutcomeSlot]
+    features: Packed
+    logits: Packed
+    versions: Versions
+    rung: str = ""
+
+
+class DeadLetter(Event, kw_only=True, omit_defaults=True):
+    """An event that could not be understood, with the reason and its raw bytes (base64)."""
+
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    raw: str
+    key: str | None = None
+
+
+class Control(Event, kw_only=True, omit_defaults=True):
+    """A versioned control document, for example ``exploration/home``."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z]+/[a-z0-9][a-z0-9_.-]{0,63}$")]
+    document: dict[str, float | str | bool | None]
+    changed_by: Annotated[str, Meta(max_length=128)] = ""
+    why: Annotated[str, Meta(max_length=512)] = ""
+
+
+def subject_of(user_id: str | None, session_id: str) -> str:
+    """Return the subject a visitor's events are keyed by."""
+    return user_id if user_id else f"s:{session_id}"
+
+
+SUBJECT_KINDS = ("impressions", "clicks", "feedback", "users", "decisions")
+
+EVENT_TYPES: dict[str, type[Event]] = {
+    "impressions": Impression,
+    "clicks": Click,
+    "feedback": Feedback,
+    "items": Item,
+    "users": User,
+    "decisions": Decision,
+    "outcomes": Outcome,
+    "deadletters": DeadLetter,
+    "control": Control,
+}
+
+
+class Explorations(Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """The exploration document of one surface.
+
+    Attributes
+    ----------
+    rate
+        Share of slots drawn from the exploring distribution, 0 to 0.5.
+    scheme
+        How the rest of the probability is spread over scores.
+    temperature
+        Of the softmax over scores, above 0.
+    optimism
+        Standard deviations added to a score before the softmax.
+    """
+
+    rate: Annotated[float, Meta(ge=0.0, le=0.5)] = 0.05
+    scheme: Literal["greedy", "epsilon", "softmax", "optimistic"] = "epsilon"
+    temperature: Annotated[float, Meta(gt=0.0, le=10.0)] = 0.05
+    optimism: Annotated[float, Meta(ge=0.0, le=5.0)] = 0.3
+    floor: Annotated[float, Meta(ge=0.0, le=0.01)] = 0.0
+    version: int = 0
+    changed_by: str = ""
+    why: str = ""
+
+
+encode = msgspec.json.Encoder().encode

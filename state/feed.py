@@ -1,0 +1,80 @@
+"""Change feed entries: what one commit changed, in the form servers apply."""
+
+import msgspec
+from msgspec import Struct, field
+
+
+class Interaction(Struct, array_like=True):
+    """One interaction counted into shared statistics.
+
+    Attributes
+    ----------
+    session
+        64-bit session hash, signed.
+    item_id, at_ms
+        What and when.
+    interest
+        Strength, 0 to 1.
+    """
+
+    session: int
+    item_id: str
+    at_ms: int
+    interest: float
+
+
+class ShardFeed(Struct, array_like=True):
+    """What one commit of a subject shard changed.
+
+    Attributes
+    ----------
+    interactions
+        In folded order.
+    bandit_items
+        Items whose accumulators changed.
+    bandit_shared
+        Whether the shared accumulators changed.
+    dropped_sessions
+        Session hashes that left the shard's sessions.
+    watermark
+        Event time up to which the shard is complete, ms.
+    """
+
+    interactions: list[Interaction] = field(default_factory=list)
+    bandit_items: list[str] = field(default_factory=list)
+    bandit_shared: bool = False
+    dropped_sessions: list[int] = field(default_factory=list)
+    watermark: int = 0
+
+
+class ItemFeed(Struct, array_like=True):
+    """Catalogue changes of one commit: item id and its event, or None where it was removed."""
+
+    items: list[tuple[str, bytes | None]] = field(default_factory=list)
+
+
+class NamesFeed(Struct, array_like=True):
+    """Names of fields that changed: surfaces of a lane's models, or control documents."""
+
+    names: list[str] = field(default_factory=list)
+
+
+encode_feed = msgspec.msgpack.Encoder().encode
+_shard = msgspec.msgpack.Decoder(ShardFeed)
+_items = msgspec.msgpack.Decoder(ItemFeed)
+_names = msgspec.msgpack.Decoder(NamesFeed)
+
+
+def decode_shard_feed(raw: bytes) -> ShardFeed:
+    """Return a subject shard's entry."""
+    return _shard.decode(raw)
+
+
+def decode_item_feed(raw: bytes) -> ItemFeed:
+    """Return an item shard's entry."""
+    return _items.decode(raw)
+
+
+def decode_names_feed(raw: bytes) -> NamesFeed:
+    """Return a lane's or control's entry."""
+    return _names.decode(raw)

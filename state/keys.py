@@ -1,0 +1,88 @@
+"""Every Redis key, one function each; a shard's keys share one hash tag so that they commit together."""
+
+CONTROL = "c"
+
+
+def subject_unit(shard: int) -> str:
+    """Return the unit name of a subject shard."""
+    return str(shard)
+
+
+def item_unit(shard: int) -> str:
+    """Return the unit name of an item shard."""
+    return f"i{shard}"
+
+
+def lane_unit(lane: int) -> str:
+    """Return the unit name of a model lane."""
+    return f"m{lane}"
+
+
+def unit_prefix(namespace: str, unit: str) -> str:
+    """Return the common start of all keys of a unit (a shard, item shard, lane or control)."""
+    return f"{{{namespace}:{unit}}}:"
+
+
+def meta_key(prefix: str) -> str:
+    """Hash: epoch, commit number, next offsets, watermark, outbox number."""
+    return f"{prefix}meta"
+
+
+def feed_key(prefix: str) -> str:
+    """Stream of changes, one entry per commit, id = commit number."""
+    return f"{prefix}feed"
+
+
+def outbox_key(prefix: str) -> str:
+    """List of derived messages not yet sent to Kafka."""
+    return f"{prefix}outbox"
+
+
+def subject_key(prefix: str, subject: str) -> str:
+    """Value: one subject's record."""
+    return f"{prefix}s:{subject}"
+
+
+def decision_key(prefix: str, decision_id: str) -> str:
+    """Value: one decision as logged."""
+    return f"{prefix}d:{decision_id}"
+
+
+def open_key(prefix: str) -> str:
+    """Hash: decisions whose window is open."""
+    return f"{prefix}open"
+
+
+def counters_key(prefix: str) -> str:
+    """Hash: event and attribution counters."""
+    return f"{prefix}counters"
+
+
+def trends_key(prefix: str) -> str:
+    """Hash: decayed counts by item."""
+    return f"{prefix}trends"
+
+
+def sessions_key(prefix: str) -> str:
+    """Hash: recent sessions for the session index."""
+    return f"{prefix}sessions"
+
+
+def bandit_key(prefix: str) -> str:
+    """Hash: the shard's accumulators of the shared block and of each item block."""
+    return f"{prefix}bandit"
+
+
+def items_key(prefix: str) -> str:
+    """Hash: live catalogue items by id."""
+    return f"{prefix}items"
+
+
+def models_key(prefix: str) -> str:
+    """Hash: click model snapshots by surface."""
+    return f"{prefix}models"
+
+
+def control_key(prefix: str) -> str:
+    """Hash: control documents by name."""
+    return f"{prefix}control"

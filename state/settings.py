@@ -1,0 +1,238 @@
+"""Every setting, read from ``HEADWATER_*`` environment variables; a bad one is refused at start."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+PREFIX = "HEADWATER_"
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Positive = Annotated[int, Meta(ge=1)]
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Seconds = Annotated[float, Meta(gt=0.0)]
+
+
+class FeedbackKind(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one kind of feedback means.
+
+    Attributes
+    ----------
+    reward
+        Worth of it for the decision it belongs to, 0 to 1.
+    sign
+        1 an interaction the visitor liked, -1 one that removes the item for this visitor, 0 neutral.
+    interest
+        How strongly it moves taste and trends, 0 to 1.
+    value_scale
+        Where set, interest is multiplied by value / value_scale, clipped to 0..1.
+    """
+
+    reward: Share = 0.0
+    sign: Annotated[int, Meta(ge=-1, le=1)] = 1
+    interest: Share = 1.0
+    value_scale: Annotated[float, Meta(gt=0.0)] | None = None
+
+
+DEFAULT_FEEDBACK = {
+    "like": FeedbackKind(reward=1.0),
+    "dislike": FeedbackKind(sign=-1, interest=0.0),
+    "hide": FeedbackKind(sign=-1, interest=0.0),
+    "dwell": FeedbackKind(interest=0.5, value_scale=60.0),
+    "add_to_cart": FeedbackKind(reward=1.0),
+    "purchase": FeedbackKind(reward=1.0),
+    "rating": FeedbackKind(value_scale=5.0),
+}
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message names it, its value and what is wished."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """All settings; each is the environment variable ``HEADWATER_`` + its name in upper case.
+
+    Attributes
+    ----------
+    namespace
+        Topic and key prefix; one namespace is one tenant.
+    kafka, redis
+        Where the broker and the store are.
+    kafka_security_protocol, kafka_sasl_mechanism, kafka_sasl_username, kafka_sasl_password, kafka_ssl_cafile
+        Security of the Kafka clients; Redis takes its user, password and TLS (``rediss://``) from its URL.
+    shards, item_shards, lanes
+        Partitions of subject topics, of the items topic, and of outcomes; fixed when a namespace is made.
+    replication
+        Replication factor of topics that ``headwater topics create`` makes.
+    attribution_window_s, lateness_s, decision_wait_s
+        Event time a reward may still arrive after its impression; how late any event may be; how long a
+        decision waits for its impression.
+    session_idle_s
+        Silence after which a subject's next event starts a new session.
+    speed_up
+        Divides attribution window, lateness, decision wait (with floors of 2 s, 0.5 s and 2 s), half-lives
+        and session idle time; for replays of data sets.
+    max_skew_s
+        How far ahead of the broker's clock an event may lie.
+    decision_ttl_s, subject_ttl_s
+        When the store may collect a decision or a subject nobody touched.
+    token_secret
+        Signs decision tokens; the same on every server and worker, at least 16 characters.
+    host, port
+        Where the server listens; port 0 takes a free one.
+    holdout
+        Share of subjects per surface that always get the overall trend.
+    half_lives_s
+        Of the trends, shortest first, JSON list; divided by the speed-up.
+    max_sessions
+        Sessions kept for the session index, over all shards.
+    metrics_port
+        Where a worker serves its metrics; 0 for nowhere.
+    hidden_cap, seen_cap
+        Items a subject may hide or dislike; items remembered as seen.
+    max_batch
+        Events a folder takes into one commit.
+    fetch_wait_ms, session_timeout_s
+        Long-poll wait and session timeout of the consumer group.
+    redis_timeout_ms, deadline_ms
+        How long a request waits for the store, and for its answer in all.
+    feedback
+        JSON object: kind -> reward, sign, interest, value_scale; replaces the defaults.
+    seed
+        Makes the random part of decision ids repeat; only for trying and tests.
+    log_level
+        DEBUG, INFO, WARNING or ERROR.
+    """
+
+    namespace: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,31}$")] = "hw"
+    kafka: Annotated[str, Meta(pattern=r"^[^\s:]+:\d+(,[^\s:]+:\d+)*$")] = "127.0.0.1:9092"
+    redis: Annotated[str, Meta(pattern=r"^(redis|rediss|unix)://")] = "redis://127.0.0.1:6379/0"
+    kafka_security_protocol: str = "PLAINTEXT"
+    kafka_sasl_mechanism: str = "PLAIN"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: str | None = None
+    kafka_ssl_cafile: str | None = None
+    shards: Annotated[int, Meta(ge=1, le=4096)] = 4
+    item_shards: Annotated[int, Meta(ge=1, le=256)] = 1
+    lanes: Annotated[int, Meta(ge=1, le=64)] = 1
+    replication: Positive = 1
+    attribution_window_s: Seconds = 600.0
+    lateness_s: Seconds = 30.0
+    decision_wait_s: Seconds = 600.0
+    session_idle_s: Seconds = 1800.0
+    speed_up: Annotated[float, Meta(ge=1.0)] = 1.0
+    max_skew_s: Seconds = 300.0
+    decision_ttl_s: Seconds = 2_592_000.0
+    subject_ttl_s: Seconds = 31_536_000.0
+    token_secret: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    holdout: Share = 0.01
+    half_lives_s: Annotated[tuple[Seconds, ...], Meta(min_length=1, max_length=6)] = (
+        3_600.0,
+        86_400.0,
+        1_209_600.0,
+    )
+    max_sessions: Positive = 100_000
+    metrics_port: Port = 0
+    hidden_cap: Positive = 10_000
+    seen_cap: Positive = 2_000
+    max_batch: Positive = 500
+    fetch_wait_ms: Positive = 20
+    session_timeout_s: Annotated[float, Meta(ge=1.0)] = 6.0
+    redis_timeout_ms: Positive = 50
+    deadline_ms: Positive = 100
+    feedback: dict[str, FeedbackKind] = field(default_factory=DEFAULT_FEEDBACK.copy)
+    seed: int | None = None
+    log_level: Annotated[str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+
+    @property
+    def window_ms(self) -> int:
+        """Attribution window in event time, ms."""
+        return _scaled(self.attribution_window_s, self.speed_up, floor_ms=2000)
+
+    @property
+    def lateness_ms(self) -> int:
+        """Lateness bound in event time, ms."""
+        return _scaled(self.lateness_s, self.speed_up, floor_ms=500)
+
+    @property
+    def decision_wait_ms(self) -> int:
+        """How long a decision waits for its impression, ms."""
+        return _scaled(self.decision_wait_s, self.speed_up, floor_ms=2000)
+
+    @property
+    def trend_half_lives_s(self) -> tuple[float, ...]:
+        """Half-lives of the trends in event time, s."""
+        return tuple(seconds / self.speed_up for seconds in self.half_lives_s)
+
+    @property
+    def idle_ms(self) -> int:
+        """Silence that ends a session, ms."""
+        return _scaled(self.session_idle_s, self.speed_up, floor_ms=2000)
+
+    @property
+    def max_skew_ms(self) -> int:
+        """Allowed clock skew, ms."""
+        return int(self.max_skew_s * 1000)
+
+    def secret(self) -> bytes:
+        """Return the token secret.
+
+        Raises
+        ------
+        SettingsError
+            If it is missing or short.
+        """
+        if len(self.token_secret) < 16:
+            raise SettingsError(
+                f"setting {PREFIX}TOKEN_SECRET has {len(self.token_secret)} characters; wished: at least 16"
+            )
+        return self.token_secret.encode()
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables that give these settings, for child processes."""
+        given: dict[str, Any] = msgspec.to_builtins(self)
+        return {PREFIX + k.upper(): _as_text(v) for k, v in given.items() if v is not None}
+
+
+def _scaled(seconds: float, speed_up: float, *, floor_ms: int) -> int:
+    return max(floor_ms, round(seconds * 1000 / speed_up)) if speed_up > 1 else round(seconds * 1000)
+
+
+def _as_text(value: Any) -> str:
+    return msgspec.json.encode(value).decode() if isinstance(value, dict | list | tuple) else str(value)
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Return the settings an environment asks for.
+
+    Raises
+    ------
+    SettingsError
+        If a ``HEADWATER_*`` variable is unknown or its value cannot be used.
+    """
+    fields = set(Settings.__struct_fields__)
+    given: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable[len(PREFIX) :] in _NOT_SETTINGS:
+            continue
+        name = variable[len(PREFIX) :].lower()
+        if name not in fields:
+            raise SettingsError(f"setting {variable} is unknown; wished: one of {', '.join(sorted(fields))}")
+        given[name] = _parsed(variable, name, text)
+    return msgspec.convert(given, Settings)
+
+
+_JSON = ("feedback", "half_lives_s")
+_NOT_SETTINGS = {"TEST_KAFKA", "DATA", "CACHE"}
+
+
+def _parsed(variable: str, name: str, text: str) -> Any:
+    secret = name in ("token_secret", "kafka_sasl_password")
+    try:
+        value: Any = msgspec.json.decode(text) if name in _JSON else text
+        return getattr(msgspec.convert({name: value}, Settings, strict=False), name)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        shown = "***" if secret else repr(text)
+        raise SettingsError(f"setting {variable} has value {shown}; wished: {error}") from None

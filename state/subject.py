@@ -1,0 +1,135 @@
+"""The subject record: everything a request needs of one visitor, in one compact binary value."""
+
+import hashlib
+import struct
+
+import msgspec
+import numpy as np
+from msgspec import Struct, field
+from numpy.typing import NDArray
+
+from state.packing import seal, unseal
+
+RECENT_CAP = 50
+HOUR_MS = 3_600_000
+SEEN_MAX_AGE_MS = 90 * 24 * HOUR_MS
+SEEN_ROW = np.dtype([("item", "<u8"), ("hour", "<u4")])
+EVENT_ROW = struct.Struct("<QQ")
+
+
+class SubjectRecord(Struct, array_like=True, omit_defaults=True):
+    """One visitor's folded state.
+
+    Attributes
+    ----------
+    recent, recent_at, recent_interest
+        Last items interacted with, oldest first, when (ms) and how strongly (0 to 1); at most 50.
+    seen
+        Packed rows (item hash, hour) of items interacted with; `SEEN_ROW`.
+    hidden
+        Exact ids of hidden and disliked items.
+    events, impressions, clicks
+        Folded counts.
+    session_id, session_start, session_items
+        Current session, when it began (ms), items interacted with in it, oldest first.
+    last_at
+        Event time of the newest folded event, ms.
+    consent
+        ``full`` or ``none``.
+    applied
+        Packed (event hash, event time) pairs of recently folded events, for duplicates and freshness.
+    bandit
+        The subject's bandit block, packed float64 bytes.
+    attributes
+        Profile attributes.
+    """
+
+    recent: list[str] = field(default_factory=list)
+    recent_at: list[int] = field(default_factory=list)
+    recent_interest: list[float] = field(default_factory=list)
+    seen: bytes = b""
+    hidden: list[str] = field(default_factory=list)
+    events: int = 0
+    impressions: int = 0
+    clicks: int = 0
+    session_id: str = ""
+    session_start: int = 0
+    session_items: list[str] = field(default_factory=list)
+    last_at: int = 0
+    consent: str = "full"
+    applied: bytes = b""
+    bandit: bytes = b""
+    attributes: dict[str, bool | float | str | list[str] | None] = field(default_factory=dict)
+
+    def has_applied(self, event_id: str) -> bool:
+        """Return whether an event was folded within the lateness bound."""
+        return _has_row(self.applied, id_hash(event_id).to_bytes(8, "little"), EVENT_ROW.size)
+
+    def mark_applied(self, event_id: str, at_ms: int) -> None:
+        """Remember an event as folded."""
+        self.applied += EVENT_ROW.pack(id_hash(event_id), at_ms)
+
+    def forget_applied(self, before_ms: int) -> None:
+        """Drop marks of events older than the lateness bound."""
+        if len(self.applied) < 16 * 32:
+            return
+        rows = np.frombuffer(self.applied, dtype="<u8").reshape(-1, 2)
+        self.applied = rows[rows[:, 1] >= before_ms].tobytes()
+
+    def mark_seen(self, item_id: str, at_ms: int, cap: int) -> None:
+        """Remember an item as seen; the oldest beyond ``cap`` or 90 days go."""
+        hashed, hour = id_hash(item_id), at_ms // HOUR_MS
+        row = struct.pack("<QI", hashed, hour)
+        if len(self.seen) // SEEN_ROW.itemsize < cap and not _has_row(self.seen, row[:8], SEEN_ROW.itemsize):
+            self.seen += row
+            return
+        rows = self.seen_rows()
+        fresh = rows[(rows["item"] != hashed) & (rows["hour"] >= hour - SEEN_MAX_AGE_MS // HOUR_MS)]
+        self.seen = fresh[-(cap - 1) :].tobytes() + row if cap > 1 else row
+
+    def seen_rows(self) -> NDArray[np.void]:
+        """Return seen items as rows (n,) of `SEEN_ROW`, oldest first."""
+        return np.frombuffer(self.seen, dtype=SEEN_ROW)
+
+    def add_recent(self, item_id: str, at_ms: int, interest: float) -> None:
+        """Append an interaction to the recent and session lists."""
+        self.recent.append(item_id)
+        self.recent_at.append(at_ms)
+        self.recent_interest.append(interest)
+        self.session_items.append(item_id)
+        for values in (self.recent, self.recent_at, self.recent_interest, self.session_items):
+            del values[:-RECENT_CAP]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(SubjectRecord)
+
+
+def encode_subject(record: SubjectRecord) -> bytes:
+    """Return a record as sealed MessagePack."""
+    return seal(_encoder.encode(record))
+
+
+def decode_subject(raw: bytes | None) -> SubjectRecord:
+    """Return the record stored under a subject's key; a fresh one where there is none.
+
+    Raises
+    ------
+    CorruptStateError
+        If version or checksum are wrong.
+    """
+    return SubjectRecord() if raw is None else _decoder.decode(unseal(raw))
+
+
+def _has_row(rows: bytes, needle: bytes, width: int) -> bool:
+    at = rows.find(needle)
+    while at >= 0:
+        if at % width == 0:
+            return True
+        at = rows.find(needle, at + 1)
+    return False
+
+
+def id_hash(text: str) -> int:
+    """Return the 64-bit hash ids are remembered by."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

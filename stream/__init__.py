@@ -1,0 +1,1 @@
+"""The stream root: the Faust application, its thin agents and the pure folding logic they feed."""

@@ -1,0 +1,302 @@
+"""One folder per unit: takes events in arrival order, folds a micro-batch, commits it, sends its outbox."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+from redis.exceptions import RedisError
+
+from state.commit import Change, Claim, FencedError, claim_unit, commit
+from state.events import encode
+from state.keys import outbox_key
+from state.outbox import Message, decode_message
+from stream.effects import Effects, Place
+from stream.rows import Row
+from stream.watermark import Progress, Watermark
+
+log = structlog.get_logger(__name__)
+TICK_S = 0.05
+TRIM_AFTER_S = 0.5
+MAX_UNSENT = 20_000
+RETRY_S = 0.2
+_PROGRESS = "progress"
+
+
+class UnitLogic(Protocol):
+    """Pure logic of a unit: what the folder around it needs to know."""
+
+    place: Place
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """Topic kinds the unit folds."""
+
+    @property
+    def hashes(self) -> list[str]:
+        """Hash keys to load before the first fold."""
+
+    def restore(self, meta: Mapping[str, str], hashes: Mapping[str, dict[bytes, bytes]]) -> None:
+        """Take in what the store holds."""
+
+    def next_due(self) -> int | None:
+        """Return when, in event time, something falls due without an event."""
+
+    def wanted(self, rows: Sequence[Row], watermark: int) -> list[str]:
+        """Return the keys to load before these rows can be folded."""
+
+    def put(self, values: Sequence[bytes | None]) -> None:
+        """Take in the wanted values, in order."""
+
+    def fold(self, rows: Sequence[Row], watermark: int) -> Effects:
+        """Fold rows and return the change."""
+
+
+class Ports(Protocol):
+    """The outside world as a folder meets it."""
+
+    redis: Any
+    lateness_ms: int
+    max_batch: int
+
+    def end_seen_at(self, kind: str, partition: int) -> int | None:
+        """Return when the broker last said that a topic-partition holds nothing more, ms; None if it does."""
+
+    async def send(self, unit: str, messages: Sequence[Message]) -> None:
+        """Send outbox messages to Kafka, in order, and return once they are acknowledged."""
+
+    async def hold(self, kinds: Sequence[tuple[str, int]]) -> None:
+        """Stop reading topic-partitions (kind, partition); what was read before is stale from the call on."""
+
+    async def seek(self, offsets: Mapping[tuple[str, int], int | None]) -> None:
+        """Read topic-partitions on from these offsets; None is their beginning."""
+
+    def observe(self, unit: str, rows: int, seconds: float, event_age_ms: int | None) -> None:
+        """Note one commit for metrics."""
+
+
+def now_ms() -> int:
+    """Return the clock, ms since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Folder:
+    """The single writer of one unit.
+
+    Parameters
+    ----------
+    make_logic
+        Makes the unit's logic anew; called at every (re)load.
+    partition
+        Partition of every topic of the unit.
+    ports
+        Store, broker, clock.
+    """
+
+    def __init__(self, make_logic: Callable[[], UnitLogic], partition: int, ports: Ports) -> None:
+        self._make_logic, self._partition, self._ports = make_logic, partition, ports
+        self._queue: deque[Row] = deque()
+        self._arrived, self._room = asyncio.Event(), asyncio.Event()
+        self._unsent: deque[Message] = deque()
+        self._to_send = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._lost = False
+        self._generation = 0
+
+    async def start(self) -> dict[tuple[str, int], int]:
+        """Claim and load the unit; returns the next offset to read of each topic-partition."""
+        await self._load()
+        self._tasks = [asyncio.create_task(self._fold_loop()), asyncio.create_task(self._send_loop())]
+        return self.positions()
+
+    async def stop(self) -> None:
+        """Stop after the commit under way; what is queued is read again by the next owner."""
+        self._lost = True
+        self._arrived.set()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        """Return the next offset to read of each topic-partition, as stored."""
+        return {(kind, self._partition): at for kind, at in self._stored.items()}
+
+    def rewind(self) -> dict[tuple[str, int], int]:
+        """Forget what is queued; returns where to read on from."""
+        self._queue.clear()
+        self._expected = dict(self._stored)
+        self._room.set()
+        return self.positions()
+
+    async def enqueue(self, rows: Sequence[Row]) -> None:
+        """Take in consecutive rows of one topic-partition; waits while the queue is full."""
+        for row in rows:
+            expected = self._expected.get(row.kind, 0)
+            if row.offset >= expected:
+                self._queue.append(row)
+                self._expected[row.kind] = row.offset + 1
+        self._arrived.set()
+        while len(self._queue) > 8 * self._ports.max_batch and not self._lost:
+            self._room.clear()
+            await self._room.wait()
+
+    async def _load(self) -> None:
+        logic = self._make_logic()
+        prefix = logic.place.prefix
+        self._claim: Claim = await claim_unit(self._ports.redis, prefix)
+        hashes = {key: await self._ports.redis.hgetall(key) for key in logic.hashes}
+        outbox = await self._ports.redis.lrange(outbox_key(prefix), 0, -1)
+        logic.restore(self._claim.meta, hashes)
+        self._logic, self._stored = logic, self._claim.next_offsets()
+        self._expected = dict(self._stored)
+        self._queue.clear()
+        self._unsent = deque(decode_message(raw) for raw in outbox)
+        self._sent = 0
+        self._generation += 1
+        self._to_send.set()
+        progress = self._claim.meta.get(_PROGRESS)
+        known = None if progress is None else _decode_progress(progress)
+        self._watermark = Watermark(logic.kinds, self._ports.lateness_ms, known)
+        log.info("unit claimed", unit=logic.place.unit, epoch=self._claim.epoch, offsets=self._stored)
+
+    async def _fold_loop(self) -> None:
+        while not self._lost:
+            try:
+                await self._step()
+            except FencedError as error:
+                log.warning("commit fenced", unit=self._logic.place.unit, why=str(error))
+                await self._reload()
+            except (RedisError, OSError, TimeoutError) as error:
+                # The commit may or may not have happened: only the store knows, so ask it again.
+                log.warning("store did not commit", unit=self._logic.place.unit, why=str(error))
+                await asyncio.sleep(RETRY_S)
+                await self._reload()
+
+    async def _reload(self) -> None:
+        # Held first: a row read before must not slip in between the load and the seek.
+        kinds = [(kind, self._partition) for kind in self._logic.kinds]
+        await self._ports.hold(kinds)
+        delay = 0.05
+        while not self._lost:
+            try:
+                await self._load()
+            except (RedisError, OSError, TimeoutError):
+                await asyncio.sleep(delay)
+                delay = min(1.0, delay * 2)
+            else:
+                self._room.set()
+                await self._ports.seek({kind: self._stored.get(kind[0]) for kind in kinds})
+                return
+
+    async def _step(self) -> None:
+        while len(self._unsent) > MAX_UNSENT:  # a broker that takes nothing must not fill our memory
+            await asyncio.sleep(TICK_S)
+        rows = await self._take()
+        started = time.perf_counter()
+        for row in rows:
+            self._watermark.observe(row.kind, row.occurred_at(), row.received_at)
+        watermark = self._watermark.advance(self._caught_up())
+        if not rows and not self._is_due(watermark):
+            await self._trim()
+            return
+        wanted = self._logic.wanted(rows, watermark)
+        if wanted:
+            self._logic.put(await self._ports.redis.mget(wanted))
+        change = self._journalled(self._logic.fold(rows, watermark), rows, watermark)
+        await self._commit(change)
+        oldest = now_ms() - rows[0].received_at if rows else None
+        self._ports.observe(self._logic.place.unit, len(rows), time.perf_counter() - started, oldest)
+
+    def _is_due(self, watermark: int) -> bool:
+        due = self._logic.next_due()
+        return due is not None and due <= watermark
+
+    async def _take(self) -> list[Row]:
+        if not self._queue:
+            self._arrived.clear()
+            try:
+                await asyncio.wait_for(self._arrived.wait(), TICK_S)
+            except TimeoutError:
+                return []
+        rows = [self._queue.popleft() for _ in range(min(len(self._queue), self._ports.max_batch))]
+        self._room.set()
+        return rows
+
+    def _caught_up(self) -> dict[str, int]:
+        queued = {row.kind for row in self._queue}
+        ends = {k: self._ports.end_seen_at(k, self._partition) for k in self._logic.kinds if k not in queued}
+        return {kind: at for kind, at in ends.items() if at is not None}
+
+    def _journalled(self, effects: Effects, rows: Sequence[Row], watermark: int) -> Change:
+        offsets: dict[str, tuple[int | None, int]] = {}
+        for row in rows:
+            offsets[row.kind] = (self._stored.get(row.kind), row.offset + 1)
+        if self._logic.place.unit.isdigit():
+            entry = {
+                "epoch": self._claim.epoch,
+                "order": _runs(rows),
+                "watermark": watermark,
+                "at": now_ms(),
+            }
+            effects.send("journal", None, encode(entry), self._logic.place.number)
+        change = effects.finish()
+        change.offsets = offsets
+        change.meta[_PROGRESS] = encode(self._watermark.progress).decode()
+        return change
+
+    async def _commit(self, change: Change) -> None:
+        change.sent = self._sent
+        await commit(self._ports.redis, self._logic.place.prefix, self._claim.epoch, change)
+        self._sent -= change.sent
+        self._stored.update({kind: new for kind, (_, new) in change.offsets.items()})
+        self._unsent.extend(decode_message(raw) for raw in change.outbox)
+        self._trimmed_at = time.monotonic()
+        self._to_send.set()
+
+    _trimmed_at = 0.0
+
+    async def _trim(self) -> None:
+        if self._sent and time.monotonic() - self._trimmed_at > TRIM_AFTER_S:
+            await self._commit(Change(feed=b""))
+
+    async def _send_loop(self) -> None:
+        while not self._lost:
+            await self._to_send.wait()
+            self._to_send.clear()
+            while self._unsent:
+                generation = self._generation
+                batch = [self._unsent[i] for i in range(min(len(self._unsent), 1000))]
+                await _until_sent(lambda b=batch: self._ports.send(self._logic.place.unit, b))  # type: ignore[misc]
+                if generation == self._generation:
+                    for _ in batch:
+                        self._unsent.popleft()
+                    self._sent += len(batch)
+
+
+async def _until_sent(attempt: Callable[[], Awaitable[None]]) -> None:
+    delay = 0.05
+    while True:
+        try:
+            return await attempt()
+        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises, the outbox must go out
+            log.warning("outbox not sent", why=str(error))
+            await asyncio.sleep(delay)
+            delay = min(2.0, delay * 2)
+
+
+def _runs(rows: Sequence[Row]) -> list[tuple[str, int, int]]:
+    """Return the arrival order as runs (topic kind, first offset, last offset)."""
+    runs: list[tuple[str, int, int]] = []
+    for row in rows:
+        if runs and runs[-1][0] == row.kind:
+            runs[-1] = (row.kind, runs[-1][1], row.offset)
+        else:
+            runs.append((row.kind, row.offset, row.offset))
+    return runs
+
+
+def _decode_progress(text: str) -> Progress:
+    return msgspec.json.decode(text, type=Progress)

@@ -1,0 +1,67 @@
+"""What an interaction does to its subject's record, and whether shared statistics may count it."""
+
+from msgspec import Struct
+
+from state.events import Click, Feedback
+from state.feed import Interaction
+from state.sessions import session_hash
+from state.settings import FeedbackKind
+from state.subject import HOUR_MS, SubjectRecord
+
+MAX_PER_ITEM_AND_HOUR = 3
+
+
+class Caps(Struct, frozen=True):
+    """Bounds of a subject record: hidden items, seen items, and silence that ends a session (ms)."""
+
+    hidden: int
+    seen: int
+    idle_ms: int
+
+
+def begin_or_continue_session(record: SubjectRecord, session_id: str, at_ms: int, idle_ms: int) -> None:
+    """Start a new session where the id changed or the subject was silent too long."""
+    if session_id != record.session_id or at_ms - record.last_at > idle_ms:
+        record.session_id, record.session_start, record.session_items = session_id, at_ms, []
+    record.last_at = max(record.last_at, at_ms)
+
+
+def feedback_interest(kind: FeedbackKind, value: float | None) -> float:
+    """Return how strongly a feedback moves taste and trends, 0 to 1."""
+    if kind.value_scale is None or value is None:
+        return kind.interest
+    return kind.interest * min(1.0, max(0.0, value / kind.value_scale))
+
+
+def add_interaction(
+    record: SubjectRecord, event: Click | Feedback, interest: float, caps: Caps
+) -> Interaction | None:
+    """Fold an interaction into its subject's record.
+
+    Returns
+    -------
+    Interaction or None
+        What shared statistics count: None where it only strengthens the newest interaction (a click
+        followed by a purchase of the same item) or where the subject has reached its cap for this item
+        and hour.
+    """
+    record.mark_seen(event.item_id, event.occurred_at, caps.seen)
+    if _repeats_newest(record, event):
+        record.recent_interest[-1] = max(record.recent_interest[-1], interest)
+        return None
+    counted = _times_this_hour(record, event) < MAX_PER_ITEM_AND_HOUR
+    record.add_recent(event.item_id, event.occurred_at, interest)
+    if not counted or interest <= 0.0:
+        return None
+    session = session_hash(event.subject, record.session_id)
+    return Interaction(session, event.item_id, event.occurred_at, interest)
+
+
+def _repeats_newest(record: SubjectRecord, event: Click | Feedback) -> bool:
+    return bool(record.session_items) and record.session_items[-1] == event.item_id
+
+
+def _times_this_hour(record: SubjectRecord, event: Click | Feedback) -> int:
+    since = event.occurred_at - HOUR_MS
+    pairs = zip(record.recent, record.recent_at, strict=True)
+    return sum(item == event.item_id and at > since for item, at in pairs)

@@ -1,0 +1,115 @@
+"""The folder's logic for one model lane: outcomes teach the click model of their surface."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from online_models.click import ClickModel
+from online_models.features import FeatureRegistry
+from online_models.ranking import prior_model
+from state.events import Outcome
+from state.feed import NamesFeed, encode_feed
+from state.keys import counters_key, models_key
+from state.packing import FloatArray, from_base64, pack_arrays, unpack_arrays
+from stream.effects import Counters, Effects, Place
+from stream.rows import Row
+
+_SEEN = "seen:"
+
+
+class LaneLogic:
+    """Learns click models from outcomes; one writer per (surface, lane).
+
+    Parameters
+    ----------
+    place
+        The lane.
+    registry
+        The features the models are learnt over.
+    """
+
+    kinds = ("outcomes",)
+
+    def __init__(self, place: Place, registry: FeatureRegistry) -> None:
+        self.place, self._registry = place, registry
+
+    @property
+    def hashes(self) -> list[str]:
+        """Hash keys to load before the first fold."""
+        return [models_key(self.place.prefix), counters_key(self.place.prefix)]
+
+    def restore(self, meta: Mapping[str, str], hashes: Mapping[str, dict[bytes, bytes]]) -> None:
+        """Take in what the store holds."""
+        self.outbox_number = int(meta.get("outbox", "0"))
+        self.counters = Counters(hashes[counters_key(self.place.prefix)])
+        self._seen = {k[len(_SEEN) :]: int(v) for k, v in meta.items() if k.startswith(_SEEN)}
+        self._models = {}
+        for name, raw in hashes[models_key(self.place.prefix)].items():
+            self._models[name.decode()] = self._restored(raw)
+
+    def _restored(self, raw: bytes) -> ClickModel:
+        arrays, document = unpack_arrays(raw)
+        if document["fingerprint"] != self._registry.fingerprint():
+            return prior_model(self._registry)  # learnt over other features: it has to begin again
+        return ClickModel.restore(self._registry, arrays, document)
+
+    def next_due(self) -> int | None:
+        """Return None: nothing here waits for time."""
+        return None
+
+    def wanted(self, rows: Sequence[Row], watermark: int) -> list[str]:  # noqa: ARG002
+        """Return no keys: models live in memory."""
+        return []
+
+    def put(self, values: Sequence[bytes | None]) -> None:
+        """Take in nothing."""
+
+    def fold(self, rows: Sequence[Row], watermark: int) -> Effects:  # noqa: ARG002
+        """Learn from the outcomes of a micro-batch, surface by surface."""
+        effects = Effects(self.place, self.counters, self.outbox_number)
+        by_surface: dict[str, list[Outcome]] = defaultdict(list)
+        for row in rows:
+            if row.refusal is not None:
+                effects.refuse(row, row.refusal.reason, str(row.refusal))
+            elif self._is_new(row) and isinstance(row.event, Outcome):
+                self.counters.add("outcomes")
+                by_surface[row.event.surface].append(row.event)
+        for surface, outcomes in by_surface.items():
+            self._learn(surface, outcomes, effects)
+        effects.change.feed = encode_feed(NamesFeed(sorted(by_surface)))
+        effects.change.meta.update({_SEEN + source: str(n) for source, n in self._seen.items()})
+        self.outbox_number = effects.outbox_number
+        return effects
+
+    def _is_new(self, row: Row) -> bool:
+        """Drop what was seen: a source numbers its messages, and sends them again after a crash."""
+        if row.number <= self._seen.get(row.source, 0):
+            self.counters.add("outcomes.duplicate")
+            return False
+        self._seen[row.source] = row.number
+        return True
+
+    def _learn(self, surface: str, outcomes: Sequence[Outcome], effects: Effects) -> None:
+        model = self._models.get(surface)
+        if model is None:
+            model = self._models[surface] = prior_model(self._registry)
+        blocks, rewards = [], []
+        for outcome in outcomes:
+            rows = learnable_rows(outcome, len(self._registry))
+            blocks.append(rows[0])
+            rewards.append(rows[1])
+        features, clicked = np.concatenate(blocks), np.concatenate(rewards)
+        if len(features):
+            model.learn_many(features, clicked)
+        arrays, document = model.snapshot()
+        effects.write(models_key(self.place.prefix), surface, pack_arrays(arrays, document))
+
+
+def learnable_rows(outcome: Outcome, width: int) -> tuple[FloatArray, FloatArray]:
+    """Return features (n, f) and clicks (n,), 0 or 1, of an outcome's slots; none where its features are of another version."""
+    features = from_base64(outcome.features)
+    if features.size != len(outcome.slots) * width:
+        return np.empty((0, width)), np.empty(0)
+    rewards = np.array([float(slot.reward > 0) for slot in outcome.slots])
+    return features.reshape(-1, width), rewards

@@ -1,0 +1,79 @@
+"""One record of a topic-partition as the folders take it."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from state.decoding import Refusal, decode_event
+from state.events import Event
+from state.outbox import FORWARDED_HEADER, NUMBER_HEADER, SOURCE_HEADER
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Row(Struct):
+    """A decoded record, or why it could not be decoded.
+
+    Attributes
+    ----------
+    kind, partition, offset
+        Where it stands; ``kind`` is the topic without its namespace.
+    received_at
+        Kafka timestamp, ms.
+    key, raw
+        As sent.
+    event
+        None for a null value and for a refused record.
+    refusal
+        Why it was refused.
+    source, number
+        Unit and running number of the outbox it came through, if any.
+    forwarded
+        Whether another shard passed it on.
+    """
+
+    kind: str
+    partition: int
+    offset: int
+    received_at: int
+    key: bytes | None
+    raw: bytes | None
+    event: Event | None = None
+    refusal: Refusal | None = None
+    source: str = ""
+    number: int = 0
+    forwarded: bool = False
+
+    def occurred_at(self) -> int:
+        """Return the event's time, or the record's where there is no event."""
+        return self.event.occurred_at if self.event is not None else self.received_at
+
+
+def decode_row(row: Row, headers: Headers, max_skew_ms: int) -> Row:
+    """Fill in a row's event or refusal and what its headers say; never raises on bad input."""
+    try:
+        _read_headers(row, headers)
+        if row.raw is not None or row.kind != "items":
+            row.event = decode_event(row.kind, row.raw, received_at=row.received_at, max_skew_ms=max_skew_ms)
+    except Refusal as refusal:
+        row.refusal = refusal
+    return row
+
+
+def _read_headers(row: Row, headers: Headers) -> None:
+    if not headers:
+        return
+    marks = dict(headers)
+    row.forwarded = FORWARDED_HEADER in marks
+    row.source = _text(marks.get(SOURCE_HEADER, b""))
+    number = marks.get(NUMBER_HEADER, b"0")
+    if not number.isdigit():
+        raise Refusal("bad_header", NUMBER_HEADER, number, "decimal digits")
+    row.number = int(number)
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise Refusal("bad_header", SOURCE_HEADER, raw, "UTF-8 text") from None

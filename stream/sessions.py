@@ -1,0 +1,58 @@
+"""The shard's recent sessions, kept in the store so that any server can build its session index."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from state.feed import Interaction
+from state.keys import sessions_key
+from state.sessions import SessionRow, decode_session, encode_session
+from state.subject import RECENT_CAP
+from stream.effects import Effects
+
+
+class Sessions:
+    """Recent sessions of one shard, bounded by recency.
+
+    Parameters
+    ----------
+    prefix
+        Key prefix of the shard.
+    stored
+        The sessions hash as loaded.
+    cap
+        Sessions kept; the one touched longest ago leaves first.
+    """
+
+    def __init__(self, prefix: str, stored: Mapping[bytes, bytes], cap: int) -> None:
+        self._key, self._cap = sessions_key(prefix), cap
+        rows = {int(name): decode_session(raw) for name, raw in stored.items()}
+        ordered = sorted(rows.items(), key=lambda pair: (pair[1].at_ms[-1:], pair[0]))
+        self._rows: OrderedDict[int, SessionRow] = OrderedDict(ordered)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, step: Interaction, effects: Effects) -> list[int]:
+        """Append an interaction; returns the sessions that had to leave for it."""
+        row = self._rows.setdefault(step.session, SessionRow())
+        row.items.append(step.item_id)
+        row.at_ms.append(step.at_ms)
+        del row.items[:-RECENT_CAP], row.at_ms[:-RECENT_CAP]
+        self._rows.move_to_end(step.session)
+        effects.write(self._key, str(step.session), encode_session(row))
+        return self._evict(effects)
+
+    def remove(self, session: int, effects: Effects) -> bool:
+        """Remove one session; returns whether it was there."""
+        if self._rows.pop(session, None) is None:
+            return False
+        effects.erase(self._key, str(session))
+        return True
+
+    def _evict(self, effects: Effects) -> list[int]:
+        gone = []
+        while len(self._rows) > self._cap:
+            session, _ = self._rows.popitem(last=False)
+            effects.erase(self._key, str(session))
+            gone.append(session)
+        return gone

@@ -1,0 +1,60 @@
+"""Which unit a topic-partition belongs to, and the logic each kind of unit runs."""
+
+from collections.abc import Callable
+
+from bandits.ranking import ranking_policy
+from online_models.ranking import ranking_registry
+from state.events import SUBJECT_KINDS
+from state.keys import CONTROL, item_unit, lane_unit, subject_unit, unit_prefix
+from state.settings import Settings
+from state.tokens import TokenSigner
+from stream.catalogue import CatalogueLogic
+from stream.control import ControlLogic
+from stream.effects import Place
+from stream.folder import UnitLogic
+from stream.interactions import Caps
+from stream.lane import LaneLogic
+from stream.shard import ShardLogic, ShardRules
+
+KINDS = (*SUBJECT_KINDS, "items", "outcomes", "control")
+"""Topic kinds a worker reads."""
+
+
+def unit_of(kind: str, partition: int) -> str:
+    """Return the unit that folds a topic-partition."""
+    if kind in SUBJECT_KINDS:
+        return subject_unit(partition)
+    return {"items": item_unit(partition), "outcomes": lane_unit(partition)}.get(kind, CONTROL)
+
+
+def logic_maker(settings: Settings, unit: str, partition: int) -> Callable[[], UnitLogic]:
+    """Return what makes a unit's logic anew."""
+    place = Place(unit_prefix(settings.namespace, unit), unit, partition)
+    if unit.isdigit():
+        rules = shard_rules(settings)
+        return lambda: ShardLogic(place, rules)
+    if unit == CONTROL:
+        return lambda: ControlLogic(place)
+    if unit.startswith("i"):
+        return lambda: CatalogueLogic(place)
+    registry = ranking_registry()
+    return lambda: LaneLogic(place, registry)
+
+
+def shard_rules(settings: Settings) -> ShardRules:
+    """Return what a subject shard is told of the settings."""
+    return ShardRules(
+        shards=settings.shards,
+        lanes=settings.lanes,
+        window_ms=settings.window_ms,
+        wait_ms=settings.decision_wait_ms,
+        lateness_ms=settings.lateness_ms,
+        subject_ttl_ms=int(settings.subject_ttl_s * 1000),
+        decision_ttl_ms=int(settings.decision_ttl_s * 1000),
+        max_sessions=max(1, settings.max_sessions // settings.shards),
+        caps=Caps(settings.hidden_cap, settings.seen_cap, settings.idle_ms),
+        feedback=settings.feedback,
+        signer=TokenSigner(settings.secret()),
+        policy=ranking_policy(),
+        half_lives_s=settings.trend_half_lives_s,
+    )

@@ -1,0 +1,85 @@
+"""Profile, consent, login merge and erasure of one user.
+
+A login merge travels: the user's shard asks the session's shard for its record, which hands it over once.
+Both legs go through outboxes, so each happens exactly once.
+"""
+
+import base64
+
+from state.events import User, encode
+from state.partition import shard_of
+from state.subject import SubjectRecord, decode_subject, encode_subject
+from stream.effects import Effects
+from stream.subjects import Subjects
+
+HANDOVER = "s:"
+
+
+def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int) -> None:
+    """Fold one user event."""
+    if event.erase:
+        effects.counters.add("erased")
+        subjects.drop(event.user_id, effects)
+        return
+    if event.user_id.startswith(HANDOVER) and event.merge_session is not None:
+        _hand_over(event, subjects, effects, shards)
+        return
+    record = subjects.touch(event.user_id)
+    if event.attributes is not None:
+        record.attributes.update(event.attributes)
+    if event.consent is not None:
+        record.consent = event.consent
+        if event.consent == "none":
+            _forget(record)
+    if event.carried is not None:
+        _absorb(record, decode_subject(base64.b64decode(event.carried)))
+    elif event.merge_session is not None:
+        _ask_for_session(event, effects, shards)
+
+
+def _ask_for_session(event: User, effects: Effects, shards: int) -> None:
+    session = f"{HANDOVER}{event.merge_session}"
+    ask = User(
+        event_id=f"{event.event_id}:ask",
+        occurred_at=event.occurred_at,
+        user_id=session,
+        merge_session=event.user_id,
+    )
+    effects.send("users", session.encode(), encode(ask), shard_of(session, shards), forwarded=True)
+
+
+def _hand_over(event: User, subjects: Subjects, effects: Effects, shards: int) -> None:
+    user_id, record = str(event.merge_session), subjects.read(event.user_id)
+    carried = base64.b64encode(encode_subject(record)).decode()
+    give = User(
+        event_id=f"{event.event_id}:give", occurred_at=event.occurred_at, user_id=user_id, carried=carried
+    )
+    effects.counters.add("merged_sessions")
+    effects.send("users", user_id.encode(), encode(give), shard_of(user_id, shards), forwarded=True)
+    subjects.drop(event.user_id, effects)
+
+
+def _absorb(record: SubjectRecord, session: SubjectRecord) -> None:
+    steps = sorted(
+        [
+            *zip(record.recent_at, record.recent, record.recent_interest, strict=True),
+            *zip(session.recent_at, session.recent, session.recent_interest, strict=True),
+        ]
+    )
+    record.recent_at = [at for at, _, _ in steps][-50:]
+    record.recent = [item for _, item, _ in steps][-50:]
+    record.recent_interest = [interest for _, _, interest in steps][-50:]
+    record.seen += session.seen
+    record.hidden = list(dict.fromkeys([*record.hidden, *session.hidden]))
+    record.events += session.events
+    record.impressions += session.impressions
+    record.clicks += session.clicks
+    if session.last_at >= record.last_at:
+        record.session_id, record.session_start = session.session_id, session.session_start
+        record.session_items, record.last_at = session.session_items, session.last_at
+
+
+def _forget(record: SubjectRecord) -> None:
+    fresh = SubjectRecord(consent=record.consent, applied=record.applied)
+    for name in SubjectRecord.__struct_fields__:
+        setattr(record, name, getattr(fresh, name))

@@ -1,0 +1,69 @@
+"""How far event time is complete in one shard."""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct, field
+
+
+class Progress(Struct):
+    """What a watermark remembers across restarts: newest time by topic kind, and the watermark itself."""
+
+    times: dict[str, int] = field(default_factory=dict)
+    watermark: int = 0
+
+
+class Watermark:
+    """Watermark of a shard: the minimum over its topic-partitions, less the lateness bound.
+
+    A topic-partition read to its end does not hold the watermark back; one with lag always does.
+    When all are read to their ends, time goes on as the clock does, counted from when they were,
+    so that windows close although nobody sends anything.
+
+    Parameters
+    ----------
+    kinds
+        Topic kinds of the shard.
+    lateness_ms
+        How late an event may be.
+    progress
+        As left by an earlier owner.
+    """
+
+    def __init__(self, kinds: Iterable[str], lateness_ms: int, progress: Progress | None = None) -> None:
+        self.progress = progress or Progress()
+        self._kinds = frozenset(kinds)
+        self._lateness_ms = lateness_ms
+        self._quiet_since: int | None = None
+
+    @property
+    def value(self) -> int:
+        """Event time up to which the shard is complete, ms."""
+        return self.progress.watermark
+
+    def observe(self, kind: str, occurred_at: int, received_at: int) -> None:
+        """Take in one record; no event moves time past its record's Kafka timestamp."""
+        at = min(occurred_at, received_at)
+        if at > self.progress.times.get(kind, 0):
+            self.progress.times[kind] = at
+        self._quiet_since = None
+
+    def advance(self, caught_up: Mapping[str, int]) -> int:
+        """Return the watermark after what was observed; it never goes back.
+
+        Parameters
+        ----------
+        caught_up
+            Topic kinds read to their ends -> when the broker last said so, ms.
+        """
+        times = self.progress.times
+        newest = max(times.values(), default=0)
+        lagging = [times.get(kind, 0) for kind in self._kinds if kind not in caught_up]
+        if lagging:
+            self._quiet_since = None
+            reached = min(lagging)
+        else:
+            said_at = min(caught_up.values())
+            self._quiet_since = said_at if self._quiet_since is None else self._quiet_since
+            reached = newest + (said_at - self._quiet_since) if newest else 0
+        self.progress.watermark = max(self.progress.watermark, reached - self._lateness_ms)
+        return self.progress.watermark

@@ -1,0 +1,153 @@
+"""One worker process: a Faust app whose agents decode and enqueue, and a folder for each unit it owns."""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from prometheus_client import start_http_server
+from redis.exceptions import RedisError
+
+from state.clients import kafka_security, redis_client
+from state.settings import Settings
+from state.topics import topic_name
+from stream.engine import Bundle, EngineApp, EngineSettings, bounds, build_app, run_worker
+from stream.folder import Folder
+from stream.metrics import WorkerMetrics
+from stream.ports import WorkerPorts, start_position
+from stream.rows import Row, decode_row
+from stream.units import KINDS, logic_maker, unit_of
+
+log = structlog.get_logger(__name__)
+TopicPartition = tuple[str, int]
+
+
+class Worker:
+    """Owns the folders of this process and answers the engine's claims and releases.
+
+    Parameters
+    ----------
+    settings
+        Of the namespace.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = WorkerMetrics()
+        self.folders: dict[str, Folder] = {}
+        self._kinds = {topic_name(settings.namespace, kind): kind for kind in KINDS}
+        self._ports: WorkerPorts | None = None
+        self._producer: AIOKafkaProducer | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self.app: EngineApp = build_app(
+            engine_settings(settings),
+            {topic: self._agent(kind) for topic, kind in self._kinds.items()},
+            self,
+        )
+
+    async def claim(self, assigned: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Claim every unit among the assigned topic-partitions; returns where to read each."""
+        ports = await self._opened()
+        ours = {(self._kinds[topic], partition) for topic, partition in assigned if topic in self._kinds}
+        units = {unit_of(kind, partition): partition for kind, partition in ours}
+        await self._stop(set(self.folders) - set(units))
+        found = await asyncio.gather(*(self._start(unit, p, ports) for unit, p in sorted(units.items())))
+        self.metrics.units.set(len(self.folders))
+        stored = {self._tp(*kind): at for part in found for kind, at in part.items()}
+        held = await bounds(self.app, list(assigned))
+        return {tp: start_position(tp, stored.get(tp), held[tp]) for tp in assigned}
+
+    async def release(self, revoked: frozenset[TopicPartition]) -> None:
+        """Stop the folders of the revoked topic-partitions."""
+        ours = {(self._kinds[topic], partition) for topic, partition in revoked if topic in self._kinds}
+        await self._stop({unit_of(kind, partition) for kind, partition in ours})
+        if not self.folders:
+            await self._close()
+
+    async def _start(self, unit: str, partition: int, ports: WorkerPorts) -> Mapping[tuple[str, int], int]:
+        running = self.folders.get(unit)
+        if running is not None:
+            return running.rewind()
+        folder = Folder(logic_maker(self.settings, unit, partition), partition, ports)
+        delay = 0.05
+        while True:
+            try:
+                positions = await folder.start()
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("unit not claimed yet", unit=unit, why=str(error))
+                await asyncio.sleep(delay)
+                delay = min(1.0, delay * 2)
+            else:
+                self.folders[unit] = folder
+                return positions
+
+    async def _stop(self, units: Collection[str]) -> None:
+        stopping = [self.folders.pop(unit) for unit in units if unit in self.folders]
+        await asyncio.gather(*(folder.stop() for folder in stopping))
+
+    def _tp(self, kind: str, partition: int) -> TopicPartition:
+        return topic_name(self.settings.namespace, kind), partition
+
+    def _agent(self, kind: str) -> Callable[[Bundle], Any]:
+        skew = self.settings.max_skew_ms
+
+        async def enqueue(bundle: Bundle) -> None:
+            folder = self.folders.get(unit_of(kind, bundle.partition))
+            if folder is None or not bundle.is_current:
+                return
+            rows = [
+                decode_row(
+                    Row(kind, bundle.partition, r.offset, r.timestamp_ms, r.key, r.value), r.headers, skew
+                )
+                for r in bundle.rows()
+            ]
+            await folder.enqueue(rows)
+
+        return enqueue
+
+    async def _opened(self) -> WorkerPorts:
+        if self._ports is None:
+            self._producer = AIOKafkaProducer(
+                bootstrap_servers=self.settings.kafka,
+                acks="all",
+                linger_ms=0,
+                **kafka_security(self.settings),
+            )
+            await self._producer.start()
+            redis = redis_client(self.settings, timeout_s=5.0)
+            self._ports = WorkerPorts(self.settings, redis, self._producer, self.metrics)
+            self._ports.app = self.app
+            self._watcher = asyncio.create_task(self._ports.watch_ends())
+        return self._ports
+
+    async def _close(self) -> None:
+        ports, self._ports = self._ports, None
+        if ports is None or self._producer is None or self._watcher is None:
+            return
+        self._watcher.cancel()
+        await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._producer.stop()
+        await ports.redis.aclose()
+
+
+def engine_settings(settings: Settings) -> EngineSettings:
+    """Return how the engine reads."""
+    return EngineSettings(
+        bootstrap=settings.kafka,
+        group=f"{settings.namespace}-worker",
+        client_id=f"{settings.namespace}-worker",
+        security=kafka_security(settings),
+        fetch_max_wait_ms=settings.fetch_wait_ms,
+        session_timeout_s=settings.session_timeout_s,
+        max_bundle=settings.max_batch,
+    )
+
+
+def run(settings: Settings) -> int:
+    """Run a worker until it is told to stop; returns its exit code."""
+    settings.secret()
+    worker = Worker(settings)
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, registry=worker.metrics.registry)
+    return run_worker(worker.app)

@@ -1,0 +1,147 @@
+"""The engine in trouble: bad positions, raising handlers and claims, slow stores, slow handlers."""
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from faust.types import TP
+
+from headwater.embedded import EmbeddedRuntime
+from stream.engine import (
+    Bundle,
+    PositionError,
+    build_app,
+    consumer_of,
+    running,
+)
+from tests.stream.engine_kit import (
+    SESSION_TIMEOUT_S,
+    Collector,
+    KnownPositions,
+    Publisher,
+    committed,
+    make_topics,
+    numbered,
+    settings,
+    until,
+)
+
+
+@pytest.mark.parametrize("offset", [4, 1_000])
+async def test_a_position_beyond_the_log_stops_with_a_clear_error(
+    runtime: EmbeddedRuntime, namespace: str, offset: int
+) -> None:
+    """A topic made anew must not be read from its middle, nor silently from its start."""
+    await make_topics(runtime.kafka, {namespace: 1})
+    async with Publisher(runtime.kafka) as publisher:
+        await publisher.send(namespace, numbered(3))
+    seen = Collector()
+    app = build_app(
+        settings(runtime.kafka, namespace), {namespace: seen}, KnownPositions({(namespace, 0): offset})
+    )
+    with pytest.raises(PositionError, match=rf"{namespace}/0 .* offset {offset}: the broker holds 0 to 3"):
+        async with running(app):
+            pass
+    assert seen.values() == []
+
+
+async def test_a_handler_that_raises_ends_the_worker_and_commits_nothing_of_its_bundle(
+    runtime: EmbeddedRuntime, namespace: str
+) -> None:
+    await make_topics(runtime.kafka, {namespace: 1})
+    handled: list[int] = []
+
+    async def handler(bundle: Bundle) -> None:
+        if bundle.offsets[0] >= 2:
+            raise ValueError("poison")
+        handled.extend(bundle.offsets)
+
+    app = build_app(settings(runtime.kafka, namespace, max_bundle=2), {namespace: handler}, KnownPositions())
+    async with Publisher(runtime.kafka) as publisher:
+        await publisher.send(namespace, numbered(9))
+    with pytest.raises(ValueError, match="poison"):
+        async with running(app):
+            await app.wait_until_stopped()
+    assert handled == [0, 1]
+    assert await committed(runtime.kafka, namespace, [(namespace, 0)]) in ([2], [None])
+
+
+async def test_a_claim_that_raises_ends_the_worker(runtime: EmbeddedRuntime, namespace: str) -> None:
+    class Refusing(KnownPositions):
+        async def claim(self, assigned: frozenset[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+            raise ConnectionError(f"store is gone, {len(assigned)} wanted")
+
+    await make_topics(runtime.kafka, {namespace: 1})
+    seen = Collector()
+    app = build_app(settings(runtime.kafka, namespace), {namespace: seen}, Refusing())
+    with pytest.raises(ConnectionError, match="store is gone"):
+        async with running(app):
+            pass
+
+
+async def test_a_claim_may_wait_for_the_store_longer_than_a_session(
+    runtime: EmbeddedRuntime, namespace: str
+) -> None:
+    class Patient(KnownPositions):
+        async def claim(self, assigned: frozenset[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+            await asyncio.sleep(SESSION_TIMEOUT_S * 1.5)
+            return await super().claim(assigned)
+
+    await make_topics(runtime.kafka, {namespace: 1})
+    async with Publisher(runtime.kafka) as publisher:
+        await publisher.send(namespace, numbered(3))
+    seen, positions = Collector(), Patient()
+    async with running(build_app(settings(runtime.kafka, namespace), {namespace: seen}, positions)):
+        await until(lambda: len(seen.values()) == 3)
+    assert len(positions.claims) == 1
+
+
+async def test_while_a_handler_waits_memory_is_bounded_and_other_topics_go_on(
+    runtime: EmbeddedRuntime, namespace: str
+) -> None:
+    other = f"{namespace}.b"
+    await make_topics(runtime.kafka, {namespace: 1, other: 1})
+    gate, seen = asyncio.Event(), Collector()
+
+    async def slow(bundle: Bundle) -> None:
+        await gate.wait()
+        await seen(bundle)
+
+    changes = {"max_bundle": 5, "stream_buffer_maxsize": 8, "max_partition_fetch_bytes": 4_000}
+    app = build_app(
+        settings(runtime.kafka, namespace, **changes), {namespace: slow, other: seen}, KnownPositions()
+    )
+    async with Publisher(runtime.kafka) as publisher, running(app):
+        for _ in range(20):
+            await publisher.send(namespace, [b"x" * 100] * 100)
+        await asyncio.sleep(1.0)
+        lease = consumer_of(app).lease_of(TP(namespace, 0))
+        assert lease is not None
+        assert 0 < lease.read_to < 600, "reading must pause while the handler waits"
+        gate.set()
+        started = time.monotonic()
+        await until(lambda: len(seen.offsets(namespace)) == 2_000)
+        assert time.monotonic() - started < 5.0, "reading must go on as soon as there is room"
+        await publisher.send(other, numbered(1))
+        await until(lambda: seen.offsets(other) == [0])
+    assert seen.offsets(namespace) == list(range(2_000))
+
+
+async def test_starting_and_stopping_is_quick_and_leaves_nothing(
+    runtime: EmbeddedRuntime, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No directory is made, the environment is not listened to, and a stop takes no time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BROKER_URL", "kafka://nowhere.invalid:1")
+    monkeypatch.setenv("BROKER_SESSION_TIMEOUT", "7000")
+    await make_topics(runtime.kafka, {namespace: 1})
+    positions = KnownPositions()
+    app = build_app(settings(runtime.kafka, namespace), {namespace: Collector()}, positions)
+    async with running(app):
+        stopping = time.monotonic()
+    assert time.monotonic() - stopping < 3.0
+    assert positions.releases
+    assert os.listdir(tmp_path) == []
