@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.special import expit
 
-from bandits.arrays import FloatArray
+from bandits.arrays import FloatArray, IntArray
 
 Scheme = Literal["greedy", "epsilon", "softmax", "optimistic", "squarecb"]
 
@@ -103,26 +103,32 @@ class Exploration:
 
     def shares(self, n: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return s (explored) and l (of it, uniform for the floor) where n candidates are left, any shape."""
+        nothing = np.zeros_like(n)
         if not self.is_stochastic:
-            return np.zeros_like(n), np.zeros_like(n)
+            return nothing, nothing
+        if not self.floor:
+            return nothing + self.rate, nothing
         uniform = np.minimum(1.0, n * self.floor)
         return np.maximum(self.rate, uniform), uniform
 
     def log_weights(self, scores: FloatArray) -> FloatArray:
         """Return log weights of the softmax (K,): scores over temperature, the best at 0, never infinite."""
+        best = float(scores.max())
+        if best - float(scores.min()) <= -_DEEPEST * self.temperature:
+            return (scores - best) / self.temperature
         with np.errstate(over="ignore"):
-            logs: FloatArray = (scores - scores.max()) / self.temperature
-        return np.maximum(logs, _DEEPEST)
+            return np.maximum((scores - best) / self.temperature, _DEEPEST)
 
-    def law(self, scores: FloatArray) -> FloatArray:
-        """Return pi over eligible candidates with these scores (n,), n >= 1: not negative, sums to 1."""
+    def law(self, scores: FloatArray, left: IntArray) -> FloatArray:
+        """Return pi over the candidates left: scores (K,), left (n,), n >= 1 -> (n,), >= 0, sum 1."""
         if self.takes_best:
-            best: FloatArray = np.zeros(len(scores))
-            best[scores.argmax()] = 1.0
+            best: FloatArray = np.zeros(len(left))
+            best[scores[left].argmax()] = 1.0
             return best
         if self.scheme == "squarecb":
-            return self._inverse_gaps(scores)
-        weights: FloatArray = np.exp(self.log_weights(scores))
+            return self._inverse_gaps(scores[left])
+        logs = self.log_weights(scores)[left]
+        weights: FloatArray = np.exp(logs - logs.max())
         weights /= weights.sum()
         return weights
 

@@ -81,7 +81,9 @@ class ItemTable:
         """
         checked = {key: check_block(f"blocks[{key!r}]", block, self._d) for key, block in blocks.items()}
         rows = [self._row(key) for key in checked]
-        held = self._shards.setdefault(shard, _ShardRows(packed_size(self._d), len(self.serving)))
+        if shard not in self._shards:
+            self._shards[shard] = _ShardRows(packed_size(self._d), len(self.serving))
+        held = self._shards[shard]
         for row, block in zip(rows, checked.values(), strict=True):
             held.put(row, block)
         self._refresh(rows)

@@ -38,9 +38,9 @@ class HybridConfig:
 
     context_dim: int
     item_dim: int
-    shared_variance: float = 1.0
-    item_variance: float = 0.5
-    user_variance: float = 0.5
+    shared_variance: float = 0.25
+    item_variance: float = 0.25
+    user_variance: float = 0.25
 
     def __post_init__(self) -> None:
         for name in ("context_dim", "item_dim"):

@@ -4,7 +4,15 @@ Adding Gumbel noise to log weights and sorting gives the Plackett-Luce order: ea
 what is left. A slot that explores takes a candidate chosen without looking at the noise, so those left are
 still in such an order, and the next slot that does not explore takes the first of them. This would be wrong
 for rules that make candidates eligible again later, so slates with rules are drawn slot by slot.
+
+References
+----------
+Yellott (1977), "The relationship between Luce's choice axiom, Thurstone's theory of comparative judgment,
+and the double exponential distribution"; Kool, van Hoof, Welling (2019), "Stochastic beams and where to
+find them: the Gumbel-top-k trick for sampling sequences without replacement".
 """
+
+from math import exp
 
 import numpy as np
 
@@ -12,69 +20,117 @@ from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.exploration import Exploration
 from bandits.randomness import uniforms
 
+_SMALLEST_SUM = 1e-250
+"""Below it, weights relative to the best of all have drowned: they are taken relative to the best left."""
 
-def draw(
-    scores: FloatArray, size: int, weights: FloatArray | None, exploration: Exploration, seed: int
-) -> tuple[IntArray, BoolArray]:
-    """Return a slate's indices and whether each slot explored, two arrays (min(size, K),).
+
+class Race:
+    """The candidates of one slate, all eligible until placed.
 
     Parameters
     ----------
-    scores, size, weights, exploration, seed
-        As in `bandits.slates`, where they are checked.
-
-    References
-    ----------
-    Yellott (1977), "The relationship between Luce's choice axiom, Thurstone's theory of comparative
-    judgment, and the double exponential distribution"; Kool, van Hoof, Welling (2019), "Stochastic beams
-    and where to find them: the Gumbel-top-k trick for sampling sequences without replacement".
+    scores
+        Finite, shape (K,).
+    weights
+        Of the law of exploration, shape (K,); None for uniform.
+    exploration
+        Any scheme but "squarecb", whose law is not a softmax.
     """
-    size = min(size, len(scores))
-    if not size:
-        return np.empty(0, np.int64), np.empty(0, np.bool_)
-    numbers = uniforms(seed, 2 * size + len(scores))
-    shares, floors = exploration.shares(len(scores) - np.arange(float(size)))
-    keys = scores if exploration.takes_best else _noisy(exploration.log_weights(scores), numbers[2 * size :])
-    # A slot needs the first not placed yet: with fewer than `size` placed, it is among the first `size`.
-    order = np.argsort(-keys, kind="stable")[:size]
-    explored = numbers[:size] < shares
-    if explored.any():
-        by_floor = numbers[:size] < floors
-        order = _interleave(order, explored, _Picks(numbers[size : 2 * size], by_floor, weights, len(scores)))
-    return order, explored
 
+    def __init__(self, scores: FloatArray, weights: FloatArray | None, exploration: Exploration) -> None:
+        self._k, self._weights, self._exploration = len(scores), weights, exploration
+        self._values = scores
+        if self._k and not exploration.takes_best:
+            self._values = exploration.log_weights(scores)
 
-def _noisy(logs: FloatArray, numbers: FloatArray) -> FloatArray:
-    """Add standard Gumbel noise."""
-    keys: FloatArray = logs - np.log(-np.log(numbers))
-    return keys
+    def draw(self, size: int, seed: int) -> tuple[IntArray, BoolArray]:
+        """Return indices and whether each slot explored, two arrays (min(size, K),)."""
+        size = min(size, self._k)
+        numbers = uniforms(seed, 2 * size + self._k)
+        shares, floors = self._exploration.shares(self._eligible(size))
+        # A slot needs the first not placed yet: with fewer than `size` placed, it is among the first `size`.
+        order = self._ranked(numbers[2 * size :])[:size]
+        coins = numbers[:size]
+        explored: BoolArray = coins < shares
+        if explored.any():
+            order = self._interleave(order, explored, coins < floors, numbers[size : 2 * size])
+        return order, explored
 
+    def propensities(self, indices: IntArray) -> FloatArray:
+        """Return the propensity of each slot's candidate given the slots before it, shape (k,)."""
+        if not len(indices):
+            return np.empty(0)
+        n = self._eligible(len(indices))
+        explored, floor = self._exploration.shares(n)
+        pi = self._best(indices) if self._exploration.takes_best else self._softmax(indices)
+        if self._weights is None:
+            return (1.0 - explored) * pi + explored / n
+        return (1.0 - explored) * pi + (explored - floor) * _weighted(self._weights, indices, n) + floor / n
 
-class _Picks:
-    """What slots that explore take: uniform or by weights, among those not placed."""
+    def _eligible(self, size: int) -> FloatArray:
+        return np.arange(float(self._k), float(self._k - size), -1.0)
 
-    def __init__(self, numbers: FloatArray, by_floor: BoolArray, weights: FloatArray | None, k: int) -> None:
-        self._numbers, self._by_floor, self._weights, self._k = numbers, by_floor, weights, k
+    def _ranked(self, numbers: FloatArray) -> IntArray:
+        keys = -self._values if self._exploration.takes_best else np.log(-np.log(numbers)) - self._values
+        return np.argsort(keys, kind="stable")
 
-    def take(self, slot: int, placed: list[int]) -> int:
-        left = np.delete(np.arange(self._k), placed)
-        u = float(self._numbers[slot])
-        if self._weights is not None and not self._by_floor[slot]:
-            weights = self._weights[left]
+    def _interleave(
+        self, order: IntArray, explored: BoolArray, by_floor: BoolArray, numbers: FloatArray
+    ) -> IntArray:
+        placed: list[int] = []
+        ranked = iter(order.tolist())
+        for slot, explores in enumerate(explored.tolist()):
+            if explores:
+                placed.append(self._pick(placed, float(numbers[slot]), uniform=bool(by_floor[slot])))
+            else:
+                placed.append(next(index for index in ranked if index not in placed))
+        return np.array(placed, np.int64)
+
+    def _pick(self, placed: list[int], u: float, *, uniform: bool) -> int:
+        """Return what a slot that explores takes: uniform or by weights, among those not placed."""
+        left = np.ones(self._k, np.bool_)
+        left[placed] = False
+        if self._weights is not None and not uniform:
+            weights = self._weights * left
             if weights.any():
-                return int(left[pick(weights, u)])
-        return int(left[int(u * len(left))])
+                return pick(weights, u)
+        return int(np.flatnonzero(left)[int(u * (self._k - len(placed)))])
 
+    def _best(self, indices: IntArray) -> FloatArray:
+        ranked = self._ranked(np.empty(0))[: len(indices)].tolist()
+        out, placed = np.zeros(len(indices)), set[int]()
+        for slot, index in enumerate(indices.tolist()):
+            out[slot] = float(index == next(best for best in ranked if best not in placed))
+            placed.add(index)
+        return out
 
-def _interleave(order: IntArray, explored: BoolArray, picks: _Picks) -> IntArray:
-    placed: list[int] = []
-    ranked = iter(order.tolist())
-    for slot, explores in enumerate(explored.tolist()):
-        if explores:
-            placed.append(picks.take(slot, placed))
-        else:
-            placed.append(next(index for index in ranked if index not in placed))
-    return np.array(placed, np.int64)
+    def _softmax(self, indices: IntArray) -> FloatArray:
+        """Softmax of each slot's candidate among those left."""
+        weights: FloatArray = np.exp(self._values)
+        own = weights[indices].tolist()
+        weights[indices] = 0.0
+        total = float(weights.sum())
+        if total < _SMALLEST_SUM:
+            return self._far_softmax(indices)
+        # From the last slot back to the first, so that sums only grow and never cancel.
+        for slot in range(len(own) - 1, -1, -1):
+            total += own[slot]
+            own[slot] /= total
+        return np.array(own)
+
+    def _far_softmax(self, indices: IntArray) -> FloatArray:
+        """As `_softmax`, in logs: exact however far apart the scores are."""
+        logs = self._values.copy()
+        own = logs[indices].tolist()
+        logs[indices] = -np.inf
+        top = float(logs.max())
+        total = float(np.exp(logs - top).sum()) if top > -np.inf else 0.0
+        for slot in range(len(own) - 1, -1, -1):
+            higher = max(top, own[slot])
+            share = exp(own[slot] - higher)
+            total, top = total * exp(top - higher) + share, higher
+            own[slot] = share / total
+        return np.array(own)
 
 
 def pick(weights: FloatArray, u: float) -> int:
@@ -84,44 +140,8 @@ def pick(weights: FloatArray, u: float) -> int:
     return place if place < len(sums) else int(np.flatnonzero(weights)[-1])
 
 
-def propensities(
-    scores: FloatArray, weights: FloatArray | None, indices: IntArray, exploration: Exploration
-) -> FloatArray:
-    """Return the propensity of each slot's candidate given the slots before it, shape (k,)."""
-    if not len(indices):
-        return np.empty(0)
-    n = len(scores) - np.arange(float(len(indices)))
-    explored, floor = exploration.shares(n)
-    if exploration.takes_best:
-        pi = _best_left(scores, indices)
-    else:
-        pi = _softmax_left(exploration.log_weights(scores), indices)
-    q = 1.0 / n if weights is None else _weighted_left(weights, indices, n)
-    return (1.0 - explored) * pi + (explored - floor) * q + floor / n
-
-
-def _best_left(scores: FloatArray, indices: IntArray) -> FloatArray:
-    ranked = np.argsort(-scores, kind="stable")[: len(indices)].tolist()
-    out, placed = np.zeros(len(indices)), set[int]()
-    for slot, index in enumerate(indices.tolist()):
-        out[slot] = float(index == next(best for best in ranked if best not in placed))
-        placed.add(index)
-    return out
-
-
-def _softmax_left(logs: FloatArray, indices: IntArray) -> FloatArray:
-    """Softmax of each slot's candidate among those left, in logs: exact however far apart the scores are."""
-    own = logs[indices]
-    logs[indices] = -np.inf
-    top = logs.max()
-    rest = top + np.log(np.exp(logs - top).sum()) if top > -np.inf else -np.inf
-    # From the last slot back to the first, so that sums only grow and never cancel.
-    left = np.logaddexp.accumulate(np.concatenate(([rest], own[::-1])))[:0:-1]
-    out: FloatArray = np.exp(own - left)
-    return out
-
-
-def _weighted_left(weights: FloatArray, indices: IntArray, n: FloatArray) -> FloatArray:
+def _weighted(weights: FloatArray, indices: IntArray, n: FloatArray) -> FloatArray:
+    """Weights of each slot's candidate among those left, uniform where all that is left weighs nothing."""
     rest = weights.copy()
     rest[indices] = 0.0
     left = np.cumsum(np.concatenate(([rest.sum()], weights[indices][::-1])))[:0:-1]

@@ -1,14 +1,17 @@
 """Randomness by counter: the i-th number is a pure function of seed and i, on any machine and numpy."""
 
+from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bandits.arrays import FloatArray
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
+_SHIFTS = np.array([30, 27, 31, 12], np.uint64)
 _MASK = (1 << 64) - 1
 
 
@@ -35,13 +38,20 @@ def uniforms(seed: int, n: int) -> FloatArray:
     ----------
     Steele, Lea, Flood (2014), "Fast splittable pseudorandom number generators".
     """
-    z = np.arange(1, n + 1, dtype=np.uint64)
-    z *= _GAMMA
-    z += np.uint64(seed & _MASK)
-    z ^= z >> np.uint64(30)
+    z = _counter(n) + np.uint64(seed & _MASK)
+    z ^= z >> _SHIFTS[0]
     z *= _MIX_1
-    z ^= z >> np.uint64(27)
+    z ^= z >> _SHIFTS[1]
     z *= _MIX_2
-    z ^= z >> np.uint64(31)
+    z ^= z >> _SHIFTS[2]
     # Half a step up keeps both ends out: log(u) and log(1 - u) are always finite.
-    return ((z >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+    z >>= _SHIFTS[3]
+    out = z.astype(np.float64)
+    out += 0.5
+    out *= 2.0**-52
+    return out
+
+
+@lru_cache(maxsize=256)
+def _counter(n: int) -> NDArray[np.uint64]:
+    return np.arange(1, n + 1, dtype=np.uint64) * _GAMMA

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandits import race
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.exploration import Exploration
+from bandits.race import Race, pick
 from bandits.randomness import decision_seed, uniforms
 from bandits.rules import CategoryCap, SlotRule
 
@@ -121,9 +121,9 @@ def draw_slate(problem: SlateProblem, exploration: Exploration, seed: int) -> Sl
     """
     if not _is_race(problem, exploration):
         return _draw_in_turn(problem, exploration, seed)
-    indices, explored = race.draw(problem.scores, problem.size, problem.explore_weights, exploration, seed)
-    propensities = race.propensities(problem.scores, problem.explore_weights, indices, exploration)
-    return Slate(indices, propensities, explored, len(problem.scores) - np.arange(len(indices)))
+    k, race = len(problem.scores), Race(problem.scores, problem.explore_weights, exploration)
+    indices, explored = race.draw(problem.size, seed)
+    return Slate(indices, race.propensities(indices), explored, np.arange(k, k - len(indices), -1))
 
 
 def slate_propensities(problem: SlateProblem, indices: IntArray, exploration: Exploration) -> FloatArray:
@@ -152,7 +152,7 @@ def slate_propensities(problem: SlateProblem, indices: IntArray, exploration: Ex
         msg = f"indices are {indices.tolist()}, wanted distinct numbers in [0, {k})"
         raise ValueError(msg)
     if _is_race(problem, exploration):
-        return race.propensities(problem.scores, problem.explore_weights, indices, exploration)
+        return Race(problem.scores, problem.explore_weights, exploration).propensities(indices)
     slots = [slot_distribution(problem, indices[:j], exploration)[i] for j, i in enumerate(indices)]
     return np.array(slots, np.float64)
 
@@ -195,7 +195,7 @@ def _mixture(
         q = weights / weights.sum() if weights.any() else uniform
     explored, floor = exploration.shares(np.array(float(n)))
     shares = np.array([floor, explored - floor, 1.0 - explored])
-    return np.stack((uniform, q, exploration.law(problem.scores[left]))), shares
+    return np.stack((uniform, q, exploration.law(problem.scores, left))), shares
 
 
 def _draw_in_turn(problem: SlateProblem, exploration: Exploration, seed: int) -> Slate:
@@ -209,8 +209,8 @@ def _draw_in_turn(problem: SlateProblem, exploration: Exploration, seed: int) ->
             size = j
             break
         parts, shares = _mixture(problem, left, exploration)
-        part = race.pick(shares, float(numbers[2 * j]))
-        place = race.pick(parts[part], float(numbers[2 * j + 1]))
+        part = pick(shares, float(numbers[2 * j]))
+        place = pick(parts[part], float(numbers[2 * j + 1]))
         indices[j], propensities[j] = left[place], (shares @ parts)[place]
         explored[j], eligible[j] = part < 2, len(left)
     return Slate(indices[:size], propensities[:size], explored[:size], eligible[:size])

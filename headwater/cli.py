@@ -1,4 +1,4 @@
-"""The command line: ``headwater demo | worker | serve | topics | explore | schema``."""
+"""The command line: ``headwater demo | worker | serve | topics | explore | schema | settings``."""
 
 import asyncio
 import os
@@ -109,6 +109,24 @@ def schema(*, check: bool, into: Path) -> None:
     _finish(check_documents(into) if check else write_documents(into))
 
 
+@main.command("settings")
+@click.option("--check", is_flag=True, help="Only compare; exits with 1 where the file is out of date.")
+@click.option("--into", type=click.Path(path_type=Path), default=Path("docs/settings.md"), show_default=True)
+def settings_page(*, check: bool, into: Path) -> None:
+    """Write the table of all settings."""
+    from headwater.settings_page import check_page, write_page
+
+    _finish(check_page(into) if check else write_page(into))
+
+
+@main.command("warm-up")
+def warm_up() -> None:
+    """Compile the loops of the models once, so that the first start of a server does not have to."""
+    from online_models.session_knn import warm_up as compile_loops
+
+    compile_loops()
+
+
 @main.command()
 @click.option(
     "--events", type=click.IntRange(1, 100_000), default=20_000, show_default=True, help="Interactions."
@@ -124,12 +142,13 @@ def demo(**options: object) -> None:
     """Publish MovieLens-100K as live traffic and watch the engine learn from it."""
     from headwater.demo.run import DemoOptions, run_demo
     from headwater.processes import EmbeddedError
+    from headwater.wheels import DatasetError
 
     configure_logs("WARNING")
     options["stay"] = not options.pop("leave")
     try:
         sys.exit(run_demo(DemoOptions(**options)))  # type: ignore[arg-type]
-    except EmbeddedError as error:
+    except (EmbeddedError, DatasetError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         click.echo("stopped")

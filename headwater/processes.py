@@ -53,7 +53,7 @@ class ServerProcess:
         self.workspace = workspace
         self.log = workspace / f"{name}.log"
         self._supervisor: subprocess.Popen[bytes] | None = None
-        self._owner = 0
+        self._owner = os.getpid()
         self._pid = 0
 
     @property
@@ -78,7 +78,6 @@ class ServerProcess:
                 env=_clean_environment(),
                 start_new_session=True,
             )
-        self._owner = os.getpid()
         self._pid = self._read_pid()
 
     def _read_pid(self) -> int:
@@ -143,7 +142,8 @@ class ServerProcess:
 
     def remove_workspace(self) -> None:
         """Delete the log and whatever else is in the workspace."""
-        shutil.rmtree(self.workspace, ignore_errors=True)
+        if self._owner == os.getpid():
+            shutil.rmtree(self.workspace, ignore_errors=True)
 
 
 def _clean_environment() -> dict[str, str]:

@@ -88,6 +88,12 @@ def score_pairs(
         if item < 0 or item >= t.held.shape[0] or t.visits[item] == 0.0 or _nearer(items, last - gap):
             continue
         share = r.query_decay[gap] / (t.visits[item] / total) ** r.visit_power
+        if t.mark[item] != number:
+            t.mark[item], t.score[item] = number, 0.0
+            t.met[met] = item
+            met += 1
+        # An item goes with itself as often as it was clicked.
+        t.score[item] += share * t.visits[item]
         for n in range(t.held[item]):
             other = t.neighbour[item, n]
             if t.mark[other] != number:
@@ -102,7 +108,15 @@ def score_pairs(
     size = 0
     for n in range(met):
         item = t.met[n]
-        idf = np.log(1.0 + total / t.visits[item])
-        size = offer(best, size, t.score[item] * (1.0 + r.idf_weight * idf), item)
+        t.score[item] *= 1.0 + r.idf_weight * np.log(1.0 + total / t.visits[item])
+        size = offer(best, size, t.score[item], item)
     sort_descending(best, size)
     return size
+
+
+@compiled
+def recall(t: CoVisitTables, number: int, rows: IntArray, out: FloatArray) -> None:
+    """Write the scores that query `number`, the latest, gave to `rows`, 0 where it gave none."""
+    for n in range(rows.shape[0]):
+        row = rows[n]
+        out[n] = t.score[row] if 0 <= row < t.mark.shape[0] and t.mark[row] == number else 0.0

@@ -152,7 +152,16 @@ def score(t: SessionTables, s: Scratch, r: Recipe, query: Query, best: Best) -> 
     size = 0
     for n in range(met):
         item = s.item_list[n]
-        value = s.item_score[item] * (1.0 + r.idf_weight * _idf(t, item))
-        size = offer(best, size, value, item)
+        s.item_score[item] *= 1.0 + r.idf_weight * _idf(t, item)
+        size = offer(best, size, s.item_score[item], item)
     sort_descending(best, size)
     return size
+
+
+@compiled
+def recall(s: Scratch, rows: I64, out: FloatArray) -> None:
+    """Write the scores the latest query gave to `rows`, 0 where it gave none."""
+    for n in range(rows.shape[0]):
+        row = rows[n]
+        known = 0 <= row < s.item_mark.shape[0] and abs(s.item_mark[row]) == s.number[0]
+        out[n] = s.item_score[row] if known else 0.0

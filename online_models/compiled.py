@@ -8,6 +8,9 @@ import numba
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_LOOSE_SUMS = {"reassoc", "contract", "arcp", "nsz"}
+
+
 def compiled(function: F) -> F:
     """Compile a numeric loop with numba and keep the machine code on disk.
 
@@ -21,7 +24,16 @@ def compiled(function: F) -> F:
     The compiled function, with the type of the original. Where no cache folder can be written
     (read-only image without `NUMBA_CACHE_DIR`) it is compiled anew in each process.
     """
+    return _jit(function, fastmath=False)
+
+
+def compiled_sums(function: F) -> F:
+    """Compile as `compiled` does, with sums in any order, so that long dot products use vector units."""
+    return _jit(function, fastmath=_LOOSE_SUMS)
+
+
+def _jit(function: F, fastmath: bool | set[str]) -> F:
     try:
-        return cast("F", numba.njit(cache=True, nogil=True)(function))
+        return cast("F", numba.njit(cache=True, nogil=True, fastmath=fastmath)(function))
     except RuntimeError:
-        return cast("F", numba.njit(nogil=True)(function))
+        return cast("F", numba.njit(nogil=True, fastmath=fastmath)(function))

@@ -139,6 +139,13 @@ class CoVisits:
         size = loops.score_pairs(self._tables, self._recipe, query, self._total, self._queries, best)
         return best.keys[:size], best.values[:size] / self._scale()
 
+    def latest_scores(self, rows: ArrayLike) -> FloatArray:
+        """Scores that the latest `score` gave to any rows, within its limit or not; 0 for none; shape (m,)."""
+        asked = np.asarray(rows, np.int64)
+        out = np.empty(asked.size)
+        loops.recall(self._tables, self._queries, asked, out)
+        return out / self._scale()
+
     def remove_item(self, item: int) -> None:
         """Take an item out of every list, in time proportional to all lists."""
         if not 0 <= item < len(self._tables.held):

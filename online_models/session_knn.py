@@ -241,6 +241,13 @@ class SessionIndex:
         size = scoring.score(self._tables, self._scratch, self._recipe, query, best)
         return best.keys[:size], best.values[:size]
 
+    def latest_scores(self, rows: ArrayLike) -> FloatArray:
+        """Scores that the latest `score` gave to any rows, within its limit or not; 0 for none; shape (m,)."""
+        asked = np.asarray(rows, np.int64)
+        out = np.empty(asked.size)
+        scoring.recall(self._scratch, asked, out)
+        return out
+
     def _slot(self, seq: int) -> int:
         return seq & (len(self._tables.seq_at) - 1)
 

@@ -28,7 +28,7 @@ from serving.sync import Sync
 from serving.tuning import NotInForceError, Tuning, on_not_in_force
 from state.clients import kafka_security, redis_client
 from state.decoding import Refusal
-from state.settings import Settings
+from state.settings import Settings, SettingsError
 from state.topics import topic_name
 
 log = structlog.get_logger(__name__)
@@ -37,9 +37,7 @@ _DRAIN_S = 5.0
 
 def build_app(settings: Settings) -> Litestar:
     """Return the ASGI application of one server process."""
-    live = LiveState(
-        ranking_policy(), settings.trend_half_lives_s, SessionKnnSettings(max_sessions=settings.max_sessions)
-    )
+    live = LiveState(ranking_policy(), settings.trend_half_lives_s, knn_settings(settings))
     handlers: dict[Any, Any] = {
         ValidationException: on_validation_error,
         HTTPException: on_http_error,
@@ -54,6 +52,20 @@ def build_app(settings: Settings) -> Litestar:
         openapi_config=OpenAPIConfig(title="Headwater", version="1", path="/docs"),
         request_max_body_size=2_000_000,
     )
+
+
+def knn_settings(settings: Settings) -> SessionKnnSettings:
+    """Return the session index's settings.
+
+    Raises
+    ------
+    SettingsError
+        If one is unknown or out of bounds.
+    """
+    try:
+        return SessionKnnSettings(max_sessions=settings.max_sessions, **settings.knn)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"setting HEADWATER_KNN has value {settings.knn}; wished: {error}") from None
 
 
 @asynccontextmanager

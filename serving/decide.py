@@ -1,4 +1,4 @@
-"""The decision path: candidates, features, click model, bandit, slate. Pure, and nothing reorders after the draw."""
+"""The decision path: candidates, features, click model, bandit, slate; nothing reorders after the draw."""
 
 from typing import Literal
 

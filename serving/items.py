@@ -89,7 +89,7 @@ class ItemTable:
         return [self.category_codes[c] for c in categories if c in self.category_codes]
 
     def newest(self, limit: int) -> IntArray:
-        """Return the rows of the items published last, newest first; ranked anew after catalogue changes only."""
+        """Return the rows of the items published last, newest first; ranked anew only after changes."""
         if self._newest is None or len(self._newest) < min(limit, len(self)):
             count = len(self)
             published = np.where(self.available[:count], self.published_at[:count], -1)

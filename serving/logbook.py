@@ -49,7 +49,7 @@ class Logbook:
             batch = [self._waiting[n] for n in range(min(_BATCH, len(self._waiting)))]
             try:
                 await self._send(batch)
-            except Exception as error:  # noqa: BLE001 - whatever Kafka's client raises, decisions are kept
+            except Exception as error:
                 log.warning("decisions not logged yet", waiting=len(self._waiting), why=str(error))
                 await asyncio.sleep(delay)
                 delay = min(2.0, delay * 2)

@@ -24,7 +24,7 @@ class Problem(Struct, omit_defaults=True):
     field: str = ""
 
 
-class BadRequest(HTTPException):  # noqa: N818 - it is the request that is bad
+class BadRequest(HTTPException):
     """A request that cannot be answered.
 
     Parameters

@@ -74,6 +74,7 @@ class RecommendationAnswer(Struct, omit_defaults=True):
     staleness_ms: int
     holdout: bool = False
     stale: bool = False
+    waited_ms: float = 0.0
 
 
 class EventEnvelope(Struct, forbid_unknown_fields=True):

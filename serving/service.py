@@ -55,7 +55,7 @@ class Recommender:
         read = time.perf_counter()
         call = self._call(request, subject, record)
         answer = self._answer(call)
-        answer.stale = stale
+        answer.stale, answer.waited_ms = stale, round(1000 * (read - started), 3) if request.after else 0.0
         self._metrics.stage.labels("read").observe(read - started)
         self._metrics.stage.labels("decide").observe(time.perf_counter() - read)
         self._metrics.answers.labels(request.surface, answer.rung).inc()

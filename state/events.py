@@ -231,7 +231,7 @@ class Control(Event, kw_only=True, omit_defaults=True):
 
 def subject_of(user_id: str | None, session_id: str) -> str:
     """Return the subject a visitor's events are keyed by."""
-    return user_id if user_id else f"s:{session_id}"
+    return user_id or f"s:{session_id}"
 
 
 SUBJECT_KINDS = ("impressions", "clicks", "feedback", "users", "decisions")

@@ -56,17 +56,34 @@ class Settings(Struct, frozen=True, kw_only=True):
     ----------
     namespace
         Topic and key prefix; one namespace is one tenant.
-    kafka, redis
-        Where the broker and the store are.
-    kafka_security_protocol, kafka_sasl_mechanism, kafka_sasl_username, kafka_sasl_password, kafka_ssl_cafile
-        Security of the Kafka clients; Redis takes its user, password and TLS (``rediss://``) from its URL.
-    shards, item_shards, lanes
-        Partitions of subject topics, of the items topic, and of outcomes; fixed when a namespace is made.
+    kafka
+        Bootstrap servers of the broker, HOST:PORT, separated by commas.
+    redis
+        URL of the store; user, password and TLS (``rediss://``) are part of it.
+    kafka_security_protocol
+        PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
+    kafka_sasl_mechanism
+        PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.
+    kafka_sasl_username
+        User of SASL.
+    kafka_sasl_password
+        Password of SASL.
+    kafka_ssl_cafile
+        File of the certificate authority; the system's where empty.
+    shards
+        Partitions of the subject topics; fixed when a namespace is made.
+    item_shards
+        Partitions of the items topic; fixed when a namespace is made.
+    lanes
+        Partitions of the outcomes topic, each with its own click models; fixed when a namespace is made.
     replication
         Replication factor of topics that ``headwater topics create`` makes.
-    attribution_window_s, lateness_s, decision_wait_s
-        Event time a reward may still arrive after its impression; how late any event may be; how long a
-        decision waits for its impression.
+    attribution_window_s
+        Event time a reward may still arrive after its impression.
+    lateness_s
+        How late any event may be.
+    decision_wait_s
+        How long a decision, or a reward without one, waits for its impression.
     session_idle_s
         Silence after which a subject's next event starts a new session.
     speed_up
@@ -74,28 +91,38 @@ class Settings(Struct, frozen=True, kw_only=True):
         and session idle time; for replays of data sets.
     max_skew_s
         How far ahead of the broker's clock an event may lie.
-    decision_ttl_s, subject_ttl_s
-        When the store may collect a decision or a subject nobody touched.
+    decision_ttl_s
+        When the store may collect a decision.
+    subject_ttl_s
+        When the store may collect a subject nobody touched.
     token_secret
         Signs decision tokens; the same on every server and worker, at least 16 characters.
-    host, port
-        Where the server listens; port 0 takes a free one.
+    host
+        Address the server listens on.
+    port
+        Port the server listens on.
     holdout
         Share of subjects per surface that always get the overall trend.
     half_lives_s
         Of the trends, shortest first, JSON list; divided by the speed-up.
+    knn
+        JSON object of session-kNN settings that differ from the defaults.
     max_sessions
         Sessions kept for the session index, over all shards.
     metrics_port
         Where a worker serves its metrics; 0 for nowhere.
-    hidden_cap, seen_cap
-        Items a subject may hide or dislike; items remembered as seen.
+    hidden_cap
+        Items a subject may hide or dislike; one more is refused loudly.
+    seen_cap
+        Items remembered as seen, for at most 90 days.
     max_batch
         Events a folder takes into one commit.
-    fetch_wait_ms, session_timeout_s
-        Long-poll wait and session timeout of the consumer group.
-    redis_timeout_ms, deadline_ms
-        How long a request waits for the store, and for its answer in all.
+    fetch_wait_ms
+        Long-poll wait of the consumer group.
+    session_timeout_s
+        Session timeout of the consumer group; Apache Kafka's own minimum is 6 s.
+    redis_timeout_ms
+        How long a request waits for the store before it takes the next rung.
     feedback
         JSON object: kind -> reward, sign, interest, value_scale; replaces the defaults.
     seed
@@ -133,6 +160,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         86_400.0,
         1_209_600.0,
     )
+    knn: dict[str, float] = field(default_factory=dict)
     max_sessions: Positive = 100_000
     metrics_port: Port = 0
     hidden_cap: Positive = 10_000
@@ -141,7 +169,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     fetch_wait_ms: Positive = 20
     session_timeout_s: Annotated[float, Meta(ge=1.0)] = 6.0
     redis_timeout_ms: Positive = 50
-    deadline_ms: Positive = 100
     feedback: dict[str, FeedbackKind] = field(default_factory=DEFAULT_FEEDBACK.copy)
     seed: int | None = None
     log_level: Annotated[str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
@@ -224,7 +251,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     return msgspec.convert(given, Settings)
 
 
-_JSON = ("feedback", "half_lives_s")
+_JSON = ("feedback", "half_lives_s", "knn")
 _NOT_SETTINGS = {"TEST_KAFKA", "DATA", "CACHE"}
 
 

@@ -34,7 +34,7 @@ def decision_time(decision_id: str) -> int:
         raise ValueError(
             f"decision id is {decision_id!r}; wished: TIME-SHARD-RANDOM in lower-case hexadecimal"
         )
-    return int(decision_id.split("-")[0], 16)
+    return int(decision_id.split("-", maxsplit=1)[0], 16)
 
 
 class TokenSigner:

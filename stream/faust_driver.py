@@ -14,7 +14,7 @@ from stream.bundles import Bundle, Lease
 from stream.faust_thread import ConsumerThread
 
 HOLD = -1
-ROOM_WAIT_S = 0.1
+ROOM_WAIT_S = 0.02
 HINT_TIMEOUT_S = 1.0
 
 
@@ -162,12 +162,12 @@ class Consumer(driver.Consumer):
                 yield tp, self._to_message(tp, bundle)
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109
-        """Wait for records; while every buffer is full, for room, where Faust sleeps a whole second."""
+        """Wait for records, and for room: where a buffer is full Faust looks again after a whole second."""
         while self.flow_active and not self._active_partitions and not self.should_stop:
             self._room.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._room.wait(), ROOM_WAIT_S)
-        return await super()._wait_next_records(timeout)
+        return await super()._wait_next_records(ROOM_WAIT_S if self._buffered_partitions else timeout)
 
     def on_buffer_drop(self, tp: TP) -> None:
         """Go on reading what was paused because its buffer was full."""

@@ -281,7 +281,7 @@ async def _until_sent(attempt: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             return await attempt()
-        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises, the outbox must go out
+        except Exception as error:
             log.warning("outbox not sent", why=str(error))
             await asyncio.sleep(delay)
             delay = min(2.0, delay * 2)

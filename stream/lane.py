@@ -107,7 +107,7 @@ class LaneLogic:
 
 
 def learnable_rows(outcome: Outcome, width: int) -> tuple[FloatArray, FloatArray]:
-    """Return features (n, f) and clicks (n,), 0 or 1, of an outcome's slots; none where its features are of another version."""
+    """Return features (n, f) and clicks (n,) of an outcome's slots; none for other features."""
     features = from_base64(outcome.features)
     if features.size != len(outcome.slots) * width:
         return np.empty((0, width)), np.empty(0)

@@ -26,6 +26,7 @@ class Probes:
 
     waits_ms: list[float] = field(default_factory=list)
     missed: int = 0
+    published: int = 0
 
 
 class FreshnessProbe:
@@ -90,6 +91,7 @@ class FreshnessProbe:
         shard = shard_of(user, self._settings.shards)
         topic = topic_name(self._settings.namespace, "feedback")
         published = time.perf_counter()
+        self.found.published += 1
         await producer.send(topic, value=encode(event), key=user.encode(), partition=shard)
         return published
 

@@ -21,7 +21,7 @@ def demo_report(judge: Judge, sent: Sent, probes: Probes, folded: Folded, second
         "seconds": round(seconds, 1),
         "hit_rate_10": _rounded(judge.all.rate()),
         "popularity_hit_rate_10": _rounded(judge.all.popularity_rate()),
-        "popularity_half_life_events": judge.popularity.best()[1],
+        "popularity_half_life_events": _half_life(judge.popularity.best()[1]),
         "random_hit_rate_10": _rounded(judge.all.chance_rate()),
         "over_popularity": _rounded(judge.all.rate() / max(judge.all.popularity_rate(), 1e-9)),
         "hit_rate_10_new_users": _rounded(judge.new.rate()),
@@ -32,21 +32,23 @@ def demo_report(judge: Judge, sent: Sent, probes: Probes, folded: Folded, second
         "requests_returning_users": judge.returning.requests,
         "exploration_share": _rounded(judge.explored / max(1, judge.slots)),
         "rungs": judge.rungs,
-        "freshness_ms": _percentiles(probes.waits_ms) | {"n": len(probes.waits_ms), "missed": probes.missed},
+        "freshness_ms": _percentiles(probes.waits_ms)
+        | {"n": len(probes.waits_ms), "missed": probes.missed, "probes": probes.published},
         "latency_ms": _percentiles(sent.latencies_ms) | {"n": len(sent.latencies_ms)},
+        "own_event_wait_ms": _percentiles(sent.waited_ms) | {"stale_answers": sent.stale},
         "request_failures": sent.failures,
         "decisions": sent.impressions,
         "outcomes": folded.closed,
         "outcomes_learnt": folded.learnt,
         "clicks": sent.clicks,
         "deadletters": folded.refused,
-        "folded": {
-            "impressions": folded.subjects.get("impressions", 0),
-            "clicks": folded.subjects.get("clicks", 0),
-            "feedback": folded.subjects.get("feedback", 0),
-        },  # fmt: skip
+        "folded": {kind: folded.subjects.get(kind, 0) for kind in ("impressions", "clicks", "feedback")},
         "counters": folded.subjects,
     }
+
+
+def _half_life(events: float) -> float | str:
+    return events if np.isfinite(events) else "for ever"
 
 
 def _rounded(value: float) -> float:
@@ -55,7 +57,7 @@ def _rounded(value: float) -> float:
 
 def _percentiles(values: list[float]) -> dict[str, float]:
     if not values:
-        return {"p50": float("nan"), "p99": float("nan")}
+        return {"p50": 0.0, "p90": 0.0, "p99": 0.0}
     return {f"p{q}": round(float(np.percentile(values, q)), 2) for q in (50, 90, 99)}
 
 
@@ -83,6 +85,7 @@ def summary_table(report: dict[str, Any]) -> Table:
         ("share of slots explored", f"{100 * report['exploration_share']:.1f} %"),
         ("freshness p50, p99", _times(report["freshness_ms"])),
         ("latency p50, p99", _times(report["latency_ms"])),
+        ("wait for own last event p50, p99", _times(report["own_event_wait_ms"])),
         ("decisions shown, outcomes", f"{report['decisions']:,}, {report['outcomes']:,}"),
         ("dead letters", f"{report['deadletters']:,}"),
     ]

@@ -20,6 +20,7 @@ from state.settings import Settings
 from state.topics import topic_name
 
 SESSION_GAP_S = 30 * 60
+MAX_WAIT_MS = 200
 _answer_decoder = msgspec.json.Decoder(RecommendationAnswer)
 
 
@@ -42,8 +43,9 @@ class Sent:
     clicks: int = 0
     feedback: int = 0
     failures: int = 0
-    unpersonal: int = 0
+    stale: int = 0
     latencies_ms: list[float] = field(default_factory=list)
+    waited_ms: list[float] = field(default_factory=list)
 
 
 def visits(interactions: Sequence[Rating]) -> Iterator[Visit]:
@@ -61,6 +63,9 @@ def visits(interactions: Sequence[Rating]) -> Iterator[Visit]:
 class Traffic:
     """Publishes visits at a fixed rate; visits of one user keep their order.
 
+    A person takes seconds between two clicks, the replay milliseconds: so the client asks for answers that
+    contain its user's own last event (``after``), and waiting for that is told apart from latency.
+
     Parameters
     ----------
     settings
@@ -74,7 +79,8 @@ class Traffic:
     def __init__(self, settings: Settings, api: str, judge: Judge) -> None:
         self._settings, self._api, self._judge = settings, api, judge
         self.sent = Sent()
-        self._after: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._said: dict[str, str] = {}
 
     async def run(self, planned: Sequence[Visit], rate: float, on_progress: Callable[[int], None]) -> None:
         """Publish all visits, ``rate`` a second."""
@@ -94,8 +100,8 @@ class Traffic:
 
     def _begin(self, visit: Visit, gate: asyncio.Semaphore) -> asyncio.Task[None]:
         scores = self._judge.plan(visit.user, visit.item_id)
-        task = asyncio.create_task(self._visit(visit, scores, self._after.get(visit.user)))
-        self._after[visit.user] = task
+        task = asyncio.create_task(self._visit(visit, scores, self._running.get(visit.user)))
+        self._running[visit.user] = task
         task.add_done_callback(lambda _: gate.release())
         return task
 
@@ -109,7 +115,14 @@ class Traffic:
         await self._say(visit, answer, hit=hit)
 
     async def _ask(self, visit: Visit) -> RecommendationAnswer | None:
-        body = {"user_id": visit.user, "session_id": visit.session_id, "surface": "home", "k": 10}
+        body: dict[str, Any] = {
+            "user_id": visit.user,
+            "session_id": visit.session_id,
+            "surface": "home",
+            "k": 10,
+        }
+        if visit.user in self._said:
+            body |= {"after": self._said[visit.user], "wait_ms": MAX_WAIT_MS}
         started = time.perf_counter()
         try:
             async with self._http.post(f"{self._api}/v1/recommendations", json=body) as response:
@@ -118,8 +131,11 @@ class Traffic:
         except (aiohttp.ClientError, TimeoutError):
             self.sent.failures += 1
             return None
-        self.sent.latencies_ms.append(1000 * (time.perf_counter() - started))
-        return _answer_decoder.decode(raw)
+        answer = _answer_decoder.decode(raw)
+        self.sent.latencies_ms.append(1000 * (time.perf_counter() - started) - answer.waited_ms)
+        self.sent.waited_ms.append(answer.waited_ms)
+        self.sent.stale += answer.stale
+        return answer
 
     async def _say(self, visit: Visit, answer: RecommendationAnswer | None, *, hit: bool) -> None:
         common: dict[str, Any] = {"user_id": visit.user, "session_id": visit.session_id, "producer": "demo"}
@@ -138,6 +154,7 @@ class Traffic:
                 self.sent.clicks += 1
         rating = Feedback(**_now(), **common, item_id=visit.item_id, kind="rating", value=visit.rating)
         await self._publish("feedback", rating)
+        self._said[visit.user] = rating.event_id
         self.sent.feedback += 1
 
     def _note(self, answer: RecommendationAnswer) -> None:

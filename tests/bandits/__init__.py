@@ -1,1 +1,1 @@
-"""Tests, laid out as the rooms are."""
+"""Tests of the bandits room."""

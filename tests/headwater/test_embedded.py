@@ -155,12 +155,13 @@ def test_no_server_survives_us_when_a_forked_copy_does() -> None:
 
 
 def test_a_forked_copy_that_ends_does_not_stop_our_servers() -> None:
-    with EmbeddedStore() as store, client(store) as connection:
+    with EmbeddedStore() as store, redis.Redis.from_url(store.unix_url) as connection:
         if (forked := os.fork()) == 0:
             store.stop()
             os._exit(0)
         os.waitpid(forked, 0)
         assert connection.ping()
+        assert store.log.exists()
 
 
 def test_no_server_survives_its_supervisor() -> None:

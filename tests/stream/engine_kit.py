@@ -29,7 +29,7 @@ async def make_topics(bootstrap: str, partitions: Mapping[str, int]) -> None:
     await admin.start()
     try:
         await admin.create_topics([NewTopic(name, count, 1) for name, count in partitions.items()])
-        while len(await admin.describe_topics(list(partitions))) < len(partitions):  # noqa: ASYNC110
+        while len(await admin.describe_topics(list(partitions))) < len(partitions):
             await asyncio.sleep(0.05)
     finally:
         await admin.close()

@@ -79,7 +79,7 @@ class Group:
     async def all_counted_once(self) -> None:
         """Wait until every record has counted, and check that none did so twice."""
         async with asyncio.timeout(30.0):
-            while len(counts := await self.counts()) < self.sent:  # noqa: ASYNC110
+            while len(counts := await self.counts()) < self.sent:
                 await asyncio.sleep(0.1)
         assert (len(counts), set(counts)) == (self.sent, {1})
 

@@ -15,6 +15,7 @@ from stream.engine import (
     PositionError,
     build_app,
     consumer_of,
+    position,
     running,
 )
 from tests.stream.engine_kit import (
@@ -99,6 +100,31 @@ async def test_a_claim_may_wait_for_the_store_longer_than_a_session(
     assert len(positions.claims) == 1
 
 
+async def test_a_rebalance_during_a_claim_ends_that_claim(runtime: EmbeddedRuntime, namespace: str) -> None:
+    """What was being claimed is released, and the next assignment is claimed anew."""
+
+    class Stuck(KnownPositions):
+        async def claim(self, assigned: frozenset[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+            claimed = await super().claim(assigned)
+            if len(self.claims) == 1:
+                await asyncio.Event().wait()
+            return claimed
+
+    await make_topics(runtime.kafka, {namespace: 2})
+    positions = Stuck()
+    first = build_app(settings(runtime.kafka, namespace), {namespace: Collector()}, positions)
+    second = build_app(settings(runtime.kafka, namespace), {namespace: Collector()}, KnownPositions())
+    starting = asyncio.ensure_future(first.start())
+    try:
+        await until(lambda: positions.claims)
+        async with running(second):
+            await asyncio.wait_for(starting, 10.0)
+            assert [len(claimed) for claimed in positions.claims] == [2, 1]
+            assert positions.releases == positions.claims[:1]
+    finally:
+        await first.stop()
+
+
 async def test_while_a_handler_waits_memory_is_bounded_and_other_topics_go_on(
     runtime: EmbeddedRuntime, namespace: str
 ) -> None:
@@ -128,6 +154,50 @@ async def test_while_a_handler_waits_memory_is_bounded_and_other_topics_go_on(
         await publisher.send(other, numbered(1))
         await until(lambda: seen.offsets(other) == [0])
     assert seen.offsets(namespace) == list(range(2_000))
+
+
+async def test_a_slow_handler_is_never_kept_waiting(runtime: EmbeddedRuntime, namespace: str) -> None:
+    """As soon as its buffer has room it is filled again, even beside an idle topic; Faust waits a second."""
+    other = f"{namespace}.b"
+    await make_topics(runtime.kafka, {namespace: 1, other: 1})
+    seen = Collector()
+
+    async def slow(bundle: Bundle) -> None:
+        await asyncio.sleep(0.002)
+        await seen(bundle)
+
+    changes = {"max_bundle": 20, "stream_buffer_maxsize": 8, "max_partition_fetch_bytes": 4_000}
+    app = build_app(
+        settings(runtime.kafka, namespace, **changes), {namespace: slow, other: seen}, KnownPositions()
+    )
+    async with Publisher(runtime.kafka) as publisher:
+        for _ in range(100):
+            await publisher.send(namespace, [b"x"] * 100)
+    async with running(app):
+        started = time.monotonic()
+        await until(lambda: position(app, namespace, 0) == 10_000)
+        assert time.monotonic() - started < 6.0
+
+
+async def test_a_hanging_handler_does_not_hold_up_the_group(runtime: EmbeddedRuntime, namespace: str) -> None:
+    """A second worker gets its share although the first is stuck, and what the first still holds is stale."""
+    await make_topics(runtime.kafka, {namespace: 2})
+    held: list[Bundle] = []
+
+    async def stuck(bundle: Bundle) -> None:
+        held.append(bundle)
+        await asyncio.Event().wait()
+
+    seen = Collector()
+    first = build_app(settings(runtime.kafka, namespace), {namespace: stuck}, KnownPositions())
+    second = build_app(settings(runtime.kafka, namespace), {namespace: seen}, KnownPositions())
+    async with Publisher(runtime.kafka) as publisher, running(first):
+        for partition in (0, 1):
+            await publisher.send(namespace, [b"x"], partition)
+        await until(lambda: held)
+        async with running(second):
+            await until(seen.values)
+            assert not held[0].is_current
 
 
 async def test_starting_and_stopping_is_quick_and_leaves_nothing(
