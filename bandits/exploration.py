@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy.special import expit
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.arrays import FloatArray
 
 Scheme = Literal["greedy", "epsilon", "softmax", "optimistic", "squarecb"]
 
@@ -86,6 +86,11 @@ class Exploration:
         """Whether pi gives all to the best candidate left."""
         return self.scheme in ("greedy", "epsilon")
 
+    @property
+    def is_softmax(self) -> bool:
+        """Whether pi is a softmax of the utilities."""
+        return self.scheme in ("softmax", "optimistic")
+
     def utilities(self, mean: FloatArray, variance: FloatArray | None) -> FloatArray:
         """Return the scores to draw by (K,): the mean, for "optimistic" plus optimism standard deviations.
 
@@ -119,16 +124,15 @@ class Exploration:
         with np.errstate(over="ignore"):
             return np.maximum((scores - best) / self.temperature, _DEEPEST)
 
-    def law(self, scores: FloatArray, left: IntArray) -> FloatArray:
-        """Return pi over the candidates left: scores (K,), left (n,), n >= 1 -> (n,), >= 0, sum 1."""
+    def law(self, scores: FloatArray) -> FloatArray:
+        """Return pi over candidates with these scores (n,), n >= 1: not negative, sums to 1."""
         if self.takes_best:
-            best: FloatArray = np.zeros(len(left))
-            best[scores[left].argmax()] = 1.0
+            best: FloatArray = np.zeros(len(scores))
+            best[scores.argmax()] = 1.0
             return best
         if self.scheme == "squarecb":
-            return self._inverse_gaps(scores[left])
-        logs = self.log_weights(scores)[left]
-        weights: FloatArray = np.exp(logs - logs.max())
+            return self._inverse_gaps(scores)
+        weights: FloatArray = np.exp(self.log_weights(scores))
         weights /= weights.sum()
         return weights
 

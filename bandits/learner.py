@@ -9,7 +9,16 @@ from scipy.special import expit
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.model import HybridConfig, Learnt, SlotBatch
-from bandits.natural import check_block, empty_block, increments, moments, packed_size, predict, triangle
+from bandits.natural import (
+    check_block,
+    crossed,
+    empty_block,
+    increments,
+    moments,
+    packed_size,
+    predict,
+    triangle,
+)
 
 CHUNK = 64
 """Slots linearised at one posterior: larger is faster and staler.
@@ -192,7 +201,7 @@ class ShardLearner:
 
     def _learn_chunk(self, batch: SlotBatch, chunk: slice, items: _Blocks, users: _Blocks) -> None:
         x, features = batch.contexts[chunk], batch.items[chunk]
-        z = (x[:, :, None] * features[:, None, :]).reshape(len(x), -1)
+        z = crossed(x, features)
         shared_mean, shared_variance = predict(self.shared, z.shape[1], self.config.shared_variance, z)
         item, user = items.predict(chunk, x), users.predict(chunk, features)
         has_user = np.fromiter((key != "" for key in batch.users[chunk]), np.float64, len(x))

@@ -45,6 +45,12 @@ def _doubled(d: int) -> FloatArray:
     return np.where(rows == columns, 1.0, 2.0)
 
 
+def crossed(contexts: FloatArray, items: FloatArray) -> FloatArray:
+    """Return z = outer(x_c, x_i) by rows; contexts (n, dc) or (1, dc), items (n, di) -> (n, dc di)."""
+    products = contexts[:, :, None] * items[:, None, :]
+    return products.reshape(len(products), contexts.shape[1] * items.shape[1])
+
+
 def check_block(name: str, block: FloatArray, d: int) -> FloatArray:
     """Return a packed block as float64, or refuse it.
 

@@ -20,7 +20,7 @@ from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.exploration import Exploration
 from bandits.randomness import uniforms
 
-_SMALLEST_SUM = 1e-250
+SMALLEST_SUM = 1e-250
 """Below it, weights relative to the best of all have drowned: they are taken relative to the best left."""
 
 
@@ -49,7 +49,7 @@ class Race:
         numbers = uniforms(seed, 2 * size + self._k)
         shares, floors = self._exploration.shares(self._eligible(size))
         # A slot needs the first not placed yet: with fewer than `size` placed, it is among the first `size`.
-        order = self._ranked(numbers[2 * size :])[:size]
+        order = self._ranked(numbers[2 * size :], size)
         coins = numbers[:size]
         explored: BoolArray = coins < shares
         if explored.any():
@@ -70,9 +70,10 @@ class Race:
     def _eligible(self, size: int) -> FloatArray:
         return np.arange(float(self._k), float(self._k - size), -1.0)
 
-    def _ranked(self, numbers: FloatArray) -> IntArray:
-        keys = -self._values if self._exploration.takes_best else np.log(-np.log(numbers)) - self._values
-        return np.argsort(keys, kind="stable")
+    def _ranked(self, numbers: FloatArray, size: int) -> IntArray:
+        if self._exploration.takes_best:
+            return _smallest(-self._values, size)
+        return _smallest(np.log(-np.log(numbers)) - self._values, size)
 
     def _interleave(
         self, order: IntArray, explored: BoolArray, by_floor: BoolArray, numbers: FloatArray
@@ -97,7 +98,7 @@ class Race:
         return int(np.flatnonzero(left)[int(u * (self._k - len(placed)))])
 
     def _best(self, indices: IntArray) -> FloatArray:
-        ranked = self._ranked(np.empty(0))[: len(indices)].tolist()
+        ranked = _smallest(-self._values, len(indices)).tolist()
         out, placed = np.zeros(len(indices)), set[int]()
         for slot, index in enumerate(indices.tolist()):
             out[slot] = float(index == next(best for best in ranked if best not in placed))
@@ -110,7 +111,7 @@ class Race:
         own = weights[indices].tolist()
         weights[indices] = 0.0
         total = float(weights.sum())
-        if total < _SMALLEST_SUM:
+        if total < SMALLEST_SUM:
             return self._far_softmax(indices)
         # From the last slot back to the first, so that sums only grow and never cancel.
         for slot in range(len(own) - 1, -1, -1):
@@ -131,6 +132,14 @@ class Race:
             total, top = total * exp(top - higher) + share, higher
             own[slot] = share / total
         return np.array(own)
+
+
+def _smallest(keys: FloatArray, size: int) -> IntArray:
+    """Return the places of the smallest keys in order, the first of equals first, shape (size,)."""
+    if not size:
+        return np.empty(0, np.int64)
+    places = np.flatnonzero(keys <= np.partition(keys, size - 1)[size - 1])
+    return places[np.argsort(keys[places], kind="stable")[:size]]
 
 
 def pick(weights: FloatArray, u: float) -> int:

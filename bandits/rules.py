@@ -1,6 +1,6 @@
 """Which candidates a slot may take, given the slots before it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -39,6 +39,9 @@ class CategoryCap:
     categories: IntArray
     cap: int
 
+    _codes: IntArray = field(init=False, repr=False)
+    _count: int = field(init=False, repr=False)
+
     def __post_init__(self) -> None:
         if self.cap < 1:
             msg = f"cap is {self.cap}, wanted at least 1"
@@ -46,10 +49,12 @@ class CategoryCap:
         if self.categories.min(initial=0) < -1:
             msg = f"categories holds {self.categories.min()}, wanted codes >= -1"
             raise ValueError(msg)
+        # One more than each code, so that those without category share code 0, which is never full.
+        object.__setattr__(self, "_codes", self.categories + 1)
+        object.__setattr__(self, "_count", int(self.categories.max(initial=-1)) + 2)
 
     def eligible(self, prefix: IntArray) -> BoolArray:
         """Return whose category is not full, shape (K,)."""
-        placed = np.bincount(self.categories[prefix] + 1, minlength=int(self.categories.max(initial=-1)) + 2)
-        full = placed >= self.cap
-        full[0] = False
-        return ~full[self.categories + 1]
+        has_room: BoolArray = np.bincount(self._codes[prefix], minlength=self._count) < self.cap
+        has_room[0] = True
+        return has_room[self._codes]

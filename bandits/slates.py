@@ -11,9 +11,10 @@ import numpy as np
 
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.exploration import Exploration
-from bandits.race import Race, pick
-from bandits.randomness import decision_seed, uniforms
+from bandits.race import Race
+from bandits.randomness import decision_seed
 from bandits.rules import CategoryCap, SlotRule
+from bandits.turns import Turns
 
 __all__ = [
     "CategoryCap",
@@ -119,11 +120,12 @@ def draw_slate(problem: SlateProblem, exploration: Exploration, seed: int) -> Sl
     Slate
         Of `problem.size` slots, or fewer where candidates run out.
     """
-    if not _is_race(problem, exploration):
-        return _draw_in_turn(problem, exploration, seed)
-    k, race = len(problem.scores), Race(problem.scores, problem.explore_weights, exploration)
-    indices, explored = race.draw(problem.size, seed)
-    return Slate(indices, race.propensities(indices), explored, np.arange(k, k - len(indices), -1))
+    k = len(problem.scores)
+    if _is_race(problem, exploration):
+        race = _race(problem, exploration)
+        indices, explored = race.draw(problem.size, seed)
+        return Slate(indices, race.propensities(indices), explored, np.arange(k, k - len(indices), -1))
+    return Slate(*_turns(problem, exploration).draw(problem.size, seed))
 
 
 def slate_propensities(problem: SlateProblem, indices: IntArray, exploration: Exploration) -> FloatArray:
@@ -151,10 +153,8 @@ def slate_propensities(problem: SlateProblem, indices: IntArray, exploration: Ex
     if len(np.unique(indices)) != len(indices) or ((indices < 0) | (indices >= k)).any():
         msg = f"indices are {indices.tolist()}, wanted distinct numbers in [0, {k})"
         raise ValueError(msg)
-    if _is_race(problem, exploration):
-        return Race(problem.scores, problem.explore_weights, exploration).propensities(indices)
-    slots = [slot_distribution(problem, indices[:j], exploration)[i] for j, i in enumerate(indices)]
-    return np.array(slots, np.float64)
+    way = _race(problem, exploration) if _is_race(problem, exploration) else _turns(problem, exploration)
+    return way.propensities(indices)
 
 
 def slot_distribution(problem: SlateProblem, prefix: IntArray, exploration: Exploration) -> FloatArray:
@@ -162,55 +162,16 @@ def slot_distribution(problem: SlateProblem, prefix: IntArray, exploration: Expl
 
     They sum to 1, with 0 for who is not eligible; all are 0 where nobody is.
     """
-    out = np.zeros(len(problem.scores))
-    left = _left(problem, prefix)
-    if len(left):
-        parts, shares = _mixture(problem, left, exploration)
-        out[left] = shares @ parts
-    return out
+    return _turns(problem, exploration).distribution(np.asarray(prefix, np.int64))
 
 
 def _is_race(problem: SlateProblem, exploration: Exploration) -> bool:
     return problem.rule is None and exploration.scheme != "squarecb"
 
 
-def _left(problem: SlateProblem, prefix: IntArray) -> IntArray:
-    if problem.rule is None:
-        eligible = np.ones(len(problem.scores), np.bool_)
-    else:
-        eligible = np.array(problem.rule.eligible(prefix), np.bool_)
-    eligible[prefix] = False
-    return np.flatnonzero(eligible)
+def _race(problem: SlateProblem, exploration: Exploration) -> Race:
+    return Race(problem.scores, problem.explore_weights, exploration)
 
 
-def _mixture(
-    problem: SlateProblem, left: IntArray, exploration: Exploration
-) -> tuple[FloatArray, FloatArray]:
-    """Return the laws that a slot mixes, (3, n): uniform, q, pi; and their shares (3,)."""
-    n = len(left)
-    uniform = np.full(n, 1.0 / n)
-    q = uniform
-    if problem.explore_weights is not None:
-        weights = problem.explore_weights[left]
-        q = weights / weights.sum() if weights.any() else uniform
-    explored, floor = exploration.shares(np.array(float(n)))
-    shares = np.array([floor, explored - floor, 1.0 - explored])
-    return np.stack((uniform, q, exploration.law(problem.scores, left))), shares
-
-
-def _draw_in_turn(problem: SlateProblem, exploration: Exploration, seed: int) -> Slate:
-    size = min(problem.size, len(problem.scores))
-    numbers = uniforms(seed, 2 * size)
-    indices, explored, eligible = np.empty(size, np.int64), np.zeros(size, np.bool_), np.zeros(size, np.int64)
-    propensities = np.empty(size)
-    for j in range(size):
-        left = _left(problem, indices[:j])
-        if not len(left):
-            size = j
-            break
-        parts, shares = _mixture(problem, left, exploration)
-        part = pick(shares, float(numbers[2 * j]))
-        place = pick(parts[part], float(numbers[2 * j + 1]))
-        indices[j], propensities[j] = left[place], (shares @ parts)[place]
-        explored[j], eligible[j] = part < 2, len(left)
-    return Slate(indices[:size], propensities[:size], explored[:size], eligible[:size])
+def _turns(problem: SlateProblem, exploration: Exploration) -> Turns:
+    return Turns(problem.scores, problem.explore_weights, problem.rule, exploration)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -145,6 +146,7 @@ def demo(**options: object) -> None:
     from headwater.wheels import DatasetError
 
     configure_logs("WARNING")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: children first
     options["stay"] = not options.pop("leave")
     try:
         sys.exit(run_demo(DemoOptions(**options)))  # type: ignore[arg-type]

@@ -98,14 +98,14 @@ def gather(c: Candidates, number: int, size: int, source: int, found: Best) -> i
 
 @compiled
 def _log_share(share: float) -> float:
-    return float(np.log(share + 0.001) / 6.9 + 1.0)
+    return float(np.log(share + 1e-4) / 9.2 + 1.0)
 
 
 @compiled
 def _of_sources(c: Candidates, n: int, x: FloatArray) -> None:
     for source, at in ((KNN, 0), (COVISIT, 3), (LATEST, 6)):
         x[at] = _log_share(c.share[n, source])
-        x[at + 1] = c.share[n, source]
+        x[at + 1] = min(c.share[n, source], 1.0)
         x[at + 2] = c.rank[n, source]
     x[9] = c.rank[n, KNN] * c.rank[n, COVISIT]
     x[27] = c.rank[n, TREND]

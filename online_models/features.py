@@ -92,6 +92,12 @@ class FeatureRegistry:
             msg = f"crosses name {unknown}, wanted names out of {self.names}"
             raise ValueError(msg)
         self.columns = self.names + tuple(f"{left}*{right}" for left, right in self.crosses)
+        kinds = [feature.kind for feature in self.features]
+        self._shares = np.array([n for n, kind in enumerate(kinds) if kind in ("ratio", "flag")], np.int64)
+        self._amounts = np.array(
+            [n for n, kind in enumerate(kinds) if kind in ("count", "seconds")], np.int64
+        )
+        self._defaults = np.array([feature.default for feature in self.features], np.float64)
         pairs = [(self._place[left], self._place[right]) for left, right in self.crosses]
         self.cross_places = np.array(pairs, np.int64).reshape(len(pairs), 2)
 
@@ -137,10 +143,15 @@ class FeatureRegistry:
         inputs = np.empty((rows, len(self.features)))
         for column, feature in enumerate(self.features):
             hidden = feature.privacy == "profile" and not profile
-            raw = np.asarray(
-                feature.default if hidden else values.get(feature.name, feature.default), np.float64
-            )
-            inputs[:, column] = _input(feature.kind, np.where(np.isfinite(raw), raw, feature.default))
+            inputs[:, column] = feature.default if hidden else values.get(feature.name, feature.default)
+        broken = ~np.isfinite(inputs)
+        if broken.any():
+            inputs[broken] = np.broadcast_to(self._defaults, inputs.shape)[broken]
+        return self._scaled(inputs)
+
+    def _scaled(self, inputs: FloatArray) -> FloatArray:
+        inputs[:, self._shares] = np.clip(inputs[:, self._shares], 0.0, 1.0)
+        inputs[:, self._amounts] = np.log1p(np.maximum(inputs[:, self._amounts], 0.0))
         return inputs
 
     def expand(self, inputs: FloatArray) -> FloatArray:
@@ -161,14 +172,6 @@ class FeatureRegistry:
         """Short hash of what the numbers mean: names, kinds, defaults, order and crosses."""
         meaning = [[f.name, f.kind, f.default] for f in self.features], self.crosses
         return hashlib.blake2b(json.dumps(meaning).encode(), digest_size=8).hexdigest()
-
-
-def _input(kind: str, raw: FloatArray) -> FloatArray:
-    if kind in ("ratio", "flag"):
-        return np.clip(raw, 0.0, 1.0)
-    if kind in ("count", "seconds"):
-        return np.log1p(np.maximum(raw, 0.0))
-    return raw
 
 
 def default_registry() -> FeatureRegistry:

@@ -82,14 +82,19 @@ class Recommender:
         q = items[::-1]
         u = q[np.sort(np.unique(q, return_index=True)[1])][:30]
         size = loops.gather(self.c, self.number, size, 2, Best(np.zeros(len(u)) + 1e-9, u.copy())) if 0 else self._session(size, u)
-        if v1.size: self.c.share[:size, 3] = self.covisits.latest_scores(self.c.rows[:size]) / v1[0]
+        if v1.size: self.c.share[:size, 3] = self._rel(self.covisits.latest_scores(self.c.rows[:size]), items, size)
         r2, v2 = self.covisits.score(items, limit=s.per_source)
         size = loops.gather(self.c, self.number, size, 1, Best(v2, r2))
-        if v2.size: self.c.share[:size, 1] = self.covisits.latest_scores(self.c.rows[:size]) / v2[0]
-        if v.size: self.c.share[:size, 0] = self.index.latest_scores(self.c.rows[:size]) / v[0]
+        if v2.size: self.c.share[:size, 1] = self._rel(self.covisits.latest_scores(self.c.rows[:size]), items, size)
+        if v.size: self.c.share[:size, 0] = self._rel(self.index.latest_scores(self.c.rows[:size]), items, size)
         self.c.match[:size] = self.embedding.match(items, self.c.rows[:size])
         loops.describe(self.c, size, self.clock, items, self.begun, self.decays)
         return size
+
+    def _rel(self, v, items, size):
+        new = v[~np.isin(self.c.rows[:size], items)]
+        top = new.max() if new.size and new.max() > 0 else v.max()
+        return v / (top + 1e-12)
 
     def _session(self, size, u):
         c = self.c

@@ -93,8 +93,15 @@ def retrieve(live: LiveState, asked: Asked) -> Found:
 def _similar(live: LiveState, asked: Asked) -> IntArray:
     if not len(asked.recent):
         return np.empty(0, dtype=np.int64)
-    profile = live.vectors.profile(asked.recent[-10:], asked.weights[-10:])
-    return live.vectors.nearest(profile, _QUOTAS["e"])[0]
+    return live.vectors.nearest(taste(live, asked, last=10), _QUOTAS["e"])[0]
+
+
+def taste(live: LiveState, asked: Asked, last: int) -> NDArray[np.float32]:
+    """Return the unit content vector (dim,) of the newest interactions; zero where nothing is known."""
+    weights = asked.weights[-last:].astype(np.float32)
+    total: NDArray[np.float32] = weights @ live.items.vectors[asked.recent[-last:]]
+    length = float(np.sqrt(total @ total))
+    return total / np.float32(length) if length > 0 else total
 
 
 def _trending(live: LiveState, asked: Asked) -> IntArray:
@@ -112,20 +119,18 @@ def _merge(brought: Sequence[tuple[str, IntArray]]) -> tuple[IntArray, NDArray[n
 
 
 def _eligible(live: LiveState, asked: Asked, rows: IntArray) -> tuple[BoolArray, dict[int, str]]:
-    checks = [
-        ("u", ~live.items.available[rows]),
-        ("s", np.isin(live.items.hashes[rows], asked.seen_hashes)),
-        ("x", np.isin(rows, asked.excluded)),
-    ]
+    checks: list[tuple[str, BoolArray]] = [("u", ~live.items.available[rows])]
+    if len(asked.seen_hashes):
+        checks.append(("s", np.isin(live.items.hashes[rows], asked.seen_hashes, kind="sort")))
+    if len(asked.excluded):
+        checks.append(("x", np.isin(rows, asked.excluded)))
     if asked.categories:
-        wanted = set(asked.categories)
-        inside = [not wanted.isdisjoint(live.items.categories[row]) for row in rows.tolist()]
-        checks.append(("c", ~np.array(inside, dtype=np.bool_)))
+        inside = np.isin(live.items.codes[rows], asked.categories)
+        checks.append(("c", ~np.logical_or.reduce(inside, axis=1)))
     keep = np.ones(len(rows), dtype=np.bool_)
     cuts: dict[int, str] = {}
     for letter, out in checks:
-        for row in rows[keep & out].tolist():
-            cuts[row] = letter
+        cuts |= dict.fromkeys(rows[keep & out].tolist(), letter)
         keep &= ~out
     return keep, cuts
 

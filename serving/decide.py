@@ -108,10 +108,10 @@ def to_exploration(document: Explorations) -> Exploration:
 
 
 def _rung(call: Call, asked: Asked) -> Rung:
-    if call.record is None:
-        return "session" if len(asked.recent) else ("segment" if asked.categories else "trend")
-    if len(asked.recent):
+    if call.record is not None and call.record.recent:
         return "personal"
+    if len(asked.recent):
+        return "session"
     return "segment" if asked.categories else "trend"
 
 
@@ -227,5 +227,5 @@ def _versions(live: LiveState, call: Call, decided: Decided) -> Versions:
         policy="holdout-trend" if decided.is_holdout else POLICY,
         model=live.model_versions.get(call.request.surface, 0),
         exploration=decided.exploration.version,
-        features=live.registry.fingerprint(),
+        features=live.fingerprint,
     )

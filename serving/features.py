@@ -4,7 +4,7 @@ import numpy as np
 from msgspec import Struct
 
 from bandits.ranking import ARM_DIM
-from serving.candidates import Asked, Found
+from serving.candidates import Asked, Found, taste
 from serving.live import LiveState
 from state.packing import FloatArray
 
@@ -36,7 +36,7 @@ def feature_matrix(live: LiveState, asked: Asked, found: Found, visitor: Visitor
         "affinity": _affinity(live, asked, found),
         "novelty": 1.0 / (1.0 + trends[:, -1]),
         "item_age": np.maximum(0.0, (asked.now_ms - live.items.published_at[rows]) / _DAY_MS),
-        "repeat": np.isin(rows, asked.recent).astype(np.float64),
+        "repeat": np.isin(rows, asked.recent).astype(np.float64) if len(asked.recent) else 0.0,
         "session_length": float(visitor.session_length),
         "new_user": float(visitor.is_new),
     }
@@ -75,17 +75,17 @@ def _inverse_rank(scores: FloatArray) -> FloatArray:
 def _similarity(live: LiveState, asked: Asked, found: Found, *, last: int) -> FloatArray:
     if not len(asked.recent):
         return np.zeros(len(found.rows))
-    profile = live.vectors.profile(asked.recent[-last:], asked.weights[-last:])
-    return live.vectors.similarities(profile, found.rows)
+    cosines: FloatArray = (live.items.vectors[found.rows] @ taste(live, asked, last)).astype(np.float64)
+    return cosines
 
 
 def _affinity(live: LiveState, asked: Asked, found: Found) -> FloatArray:
     if not len(asked.recent):
         return np.zeros(len(found.rows))
+    codes = live.items.codes[asked.recent]
+    # The last place is for -1, "no category": whatever it collects is taken out again.
     weights = np.zeros(len(live.items.category_codes) + 1)
-    for row, weight in zip(asked.recent.tolist(), asked.weights.tolist(), strict=True):
-        for code in live.items.categories[row]:
-            weights[code] += weight
-    weights /= max(float(asked.weights.sum()), 1e-9)
-    of = live.items.categories
-    return np.array([max((weights[c] for c in of[row]), default=0.0) for row in found.rows.tolist()])
+    np.add.at(weights, codes, np.broadcast_to(asked.weights[:, None], codes.shape))
+    weights[-1] = 0.0
+    shares: FloatArray = weights[live.items.codes[found.rows]].max(axis=1)
+    return shares / max(float(asked.weights.sum()), 1e-9)

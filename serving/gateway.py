@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from msgspec import Struct
@@ -54,7 +55,7 @@ class Gateway:
 
     async def _publish_one(self, envelope: EventEnvelope) -> Verdict:
         try:
-            addressed = self._address(envelope.kind, bytes(envelope.event))
+            addressed = self._address(envelope.kind, msgspec.json.encode(envelope.event))
         except Refusal as refusal:
             return Verdict(accepted=False, reason=refusal.reason, field=refusal.field, detail=str(refusal))
         return await self.send(addressed)

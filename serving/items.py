@@ -10,10 +10,16 @@ from state.subject import id_hash
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+MAX_CATEGORIES = 8
 
 
 class ItemTable:
     """Items by row. A row is given once to an id and kept; removed items keep theirs, unavailable.
+
+    Parameters
+    ----------
+    dim
+        Length of content vectors.
 
     Attributes
     ----------
@@ -25,20 +31,22 @@ class ItemTable:
         (rows,) ms since 1970; 0 where unknown.
     hashes
         (rows,) 64-bit hash of the id, as seen items are remembered.
-    category
-        (rows,) code of the first category, -1 where there is none.
+    codes
+        (rows, MAX_CATEGORIES) category codes of each item, -1 where it has fewer.
+    vectors
+        (rows, dim) unit content vectors, zero where there is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dim: int) -> None:
         self.ids: list[str] = []
         self.titles: list[str] = []
-        self.categories: list[tuple[int, ...]] = []
         self.category_codes: dict[str, int] = {}
         self._row_of: dict[str, int] = {}
         self.available: BoolArray = np.zeros(64, dtype=np.bool_)
         self.published_at: IntArray = np.zeros(64, dtype=np.int64)
         self.hashes: NDArray[np.uint64] = np.zeros(64, dtype=np.uint64)
-        self.category: IntArray = np.full(64, -1, dtype=np.int64)
+        self.codes: NDArray[np.int32] = np.full((64, MAX_CATEGORIES), -1, dtype=np.int32)
+        self.vectors: NDArray[np.float32] = np.zeros((64, dim), dtype=np.float32)
         self._newest: IntArray | None = None
 
     def __len__(self) -> int:
@@ -52,7 +60,6 @@ class ItemTable:
             self._grow(row)
             self.ids.append(item_id)
             self.titles.append("")
-            self.categories.append(())
             self.hashes[row] = id_hash(item_id)
         return row
 
@@ -68,9 +75,10 @@ class ItemTable:
     def put(self, item: Item) -> int:
         """Take in a catalogue upsert; returns the row."""
         row = self.row(item.item_id)
-        codes = tuple(self.category_codes.setdefault(c, len(self.category_codes)) for c in item.categories)
-        self.titles[row], self.categories[row] = item.title, codes
-        self.category[row] = codes[0] if codes else -1
+        known = self.category_codes
+        codes = [known.setdefault(name, len(known)) for name in item.categories[:MAX_CATEGORIES]]
+        self.titles[row] = item.title
+        self.codes[row] = codes + [-1] * (MAX_CATEGORIES - len(codes))
         self.published_at[row] = item.published_at or 0
         self.available[row] = item.available
         self._newest = None
@@ -84,7 +92,7 @@ class ItemTable:
             self._newest = None
         return row
 
-    def codes(self, categories: Sequence[str]) -> list[int]:
+    def codes_of(self, categories: Sequence[str]) -> list[int]:
         """Return the codes of the known categories among these."""
         return [self.category_codes[c] for c in categories if c in self.category_codes]
 
@@ -103,4 +111,5 @@ class ItemTable:
         self.available = np.pad(self.available, (0, size))
         self.published_at = np.pad(self.published_at, (0, size))
         self.hashes = np.pad(self.hashes, (0, size))
-        self.category = np.pad(self.category, (0, size), constant_values=-1)
+        self.codes = np.pad(self.codes, ((0, size), (0, 0)), constant_values=-1)
+        self.vectors = np.pad(self.vectors, ((0, size), (0, 0)))

@@ -40,9 +40,11 @@ class LiveState:
 
     def __init__(self, policy: HybridConfig, half_lives_s: Sequence[float], knn: SessionKnnSettings) -> None:
         self.registry = ranking_registry()
+        self.fingerprint = self.registry.fingerprint()
         self._prior = prior_model(self.registry).scorer()
-        self.items = ItemTable()
-        self.vectors = ItemVectors(ItemVectorSettings())
+        settings = ItemVectorSettings()
+        self.items = ItemTable(settings.dim)
+        self.vectors = ItemVectors(settings)
         self.scorers: dict[str, CompiledScorer] = {}
         self.model_versions: dict[str, int] = {}
         self.explorations: dict[str, Explorations] = {}
@@ -104,6 +106,7 @@ class LiveState:
         item = _item_decoder.decode(raw)
         row = self.items.put(item)
         vector = item_vector(item, self.vectors.settings.dim)
+        self.items.vectors[row] = vector
         if item.available and vector.any():
             self.vectors.put(row, vector)
         else:
@@ -119,7 +122,7 @@ class LiveState:
         """Take in a click model snapshot; one learnt over other features is left aside."""
         arrays, document = unpack_arrays(raw)
         scorer = CompiledScorer.from_snapshot(arrays, document)
-        if scorer.fingerprint == self.registry.fingerprint():
+        if scorer.fingerprint == self.fingerprint:
             self.scorers[surface], self.model_versions[surface] = scorer, int(document["steps"])
 
     def scorer(self, surface: str) -> CompiledScorer:

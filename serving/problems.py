@@ -7,9 +7,10 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.status_codes import HTTP_400_BAD_REQUEST, HTTP_500_INTERNAL_SERVER_ERROR
+from litestar.utils.scope.state import ScopeState
 from msgspec import Struct
 
-from state.decoding import Refusal
+from state.decoding import Refusal, shorten
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -54,14 +55,27 @@ def on_http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[b
     return problem_response(Problem("about:blank", title, error.status_code, error.detail, field))
 
 
-def on_validation_error(_: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
+def on_validation_error(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
     """Answer a request whose body or query does not fit its schema."""
     extra = error.extra if isinstance(error.extra, list) else []
-    fields = [str(part.get("key", "")) for part in extra if isinstance(part, dict)]
-    messages = [str(part.get("message", "")) for part in extra if isinstance(part, dict)]
-    detail = "; ".join(m for m in messages if m) or error.detail
-    field = fields[0] if fields and fields[0] else _field_of(detail)
+    parts = [part for part in extra if isinstance(part, dict)]
+    wished = "; ".join(str(part.get("message", "")) for part in parts) or error.detail
+    field = str(parts[0].get("key", "")) if parts else ""
+    field = field or _field_of(wished)
+    detail = f"field '{field}' has value {_value_at(request, field)}; wished: {wished}" if field else wished
     return problem_response(Problem("about:blank", "Bad request", HTTP_400_BAD_REQUEST, detail, field))
+
+
+def _value_at(request: Request[Any, Any, Any], field: str) -> str:
+    """Return the value met, shortened; the framework has read the body before it refused it."""
+    body = ScopeState.from_scope(request.scope).body
+    try:
+        value = msgspec.json.decode(body) if isinstance(body, bytes) and body else dict(request.query_params)
+        for step in re.findall(r"[^.\[\]]+", field):
+            value = value[int(step)] if isinstance(value, list) else value[step]
+    except (msgspec.DecodeError, KeyError, IndexError, ValueError, TypeError):
+        return "none"
+    return shorten(value)
 
 
 def on_refusal(_: Request[Any, Any, Any], error: Refusal) -> Response[bytes]:
@@ -80,5 +94,5 @@ def on_crash(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
 
 
 def _field_of(detail: str) -> str:
-    match = re.search(r"`\$\.?([^`]*)`|field `(\w+)`", detail)
-    return (match[1] or match[2] or "") if match else ""
+    match = re.search(r"`\$\.?([^`]*)`|field `(\w+)`|parameter '(\w+)'", detail)
+    return next((part for part in match.groups() if part), "") if match else ""

@@ -1,8 +1,7 @@
 """What clients send and get: the HTTP bodies of the recommendation, event and exploration routes."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from state.events import Id, Name
@@ -46,7 +45,7 @@ class RecommendationRequest(Struct, kw_only=True, omit_defaults=True, forbid_unk
     wait_ms: Annotated[int, Meta(ge=0, le=1000)] = 50
 
 
-class RecommendedItem(Struct, omit_defaults=True):
+class RecommendedItem(Struct):
     """One slot of an answer."""
 
     item_id: str
@@ -57,7 +56,7 @@ class RecommendedItem(Struct, omit_defaults=True):
     explored: bool = False
 
 
-class RecommendationAnswer(Struct, omit_defaults=True):
+class RecommendationAnswer(Struct):
     """A slate, never empty while the catalogue is not.
 
     ``rung`` names the step of the ladder it came from; ``decision`` goes back with impressions and clicks.
@@ -81,7 +80,7 @@ class EventEnvelope(Struct, forbid_unknown_fields=True):
     """One event for the gateway: its topic kind and its body."""
 
     kind: Literal["impressions", "clicks", "feedback", "items", "users"]
-    event: msgspec.Raw
+    event: dict[str, Any]
 
 
 class EventBatch(Struct, forbid_unknown_fields=True):

@@ -20,14 +20,14 @@ def asked_of(
 ) -> Asked:
     """Return what retrieval is asked for this visitor, in rows."""
     rows, weights = _recent(live, request, record)
-    excluded = live.items.rows([*request.exclude, *record.hidden])
+    excluded = live.items.rows([*request.exclude, *request.recent_items, *record.hidden])
     return Asked(
         recent=rows,
         weights=weights,
         session=session_hash(subject, record.session_id or request.session_id),
         excluded=excluded,
         seen_hashes=record.seen_rows()["item"],
-        categories=tuple(live.items.codes(request.categories)),
+        categories=tuple(live.items.codes_of(request.categories)),
         now_ms=now_ms,
     )
 

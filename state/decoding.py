@@ -11,6 +11,7 @@ MAX_BYTES = {"decisions": 65_536, "outcomes": 65_536, "items": 32_768}
 DEFAULT_MAX_BYTES = 16_384
 _PATH = re.compile(r" - at `(?:key in )?\$(?P<path>.*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _DECODERS = {kind: msgspec.json.Decoder(type_) for kind, type_ in EVENT_TYPES.items()}
 
 
@@ -64,8 +65,8 @@ def decode_event(kind: str, raw: bytes | None, *, received_at: int, max_skew_ms:
         event: Event = _DECODERS[kind].decode(raw)
     except msgspec.ValidationError as error:
         raise _explain(str(error), raw) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refusal("malformed_json", "value", raw[:80], f"one JSON object in UTF-8 ({error})") from None
+    except _UNREADABLE as error:
+        raise _malformed(raw, error) from None
     _check_meaning(kind, event, received_at + max_skew_ms)
     return event
 
@@ -85,7 +86,17 @@ def _check_meaning(kind: str, event: Event, latest: int) -> None:
         raise Refusal("contradiction", "erase", True, "either merge_session or erase, not both")
 
 
+def _malformed(raw: bytes, error: Exception) -> Refusal:
+    return Refusal("malformed_json", "value", raw[:80], f"one JSON object in UTF-8 ({error})")
+
+
 def _explain(message: str, raw: bytes) -> Refusal:
+    try:
+        document: Any = msgspec.json.decode(raw)
+    except msgspec.ValidationError:
+        document = raw[:80]  # a number too large to be shown
+    except _UNREADABLE as error:
+        return _malformed(raw, error)  # validation stops at the first mistake; what follows is no JSON
     match = _PATH.search(message)
     path = match["path"] if match else ""
     wished = message[: match.start()] if match else message
@@ -93,7 +104,7 @@ def _explain(message: str, raw: bytes) -> Refusal:
     if missing:
         field = f"{path}.{missing[1]}".lstrip(".")
         return Refusal("missing_field", field, None, "this field is required")
-    return Refusal(_reason(wished), path.lstrip(".") or "value", _walk(raw, path), wished)
+    return Refusal(_reason(wished), path.lstrip(".") or "value", _walk(document, path), wished)
 
 
 def _reason(wished: str) -> str:
@@ -104,8 +115,7 @@ def _reason(wished: str) -> str:
     return "wrong_type"
 
 
-def _walk(raw: bytes, path: str) -> Any:
-    value: Any = msgspec.json.decode(raw)
+def _walk(value: Any, path: str) -> Any:
     for name, index in _STEP.findall(path):
         try:
             value = value[name] if name else value[int(index)]

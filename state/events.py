@@ -249,7 +249,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
 }
 
 
-class Explorations(Struct, omit_defaults=True, forbid_unknown_fields=True):
+class Explorations(Struct, forbid_unknown_fields=True):
     """The exploration document of one surface.
 
     Attributes

@@ -1,5 +1,6 @@
 """Every setting, read from ``HEADWATER_*`` environment variables; a bad one is refused at start."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ PREFIX = "HEADWATER_"
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Positive = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
-Seconds = Annotated[float, Meta(gt=0.0)]
+Seconds = Annotated[float, Meta(gt=0.0, le=1e10)]
 
 
 class FeedbackKind(Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,7 +148,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     lateness_s: Seconds = 30.0
     decision_wait_s: Seconds = 600.0
     session_idle_s: Seconds = 1800.0
-    speed_up: Annotated[float, Meta(ge=1.0)] = 1.0
+    speed_up: Annotated[float, Meta(ge=1.0, le=1e6)] = 1.0
     max_skew_s: Seconds = 300.0
     decision_ttl_s: Seconds = 2_592_000.0
     subject_ttl_s: Seconds = 31_536_000.0
@@ -251,6 +252,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     return msgspec.convert(given, Settings)
 
 
+_CREDENTIALS = re.compile(r"//.*@")
 _JSON = ("feedback", "half_lives_s", "knn")
 _NOT_SETTINGS = {"TEST_KAFKA", "DATA", "CACHE"}
 
@@ -261,5 +263,5 @@ def _parsed(variable: str, name: str, text: str) -> Any:
         value: Any = msgspec.json.decode(text) if name in _JSON else text
         return getattr(msgspec.convert({name: value}, Settings, strict=False), name)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        shown = "***" if secret else repr(text)
+        shown = "***" if secret else repr(_CREDENTIALS.sub("//***@", text))
         raise SettingsError(f"setting {variable} has value {shown}; wished: {error}") from None

@@ -13,6 +13,7 @@ from state.packing import seal, unseal
 RECENT_CAP = 50
 HOUR_MS = 3_600_000
 SEEN_MAX_AGE_MS = 90 * 24 * HOUR_MS
+COUNTED_CAP = 1_000
 SEEN_ROW = np.dtype([("item", "<u8"), ("hour", "<u4")])
 EVENT_ROW = struct.Struct("<QQ")
 
@@ -42,6 +43,8 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
         The subject's bandit block, packed float64 bytes.
     attributes
         Profile attributes.
+    counted
+        Packed rows (item hash, hour) of what shared statistics counted in this hour and the one before.
     """
 
     recent: list[str] = field(default_factory=list)
@@ -60,6 +63,7 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
     applied: bytes = b""
     bandit: bytes = b""
     attributes: dict[str, bool | float | str | list[str] | None] = field(default_factory=dict)
+    counted: bytes = b""
 
     def has_applied(self, event_id: str) -> bool:
         """Return whether an event was folded within the lateness bound."""
@@ -90,6 +94,17 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
     def seen_rows(self) -> NDArray[np.void]:
         """Return seen items as rows (n,) of `SEEN_ROW`, oldest first."""
         return np.frombuffer(self.seen, dtype=SEEN_ROW)
+
+    def count(self, item_id: str, at_ms: int, cap: int) -> bool:
+        """Return whether shared statistics may count an item once more this hour, and remember if so."""
+        hashed, hour = id_hash(item_id), at_ms // HOUR_MS
+        rows = np.frombuffer(self.counted, dtype=SEEN_ROW)
+        fresh = rows[rows["hour"] >= hour - 1]
+        times = int(((fresh["item"] == hashed) & (fresh["hour"] == hour)).sum())
+        if times >= cap or len(fresh) >= COUNTED_CAP:
+            return False
+        self.counted = fresh.tobytes() + struct.pack("<QI", hashed, hour)
+        return True
 
     def add_recent(self, item_id: str, at_ms: int, interest: float) -> None:
         """Append an interaction to the recent and session lists."""

@@ -25,7 +25,8 @@ class OpenDecision(Struct, array_like=True):
     shown
         Items the impression listed.
     rewards
-        Item -> (reward, event time); the largest reward of an item counts.
+        Item -> (reward, event time) pairs, earliest first, each larger than those before it: of an item the
+        largest reward inside the window counts, and the window is not known before the impression.
     """
 
     subject: str
@@ -33,7 +34,7 @@ class OpenDecision(Struct, array_like=True):
     decided: bool = False
     shown_at: int = 0
     shown: list[str] = field(default_factory=list)
-    rewards: dict[str, tuple[float, int]] = field(default_factory=dict)
+    rewards: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
 
 
 class Closed(Struct):
@@ -49,8 +50,8 @@ class Closed(Struct):
 
     def reward(self, item_id: str, window_ms: int) -> float:
         """Return an item's reward; 0 where none arrived inside the window after the impression."""
-        reward, at = self.entry.rewards.get(item_id, (0.0, 0))
-        return reward if at <= self.entry.shown_at + window_ms else 0.0
+        last = self.entry.shown_at + window_ms
+        return max((reward for reward, at in self.entry.rewards.get(item_id, ()) if at <= last), default=0.0)
 
 
 class Attribution:
@@ -91,9 +92,17 @@ class Attribution:
         """Note a reward for one item of a decision."""
         entry = self._entry(decision_id, subject, at_ms)
         item_id, reward = item
-        known = entry.rewards.get(item_id)
-        if known is None or (reward, -at_ms) > (known[0], -known[1]):
-            entry.rewards[item_id] = (reward, at_ms)
+        known = entry.rewards.get(item_id, [])
+        if all(at > at_ms or other < reward for other, at in known):
+            kept = [(other, at) for other, at in known if at < at_ms or other > reward]
+            entry.rewards[item_id] = sorted([*kept, (reward, at_ms)], key=_when)
+
+    def forget(self, subject: str) -> list[str]:
+        """Take out every open decision of a subject; returns their ids."""
+        gone = [decision_id for decision_id, entry in self.open.items() if entry.subject == subject]
+        for decision_id in gone:
+            del self.open[decision_id]
+        return gone
 
     def subjects_due(self, watermark: int) -> set[str]:
         """Return the subjects whose decisions `close` would close."""
@@ -129,6 +138,10 @@ class Attribution:
 
     def _deadline(self, entry: OpenDecision) -> int:
         return entry.shown_at + self._window_ms if entry.shown_at else entry.first_at + self._wait_ms
+
+
+def _when(reward: tuple[float, int]) -> int:
+    return reward[1]
 
 
 def _verdict(entry: OpenDecision) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 from msgspec import Struct
 
 from bandits.hybrid import HybridConfig, Learnt, ShardLearner, SlotBatch
+from state.decoding import Refusal
 from state.events import Decision, Outcome, OutcomeSlot
 from state.packing import FloatArray, from_base64, to_base64
 from stream.attribution import Closed
@@ -18,6 +19,27 @@ class Judged(Struct):
     decision: Decision
     places: list[int]
     rewards: list[float]
+
+
+def check_arrays(decision: Decision) -> None:
+    """Refuse a decision whose arrays nothing could be learnt from, before its window opens.
+
+    Raises
+    ------
+    Refusal
+        If one is not base64 of finite numbers, or does not have one row a slot.
+    """
+    slots = len(decision.slots)
+    for name, rows in (("context", 1), ("features", slots), ("arms", slots), ("logits", slots)):
+        text: str = getattr(decision, name)
+        try:
+            values = from_base64(text)
+        except ValueError as error:
+            raise Refusal("out_of_bounds", name, text, f"base64 of float64 numbers ({error})") from None
+        uneven = len(values) % rows if rows else len(values)
+        if uneven or (name == "logits" and len(values) != slots) or not np.isfinite(values).all():
+            wished = f"finite numbers, one row for each of {slots} slots"
+            raise Refusal("out_of_bounds", name, values.tolist(), wished)
 
 
 def judge(closed: Closed, decision: Decision, window_ms: int) -> Judged:

@@ -97,7 +97,9 @@ class Effects:
     def erase(self, key: str, field_: str) -> None:
         """Delete one hash field; a write of it in the same batch is undone."""
         self.change.fields.get(key, {}).pop(field_, None)
-        self.change.dropped_fields.setdefault(key, []).append(field_)
+        dropped = self.change.dropped_fields.setdefault(key, [])
+        if field_ not in dropped:
+            dropped.append(field_)
 
     def finish(self) -> Change:
         """Return the change with counters and the outbox number in it."""

@@ -6,7 +6,7 @@ from state.events import Click, Feedback
 from state.feed import Interaction
 from state.sessions import session_hash
 from state.settings import FeedbackKind
-from state.subject import HOUR_MS, SubjectRecord
+from state.subject import SubjectRecord
 
 MAX_PER_ITEM_AND_HOUR = 3
 
@@ -49,9 +49,8 @@ def add_interaction(
     if _repeats_newest(record, event):
         record.recent_interest[-1] = max(record.recent_interest[-1], interest)
         return None
-    counted = _times_this_hour(record, event) < MAX_PER_ITEM_AND_HOUR
     record.add_recent(event.item_id, event.occurred_at, interest)
-    if not counted or interest <= 0.0:
+    if interest <= 0.0 or not record.count(event.item_id, event.occurred_at, MAX_PER_ITEM_AND_HOUR):
         return None
     session = session_hash(event.subject, record.session_id)
     return Interaction(session, event.item_id, event.occurred_at, interest)
@@ -59,9 +58,3 @@ def add_interaction(
 
 def _repeats_newest(record: SubjectRecord, event: Click | Feedback) -> bool:
     return bool(record.session_items) and record.session_items[-1] == event.item_id
-
-
-def _times_this_hour(record: SubjectRecord, event: Click | Feedback) -> int:
-    since = event.occurred_at - HOUR_MS
-    pairs = zip(record.recent, record.recent_at, strict=True)
-    return sum(item == event.item_id and at > since for item, at in pairs)

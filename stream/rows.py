@@ -8,7 +8,8 @@ from state.decoding import Refusal, decode_event
 from state.events import Event
 from state.outbox import FORWARDED_HEADER, NUMBER_HEADER, SOURCE_HEADER
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
+_MAX_DIGITS = 18
 
 
 class Row(Struct):
@@ -63,12 +64,12 @@ def decode_row(row: Row, headers: Headers, max_skew_ms: int) -> Row:
 def _read_headers(row: Row, headers: Headers) -> None:
     if not headers:
         return
-    marks = dict(headers)
+    marks = {name: value or b"" for name, value in headers}
     row.forwarded = FORWARDED_HEADER in marks
     row.source = _text(marks.get(SOURCE_HEADER, b""))
     number = marks.get(NUMBER_HEADER, b"0")
-    if not number.isdigit():
-        raise Refusal("bad_header", NUMBER_HEADER, number, "decimal digits")
+    if not number.isdigit() or len(number) > _MAX_DIGITS:
+        raise Refusal("bad_header", NUMBER_HEADER, number, f"1 to {_MAX_DIGITS} decimal digits")
     row.number = int(number)
 
 

@@ -1,6 +1,6 @@
 """The shard's recent sessions, kept in the store so that any server can build its session index."""
 
-from collections import OrderedDict
+import heapq
 from collections.abc import Mapping
 
 from state.feed import Interaction
@@ -20,14 +20,13 @@ class Sessions:
     stored
         The sessions hash as loaded.
     cap
-        Sessions kept; the one touched longest ago leaves first.
+        Sessions kept; the one touched longest ago, in event time, leaves first.
     """
 
     def __init__(self, prefix: str, stored: Mapping[bytes, bytes], cap: int) -> None:
         self._key, self._cap = sessions_key(prefix), cap
-        rows = {int(name): decode_session(raw) for name, raw in stored.items()}
-        ordered = sorted(rows.items(), key=lambda pair: (pair[1].at_ms[-1:], pair[0]))
-        self._rows: OrderedDict[int, SessionRow] = OrderedDict(ordered)
+        self._rows: dict[int, SessionRow] = {int(name): decode_session(raw) for name, raw in stored.items()}
+        self._rank_by_age()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -38,7 +37,7 @@ class Sessions:
         row.items.append(step.item_id)
         row.at_ms.append(step.at_ms)
         del row.items[:-RECENT_CAP], row.at_ms[:-RECENT_CAP]
-        self._rows.move_to_end(step.session)
+        heapq.heappush(self._ages, (_touched_at(row), step.session))
         effects.write(self._key, str(step.session), encode_session(row))
         return self._evict(effects)
 
@@ -52,7 +51,19 @@ class Sessions:
     def _evict(self, effects: Effects) -> list[int]:
         gone = []
         while len(self._rows) > self._cap:
-            session, _ = self._rows.popitem(last=False)
-            effects.erase(self._key, str(session))
-            gone.append(session)
+            at_ms, session = heapq.heappop(self._ages)
+            row = self._rows.get(session)
+            if row is not None and _touched_at(row) == at_ms:
+                self.remove(session, effects)
+                gone.append(session)
+        if len(self._ages) > 4 * len(self._rows) + 64:
+            self._rank_by_age()
         return gone
+
+    def _rank_by_age(self) -> None:
+        self._ages = [(_touched_at(row), session) for session, row in self._rows.items()]
+        heapq.heapify(self._ages)
+
+
+def _touched_at(row: SessionRow) -> int:
+    return row.at_ms[-1] if row.at_ms else 0

@@ -14,21 +14,23 @@ from state.feed import Interaction, ShardFeed, encode_feed
 from state.keys import bandit_key, counters_key, decision_key, open_key, sessions_key, trends_key
 from state.packing import FloatArray, pack_vector, unpack_vector
 from state.partition import shard_of
+from state.sessions import session_hash
 from state.settings import FeedbackKind
 from state.tokens import TokenSigner
 from stream.attribution import Attribution, OpenDecision
-from stream.closing import Judged, judge, learn_policy, to_outcome
+from stream.closing import Judged, check_arrays, judge, learn_policy, to_outcome
 from stream.effects import Counters, Effects, Place
 from stream.interactions import Caps, add_interaction, begin_or_continue_session, feedback_interest
 from stream.rows import Row
 from stream.sessions import Sessions
 from stream.subjects import Subjects
-from stream.users import HANDOVER, fold_user
+from stream.users import check_reserved, fold_user
 
 _open_decoder = msgspec.msgpack.Decoder(OpenDecision)
 _decision_decoder = msgspec.json.Decoder(Decision)
 _pack = msgspec.msgpack.Encoder().encode
 SHARED = "shared"
+_WATERMARK = "watermark"
 
 
 class ShardRules(Struct, frozen=True):
@@ -83,6 +85,7 @@ class ShardLogic:
         """Take in what the store holds of the shard."""
         prefix, rules = self.place.prefix, self.rules
         self.outbox_number = int(meta.get("outbox", "0"))
+        self._late_before = int(meta.get(_WATERMARK, "0"))
         self.counters = Counters(hashes[counters_key(prefix)])
         self.sessions = Sessions(prefix, hashes[sessions_key(prefix)], rules.max_sessions)
         self._restore_open(hashes[open_key(prefix)])
@@ -130,7 +133,11 @@ class ShardLogic:
         self.subjects.put(dict(zip(self._wanted, values, strict=True)))
 
     def fold(self, rows: Sequence[Row], watermark: int) -> Effects:
-        """Fold rows in order, then close every decision whose window is over."""
+        """Fold rows in order, then close every decision whose window is over.
+
+        Lateness is judged by the watermark of the commit before: a backlog taken in one batch spans more time
+        than the lateness bound, and must not make its own beginning late.
+        """
         self.effects = Effects(self.place, self.counters, self.outbox_number)
         self.watermark, self.feed = watermark, ShardFeed(watermark=watermark)
         self._moved: dict[str, int] = {}
@@ -139,13 +146,15 @@ class ShardLogic:
             self._fold_row(row)
         self._close()
         self._write()
-        self.outbox_number = self.effects.outbox_number
+        self.outbox_number, self._late_before = self.effects.outbox_number, watermark
         return self.effects
 
     def _fold_row(self, row: Row) -> None:
         try:
             if row.refusal is not None:
                 raise row.refusal
+            if isinstance(row.event, User) and not row.forwarded:
+                check_reserved(row.event)  # before forwarding, which would make it look like our own
             if self._belongs_elsewhere(row) or self._is_repeat(row):
                 return
             self._fold_one[row.kind](row)
@@ -167,7 +176,7 @@ class ShardLogic:
         """Count, and mark as folded, every event that is neither late nor a duplicate."""
         event = row.event
         assert isinstance(event, _SUBJECT_EVENTS)
-        if event.occurred_at < self.watermark:
+        if event.occurred_at < self._late_before:
             self.counters.add(f"{row.kind}.late")
             return True
         if self.subjects.read(event.subject).has_applied(event.event_id):
@@ -263,6 +272,7 @@ class ShardLogic:
     def _decision(self, row: Row) -> None:
         event = row.event
         assert isinstance(event, Decision)
+        check_arrays(event)
         self.attribution.on_decision(event.event_id, event.subject, event.occurred_at)
         self.decisions[event.event_id] = event
         raw = row.raw or b""
@@ -273,20 +283,35 @@ class ShardLogic:
 
     def _user(self, row: Row) -> None:
         assert isinstance(row.event, User)
-        if row.event.subject.startswith(HANDOVER) and not row.forwarded:
-            raise Refusal(
-                "reserved_id", "user_id", row.event.user_id, f"an id that does not begin with {HANDOVER!r}"
-            )
+        subject = row.event.subject
+        session = session_hash(subject, self.subjects.read(subject).session_id)
         fold_user(row.event, self.subjects, self.effects, self.rules.shards)
+        if row.event.erase or self.subjects.read(subject).consent == "none":
+            self._forget_open(subject)
+            if self.sessions.remove(session, self.effects):
+                self.feed.dropped_sessions.append(session)
+
+    def _forget_open(self, subject: str) -> None:
+        """Drop a subject's open decisions, so that closing them writes nothing of it again."""
+        for decision_id in self.attribution.forget(subject):
+            self.counters.add("closed.forgotten")
+            self.decisions.pop(decision_id, None)
+            self._erase_open(decision_id)
+            key = decision_key(self.place.prefix, decision_id)
+            self.effects.change.values.pop(key, None)
+            self.effects.change.dropped_keys.append(key)
+
+    def _erase_open(self, decision_id: str) -> None:
+        for part in ("a:", "d:"):
+            self.effects.erase(open_key(self.place.prefix), part + decision_id)
+        self._touched_open.discard(decision_id)
 
     def _close(self) -> None:
         outcomes: list[Judged] = []
         for closed in self.attribution.close(self.watermark):
             self.counters.add(f"closed.{closed.verdict}")
             decision = self.decisions.pop(closed.decision_id, None)
-            for part in ("a:", "d:"):
-                self.effects.erase(open_key(self.place.prefix), part + closed.decision_id)
-            self._touched_open.discard(closed.decision_id)
+            self._erase_open(closed.decision_id)
             if closed.verdict == "outcome" and decision is not None:
                 outcomes.append(judge(closed, decision, self.rules.window_ms))
         for judged in outcomes:
@@ -329,7 +354,7 @@ class ShardLogic:
             effects.write(trends_key(prefix), item_id, pack_vector(self.trends.row_state(row).ravel()))
         self.subjects.write(effects, self.watermark)
         effects.change.feed = encode_feed(self.feed)
-        effects.change.meta["open"] = str(len(self.attribution.open))
+        effects.change.meta |= {"open": str(len(self.attribution.open)), _WATERMARK: str(self.watermark)}
 
 
 _SUBJECT_EVENTS = (Impression, Click, Feedback, User, Decision)

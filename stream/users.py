@@ -6,13 +6,17 @@ Both legs go through outboxes, so each happens exactly once.
 
 import base64
 
+import msgspec
+
+from state.decoding import Refusal
 from state.events import User, encode
 from state.partition import shard_of
-from state.subject import SubjectRecord, decode_subject, encode_subject
+from state.subject import SEEN_ROW, SubjectRecord, decode_subject, encode_subject, id_hash
 from stream.effects import Effects
 from stream.subjects import Subjects
 
 HANDOVER = "s:"
+_LONGEST_ID = 120
 
 
 def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int) -> None:
@@ -24,23 +28,44 @@ def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int) ->
     if event.user_id.startswith(HANDOVER) and event.merge_session is not None:
         _hand_over(event, subjects, effects, shards)
         return
+    carried = None if event.carried is None else _carried_record(event.carried)
     record = subjects.touch(event.user_id)
-    if event.attributes is not None:
-        record.attributes.update(event.attributes)
-    if event.consent is not None:
-        record.consent = event.consent
-        if event.consent == "none":
-            _forget(record)
-    if event.carried is not None:
-        _absorb(record, decode_subject(base64.b64decode(event.carried)))
-    elif event.merge_session is not None:
+    record.consent = event.consent or record.consent
+    if record.consent == "none":
+        _forget(record)
+    else:
+        record.attributes.update(event.attributes or {})
+        if carried is not None:
+            _absorb(record, carried)
+    if carried is None and event.merge_session is not None:
         _ask_for_session(event, effects, shards)
+
+
+def check_reserved(event: User) -> None:
+    """Refuse what only the engine itself may say, on its way from shard to shard."""
+    if event.user_id.startswith(HANDOVER):
+        raise Refusal("reserved_id", "user_id", event.user_id, f"an id that does not begin with {HANDOVER!r}")
+    if event.carried is not None:
+        raise Refusal("reserved_id", "carried", event.carried, "nothing: the engine fills it in")
+
+
+def _carried_record(carried: str) -> SubjectRecord:
+    try:
+        record = decode_subject(base64.b64decode(carried))
+    except (ValueError, msgspec.DecodeError) as error:
+        raise Refusal(
+            "out_of_bounds", "carried", carried, f"a record as a shard hands it over ({error})"
+        ) from None
+    lengths = {len(record.recent), len(record.recent_at), len(record.recent_interest)}
+    if len(lengths) > 1 or len(record.seen) % SEEN_ROW.itemsize or len(record.counted) % SEEN_ROW.itemsize:
+        raise Refusal("out_of_bounds", "carried", carried, "lists of one length and whole rows")
+    return record
 
 
 def _ask_for_session(event: User, effects: Effects, shards: int) -> None:
     session = f"{HANDOVER}{event.merge_session}"
     ask = User(
-        event_id=f"{event.event_id}:ask",
+        event_id=_derived_id(event.event_id, "ask"),
         occurred_at=event.occurred_at,
         user_id=session,
         merge_session=event.user_id,
@@ -52,11 +77,19 @@ def _hand_over(event: User, subjects: Subjects, effects: Effects, shards: int) -
     user_id, record = str(event.merge_session), subjects.read(event.user_id)
     carried = base64.b64encode(encode_subject(record)).decode()
     give = User(
-        event_id=f"{event.event_id}:give", occurred_at=event.occurred_at, user_id=user_id, carried=carried
+        event_id=_derived_id(event.event_id, "give"),
+        occurred_at=event.occurred_at,
+        user_id=user_id,
+        carried=carried,
     )
     effects.counters.add("merged_sessions")
     effects.send("users", user_id.encode(), encode(give), shard_of(user_id, shards), forwarded=True)
     subjects.drop(event.user_id, effects)
+
+
+def _derived_id(event_id: str, word: str) -> str:
+    """Return an id of its own for what follows from an event, within the length an id may have."""
+    return f"{event_id}:{word}" if len(event_id) <= _LONGEST_ID else f"{id_hash(event_id):016x}:{word}"
 
 
 def _absorb(record: SubjectRecord, session: SubjectRecord) -> None:
@@ -70,6 +103,7 @@ def _absorb(record: SubjectRecord, session: SubjectRecord) -> None:
     record.recent = [item for _, item, _ in steps][-50:]
     record.recent_interest = [interest for _, _, interest in steps][-50:]
     record.seen += session.seen
+    record.counted += session.counted
     record.hidden = list(dict.fromkeys([*record.hidden, *session.hidden]))
     record.events += session.events
     record.impressions += session.impressions

@@ -29,6 +29,7 @@ from headwater.demo.screen import Screen
 from headwater.demo.traffic import Traffic, Visit, visits
 from headwater.embedded import EmbeddedRuntime
 from headwater.processes import free_port
+from headwater.supervise import die_with_parent
 from state.events import Item, encode
 from state.settings import Settings
 from state.topics import create_topics, topic_name, topic_specs
@@ -86,11 +87,10 @@ def run_demo(options: DemoOptions) -> int:
         data = load_movielens()
         settings = stack.enter_context(demo_settings(options))
         asyncio.run(_prepare(settings))
-        stack.enter_context(child("worker", settings))
-        stack.enter_context(child("serve", settings))
+        children = [stack.enter_context(child(name, settings)) for name in ("worker", "serve")]
         api = f"http://127.0.0.1:{settings.port}"
         asyncio.run(_publish_catalogue(settings, data))
-        _wait_ready(api, len(data.items))
+        wait_ready(api, len(data.items), children)
         report = asyncio.run(_drive(options, settings, data, Screen(console, options.events)))
         console.print(summary_table(report))
         if options.report is not None:
@@ -141,10 +141,16 @@ def child(command: str, settings: Settings) -> Iterator["subprocess.Popen[bytes]
 
 
 def start_child(command: str, settings: Settings) -> "subprocess.Popen[bytes]":
-    """Start a child process with the settings in its environment."""
+    """Start a child process with the settings in its environment; it never outlives this one.
+
+    It gets a session of its own: Ctrl-C in a terminal is for the demo, which stops its children in order.
+    """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HEADWATER_")}
     return subprocess.Popen(  # noqa: S603 - our own interpreter and our own module
-        [sys.executable, "-m", "headwater", command], env=environment | settings.environment()
+        [sys.executable, "-m", "headwater", command],
+        env=environment | settings.environment(),
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, and no thread runs yet
+        start_new_session=True,
     )
 
 
@@ -174,9 +180,21 @@ async def _publish_catalogue(settings: Settings, data: MovieLens) -> None:
             )
 
 
-def _wait_ready(api: str, items: int, timeout_s: float = 60.0) -> None:
+def wait_ready(
+    api: str, items: int, children: "Sequence[subprocess.Popen[bytes]]", timeout_s: float = 60.0
+) -> None:
+    """Return once the server knows this many items.
+
+    Raises
+    ------
+    click.ClickException
+        If a child ends first, or the time is up.
+    """
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
+        ended = [process for process in children if process.poll() is not None]  # what they said is above
+        if ended:
+            raise click.ClickException(f"a child process ended with exit code {ended[0].returncode}")
         try:
             with urlopen(f"{api}/readyz", timeout=2) as answer:  # noqa: S310 - our own server
                 if json.loads(answer.read())["items"] >= items:

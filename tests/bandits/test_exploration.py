@@ -40,7 +40,7 @@ def test_a_wrong_value_is_refused_with_its_field_the_value_and_the_wish(field: s
 def test_every_law_is_a_distribution_whatever_the_scores(
     exploration: Exploration, scores: FloatArray
 ) -> None:
-    law = exploration.law(scores, np.arange(len(scores)))
+    law = exploration.law(scores)
     assert (law >= 0).all()
     assert abs(law.sum() - 1.0) < 1e-12
 
@@ -49,21 +49,19 @@ def test_every_law_is_a_distribution_whatever_the_scores(
 @given(scores)
 @settings(max_examples=25, deadline=None)
 def test_no_law_gives_a_worse_candidate_more(exploration: Exploration, scores: FloatArray) -> None:
-    law = exploration.law(scores, np.arange(len(scores)))[np.argsort(-scores, kind="stable")]
+    law = exploration.law(scores)[np.argsort(-scores, kind="stable")]
     assert (np.diff(law) <= 1e-12).all()
 
 
 def test_softmax_is_that_of_scores_over_temperature() -> None:
-    law = Exploration(scheme="softmax", temperature=2.0).law(
-        np.array([0.0, 9.0, 2.0, 4.0]), np.array([0, 2, 3])
-    )
+    law = Exploration(scheme="softmax", temperature=2.0).law(np.array([0.0, 2.0, 4.0]))
     np.testing.assert_allclose(law, np.exp([0.0, 1.0, 2.0]) / np.exp([0.0, 1.0, 2.0]).sum(), rtol=1e-14)
 
 
 def test_squarecb_is_the_published_formula() -> None:
     scores = np.array([0.0, 1.0, -1.0])
     rewards = 1.0 / (1.0 + np.exp(-scores))
-    law = Exploration(scheme="squarecb", gamma=10.0).law(scores, np.arange(3))
+    law = Exploration(scheme="squarecb", gamma=10.0).law(scores)
     others = 1.0 / (3.0 + 10.0 * (rewards[1] - rewards[[0, 2]]))
     np.testing.assert_allclose(law, [others[0], 1.0 - others.sum(), others[1]], rtol=1e-14)
 

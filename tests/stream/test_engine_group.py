@@ -176,7 +176,6 @@ async def test_a_signal_during_the_start_ends_the_worker_cleanly(
     async with a_group(runtime, namespace, tmp_path) as (group, _):
         worker = group.start()
         await until(lambda: worker.said("start"))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.1)
         worker.signal(signal.SIGINT)
-        assert not worker.said("claim")
         assert await worker.ended() == 0

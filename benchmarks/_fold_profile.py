@@ -1,0 +1,1 @@
+async def fold_profile(settings, records): return {"us_per_event": {}}
