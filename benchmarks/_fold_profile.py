@@ -1,1 +1,144 @@
-async def fold_profile(settings, records): return {"us_per_event": {}}
+"""Where a worker's time goes: the pure fold of the same records in this process, stage by stage."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from benchmarks._mix import KINDS, Sent
+from benchmarks._stages import StageClock, Stages
+from state.clients import redis_client
+from state.commit import Change, claim_unit, commit
+from state.keys import lane_unit, subject_unit, unit_prefix
+from state.outbox import Message, decode_message
+from state.settings import Settings
+from stream.rows import Row, decode_row
+from stream.units import logic_maker
+from stream.watermark import Watermark
+
+STAGES: Stages = {
+    "decode": ["stream.rows:decode_event"],
+    "routing": ["stream.shard:shard_of"],
+    "duplicates": ["state.subject:SubjectRecord.has_applied", "state.subject:SubjectRecord.mark_applied"],
+    "tokens": ["state.tokens:TokenSigner.open"],
+    "attribution": [
+        "stream.attribution:Attribution.on_decision",
+        "stream.attribution:Attribution.on_impression",
+        "stream.attribution:Attribution.on_reward",
+        "stream.attribution:Attribution.subjects_due",
+        "stream.attribution:Attribution.close",
+    ],
+    "interactions, sessions, trends": [
+        "stream.shard:add_interaction",
+        "stream.sessions:Sessions.add",
+        "online_models.trends:Trends.add",
+        "online_models.trends:Trends.row_state",
+    ],
+    "judge, outcome": ["stream.shard:judge", "stream.shard:to_outcome"],
+    "encode outcome": ["stream.shard:encode"],
+    "policy learning: unpack": ["stream.shard:learn_policy"],
+    "policy learning: update": ["bandits.learner:ShardLearner.learn"],
+    "pack blocks": ["stream.shard:pack_vector"],
+    "encode subjects": ["stream.subjects:encode_subject", "stream.subjects:decode_subject"],
+    "encode open decisions": ["stream.shard:_pack"],
+    "commit: flatten": ["state.commit:_request"],
+    "rest of the fold": ["stream.shard:ShardLogic.wanted", "stream.shard:ShardLogic.fold"],
+    "click model (lane)": ["stream.lane:LaneLogic.fold"],
+}
+CHUNK = 500
+
+
+class Folding:
+    """Folds one unit's rows batch by batch and commits each, as its folder does.
+
+    Parameters
+    ----------
+    settings, unit, partition
+        Of the unit.
+    clock
+        Where time is noted.
+    redis
+        Of the store.
+    """
+
+    def __init__(self, settings: Settings, unit: tuple[str, int], clock: StageClock, redis: Any) -> None:
+        self._name, self._number = unit
+        self._settings, self._clock, self._redis = settings, clock, redis
+        self._prefix = unit_prefix(settings.namespace, self._name)
+        self.waited_s = self.client_s = 0.0
+        self.sent: list[Message] = []
+
+    async def run(self, rows: Sequence[Row]) -> None:
+        """Fold all rows, then what falls due."""
+        logic: Any = logic_maker(self._settings, self._name, self._number)()
+        self._claim = await claim_unit(self._redis, self._prefix)
+        logic.restore(self._claim.meta, {key: {} for key in logic.hashes})
+        watermark = Watermark(logic.kinds, self._settings.lateness_ms)
+        for start in range(0, len(rows), CHUNK):
+            batch = rows[start : start + CHUNK]
+            for row in batch:
+                watermark.observe(row.kind, row.occurred_at(), row.received_at)
+            await self._fold(logic, batch, watermark.advance({"users": batch[-1].received_at}))
+        await self._fold(logic, [], rows[-1].received_at + 2_000_000)
+
+    async def _fold(self, logic: Any, batch: Sequence[Row], at_ms: int) -> None:
+        wanted = logic.wanted(batch, at_ms)
+        if wanted:
+            logic.put(await self._timed(self._redis.mget(wanted)))
+        change: Change = logic.fold(batch, at_ms).finish()
+        self.sent += [decode_message(raw) for raw in change.outbox]
+        await self._timed(commit(self._redis, self._prefix, self._claim.epoch, change))
+
+    async def _timed(self, waiting: Any) -> Any:
+        """Await the store, telling our client's processor time from waiting for the answer."""
+        wall, cpu, ours = time.perf_counter(), time.thread_time(), self._clock.seconds["commit: flatten"]
+        answer = await waiting
+        cpu, ours = time.thread_time() - cpu, self._clock.seconds["commit: flatten"] - ours
+        self.client_s += cpu - ours
+        self.waited_s += time.perf_counter() - wall - cpu
+        return answer
+
+
+async def fold_profile(settings: Settings, records: Sequence[Sent]) -> dict[str, Any]:
+    """Return microseconds a source event by stage; the lane learns from the outcomes the shards sent."""
+    settings = msgspec.structs.replace(settings, namespace=f"{settings.namespace}-profile")
+    source = [one for one in records if one.kind in KINDS]
+    clock, redis = StageClock(), redis_client(settings, timeout_s=60.0)
+    foldings = []
+    try:
+        with clock.watching(STAGES):
+            with clock.stage("rows"):
+                by_shard = _rows(source)
+            for shard, rows in sorted(by_shard.items()):
+                foldings.append(Folding(settings, (subject_unit(shard), shard), clock, redis))
+                await foldings[-1].run(rows)
+            sent = [m for folding in foldings for m in folding.sent if m.kind == "outcomes"]
+            with clock.stage("decode outcomes"):
+                rows = [_outcome_row(offset, message) for offset, message in enumerate(sent)]
+            foldings.append(Folding(settings, (lane_unit(0), 0), clock, redis))
+            await foldings[-1].run(rows)
+    finally:
+        await redis.aclose()
+    each = {name: round(value, 2) for name, value in sorted(clock.each_us(len(source)).items())}
+    each["store client"] = round(1e6 * sum(f.client_s for f in foldings) / len(source), 2)
+    total = round(sum(each.values()), 2)
+    waits = round(1e6 * sum(f.waited_s for f in foldings) / len(source), 2)
+    each |= {"all, processor": total, "waiting for the store": waits}
+    return {"us_per_event": each, "events": len(source), "outcomes": len(sent), "missing": clock.missing}
+
+
+def _rows(source: Sequence[Sent]) -> dict[int, list[Row]]:
+    by_shard: dict[int, list[Row]] = defaultdict(list)
+    for offset, one in enumerate(source):
+        row = Row(one.kind, one.partition, offset, one.at_ms, one.key, one.value)
+        by_shard[one.partition].append(decode_row(row, (), 300_000))
+    return by_shard
+
+
+def _outcome_row(offset: int, message: Message) -> Row:
+    at_ms = time.time_ns() // 1_000_000
+    row = Row("outcomes", 0, offset, at_ms, message.key, message.value)
+    marks = Message(offset + 1, "outcomes", None, b"").headers("all-shards")
+    return decode_row(row, marks, 300_000)

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import secrets
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -67,6 +68,22 @@ async def prepare(settings: Settings) -> None:
     """Make the topics of a namespace."""
     specs = topic_specs(settings.namespace, settings.shards, settings.item_shards, settings.lanes)
     await create_topics(settings.kafka, specs)
+
+
+@contextmanager
+def module_child(module: str, settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a module as a process of its own, with the settings in its environment."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HEADWATER_")}
+    process = subprocess.Popen([sys.executable, "-m", module], env=environment | settings.environment())
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def split_cores() -> tuple[set[int], set[int]]:

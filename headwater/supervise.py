@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     if server == 0:
         _become_server(command)
     print(server, flush=True)
-    request = _wait_for_end(int(asker), wakeup)
+    request = _wait_for_end(int(asker), server, wakeup)
     code = _end(server, signal.SIGKILL if request == b"k" else signal.SIGTERM)
     if request == GONE:
         shutil.rmtree(workspace, ignore_errors=True)
@@ -72,16 +72,23 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _wait_for_end(asker: int, wakeup: int) -> bytes:
+def _wait_for_end(asker: int, server: int, wakeup: int) -> bytes:
     """Block until the server ends, or the asker wishes it to end, or the asker is gone; say which."""
     while os.getppid() == asker:
         # The timeout covers a forked copy of the asker that keeps the pipe open after the asker's death.
         readable, _, _ = select.select([0, wakeup], [], [], POLL_S)
-        if wakeup in readable:
+        if wakeup in readable and (signal.SIGTERM in os.read(wakeup, 64) or _has_ended(server)):
             return b"q"
-        if readable:
+        if 0 in readable:
             return os.read(0, 1)
     return GONE
+
+
+def _has_ended(server: int) -> bool:
+    """Return whether the server is gone: where it is only paused, or goes on, the signal is the same."""
+    if not hasattr(os, "waitid"):  # macOS, before Python 3.13
+        return True
+    return os.waitid(os.P_PID, server, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _end(server: int, first: signal.Signals) -> int:

@@ -100,37 +100,48 @@ def encode(t: EmbeddingTables, items: IntArray, out: F32) -> None:
 @compiled_sums
 def _shares(t: EmbeddingTables) -> None:
     """Softmax over the clicked item and the negatives, corrected for how often each is drawn (logQ)."""
-    k = t.drawn.shape[0] - 1
-    odds = k / t.state[FILLED]
+    c, share, drawn, vector, bias, clicks = t.context, t.share, t.drawn, t.vector, t.bias, t.clicks
+    odds = (drawn.shape[0] - 1) / t.state[FILLED]
     most = np.float32(-1e30)
-    for n in range(k + 1):
-        item = t.drawn[n]
-        if n > 0 and item == t.drawn[0]:
-            t.share[n] = np.float32(-1e30)
-            continue
-        draws = np.float32(odds * max(1, t.clicks[item]))
-        t.share[n] = _dot(t.context, t.vector[item]) + t.bias[item] - np.log(draws)
-        most = max(most, t.share[n])
+    for n in range(drawn.shape[0]):
+        item, row = drawn[n], vector[drawn[n]]
+        logit = np.float32(0.0)
+        for d in range(c.shape[0]):
+            logit += c[d] * row[d]
+        logit += bias[item] - np.log(np.float32(odds * max(1, clicks[item])))
+        share[n] = logit if n == 0 or item != drawn[0] else np.float32(-1e30)
+        most = max(most, share[n])
     total = np.float32(0.0)
-    for n in range(k + 1):
-        t.share[n] = np.exp(t.share[n] - most)
-        total += t.share[n]
-    for n in range(k + 1):
-        t.share[n] /= total
+    for n in range(drawn.shape[0]):
+        share[n] = np.exp(share[n] - most)
+        total += share[n]
+    for n in range(drawn.shape[0]):
+        share[n] /= total
 
 
 @compiled_sums
-def _pull(t: EmbeddingTables, r: EmbeddingRecipe, item: int, error: float, norm: float) -> None:
-    """Move one output row against its error, and add its part to the gradient of the context."""
-    row, c, g = t.vector[item], t.context, t.gradient
-    t.square[item] += np.float32(error * error * norm)
-    step = np.float32(r.rate * error / np.sqrt(t.square[item] + 1e-8))
-    part = np.float32(error)
-    for d in range(row.shape[0]):
-        g[d] += part * row[d]
-        row[d] -= step * c[d]
-    t.bias_square[item] += np.float32(error * error)
-    t.bias[item] -= np.float32(r.side_rate * error / np.sqrt(t.bias_square[item]))
+def _pull(t: EmbeddingTables, r: EmbeddingRecipe) -> None:
+    """Move the drawn items' rows against their errors, and add up the gradient of the context."""
+    c, g, share, drawn, state = t.context, t.gradient, t.share, t.drawn, t.state
+    vector, square, bias, bias_square = t.vector, t.square, t.bias, t.bias_square
+    norm = _dot(c, c) / c.shape[0]
+    for n in range(drawn.shape[0]):
+        item, error = drawn[n], share[n]
+        if n == 0:
+            error -= np.float32(1.0)
+        elif error < r.thin:
+            # Most negatives hardly matter: a few stand for all, right on average.
+            if _random(state) * r.thin > error * 0x3FFFFFFF:
+                continue
+            error = np.float32(r.thin)
+        row = vector[item]
+        square[item] += error * error * norm
+        bias_square[item] += error * error
+        step = np.float32(r.rate * error / np.sqrt(square[item] + 1e-8))
+        for d in range(c.shape[0]):
+            g[d] += error * row[d]
+            row[d] -= step * c[d]
+        bias[item] -= np.float32(r.side_rate * error / np.sqrt(bias_square[item]))
 
 
 @compiled_sums
@@ -191,17 +202,8 @@ def learn(t: EmbeddingTables, r: EmbeddingRecipe, before: IntArray, item: int) -
 @compiled
 def _descend(t: EmbeddingTables, r: EmbeddingRecipe, before: IntArray) -> None:
     t.gradient[:] = 0.0
-    norm = _dot(t.context, t.context) / t.context.shape[0]
-    _pull(t, r, t.drawn[0], t.share[0] - 1.0, norm)
-    for n in range(1, t.drawn.shape[0]):
-        error = t.share[n]
-        if error < r.thin:
-            # Most negatives hardly matter: a few stand for all, right on average.
-            if _random(t.state) * r.thin > error * 0x3FFFFFFF:
-                continue
-            error = r.thin
-        _pull(t, r, t.drawn[n], error, norm)
-    norm = _dot(t.gradient, t.gradient) / t.context.shape[0]
+    _pull(t, r)
+    norm = _dot(t.gradient, t.gradient) / t.gradient.shape[0]
     weight = t.position[0, 0]
     _push_positions(t, r, before, norm)
     _push_latest(t, r, before[-1], weight, norm)

@@ -1,14 +1,20 @@
 """The retrieval blend: one linear weight vector over all sources, learnt listwise from clicks."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from online_models import _blend_loops as loops
 from online_models.arrays import FloatArray
 
 FEATURES = loops.FEATURES
+"""Inputs of the blend, in order: logs and shares of scores, ranks, and what is known of item and session."""
+
+_FIRST = {"knn_log": 3.0, "covisit_log": 3.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,20 +24,26 @@ class BlendSettings:
     Parameters
     ----------
     prior
-        Precision of the prior around the first weights, in lessons, > 0.
+        Precision of the prior around the first weights, > 0; about so many lessons outweigh it.
     memory
-        Lessons over which the curvature of older lessons is forgotten by a factor e, > 0.
+        Lessons over which older lessons are forgotten by a factor e, > 0.
     """
 
     prior: float = 30.0
     memory: float = 20_000.0
 
+    def __post_init__(self) -> None:
+        for name in ("prior", "memory"):
+            if not getattr(self, name) > 0:
+                msg = f"{name} is {getattr(self, name)}, wanted a number > 0"
+                raise ValueError(msg)
+
 
 class Blend:
     """Linear listwise-softmax ranker over `FEATURES`.
 
-    The probability that a candidate is the next click is its share of exp(inputs @ weights) (Cao et al. 2007,
-    ListNet with top-one probabilities; a conditional logit).
+    The probability that a candidate is the next click is its share of exp(inputs @ weights): a conditional
+    logit (McFadden 1974), the top-one loss of ListNet (Cao et al. 2007). Learnt by one Newton step a lesson.
 
     Parameters
     ----------
@@ -41,15 +53,59 @@ class Blend:
 
     def __init__(self, settings: BlendSettings) -> None:
         self.settings = settings
-        self.weights = np.zeros(len(FEATURES))
-        for name in ("knn_log", "covisit_log"):
-            self.weights[FEATURES.index(name)] = 3.0
+        self.weights = np.array([_FIRST.get(name, 0.0) for name in FEATURES])
         self.precision = np.eye(len(FEATURES)) * settings.prior
-        self._keep = math.exp(-1.0 / settings.memory)
         self.lessons = 0
+        self._keep = math.exp(-1.0 / settings.memory)
+        self._floor = 1e-3 * settings.prior * np.eye(len(FEATURES))
 
     def learn(self, inputs: FloatArray, target: int) -> float:
-        """Learn one choice: row `target` of `inputs`, shape (n, F), was clicked; return the loss before it."""
+        """Learn one choice.
+
+        Parameters
+        ----------
+        inputs
+            Candidates' features, shape (n, F).
+        target
+            The row of `inputs` that was clicked, 0..n-1.
+
+        Returns
+        -------
+        Loss before learning, in nats.
+
+        Raises
+        ------
+        ValueError
+            If the shape does not fit or `target` is out of range.
+        """
+        if inputs.ndim != 2 or inputs.shape[1] != len(FEATURES) or not 0 <= target < len(inputs):
+            msg = f"inputs, target are {inputs.shape}, {target}, wanted (n, {len(FEATURES)}), 0..n-1"
+            raise ValueError(msg)
         loss = loops.newton_step(inputs, target, self.weights, self.precision, self._keep)
+        # What is forgotten of the prior comes back, so that an input that is always 0 stays solvable.
+        self.precision += (1.0 - self._keep) * self._floor
         self.lessons += 1
         return loss
+
+    def snapshot(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """State as arrays and JSON-ready values."""
+        meta = {"features": list(FEATURES), "lessons": self.lessons, "settings": asdict(self.settings)}
+        return {"weights": self.weights.copy(), "precision": self.precision.copy()}, meta
+
+    @classmethod
+    def restore(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Self:
+        """Rebuild the blend of a snapshot.
+
+        Raises
+        ------
+        ValueError
+            If the snapshot has other features.
+        """
+        if tuple(meta["features"]) != FEATURES:
+            msg = f"snapshot has features {meta['features']}, wanted {list(FEATURES)}"
+            raise ValueError(msg)
+        blend = cls(BlendSettings(**meta["settings"]))
+        blend.weights = np.array(arrays["weights"], np.float64)
+        blend.precision = np.array(arrays["precision"], np.float64)
+        blend.lessons = int(meta["lessons"])
+        return blend

@@ -43,7 +43,7 @@ class CoVisitSettings:
         Factors for items already in the current session, and for its latest one on top.
     """
 
-    neighbours: int = 64
+    neighbours: int = 128
     window: int = 10
     max_query: int = 10
     session_decay: float = 120_000.0
@@ -76,13 +76,13 @@ class CoVisits:
     >>> for before, item in ([], 3), ([3], 7), ([], 7), ([7], 3), ([7, 3], 8):
     ...     visits.add(before, item)
     >>> rows, scores = visits.score([7], limit=2)
-    >>> int(rows[0])
-    3
+    >>> [int(row) for row in rows]
+    [7, 3]
     """
 
     def __init__(self, settings: CoVisitSettings) -> None:
         self.settings = settings
-        self._recipe = loops.CoVisitRecipe(
+        self.recipe = loops.CoVisitRecipe(
             query_decay=np.exp(-np.arange(settings.max_query) / settings.query_decay),
             position_decay=np.exp(-np.arange(settings.window + 1) / settings.position_decay),
             backward=settings.backward,
@@ -91,7 +91,7 @@ class CoVisits:
             in_session=settings.in_session,
             current=settings.current,
         )
-        self._tables = _empty(1024, settings.neighbours)
+        self.tables = _empty(1024, settings.neighbours)
         self._begun, self._base, self._total, self._queries = 0, 0, 0.0, 0
 
     def add(self, before: ArrayLike, item: int) -> None:
@@ -113,12 +113,10 @@ class CoVisits:
         if item < 0:
             msg = f"item is {item}, wanted a row >= 0"
             raise ValueError(msg)
-        if item >= len(self._tables.held):
-            self._grow(item + 1)
-        self._begun += earlier.size == 0
-        scale = self._scale()
-        self._total += scale
-        loops.add_pairs(self._tables, self._recipe, earlier[-self.settings.window :], item, scale)
+        self.reserve(item + 1)
+        scale = self.scale()
+        loops.add_pairs(self.tables, self.recipe, earlier[-self.settings.window :], item, scale)
+        self.count(scale, begins=earlier.size == 0)
 
     def score(self, items: ArrayLike, *, limit: int) -> tuple[IntArray, FloatArray]:
         """Rank items for a session.
@@ -136,49 +134,57 @@ class CoVisits:
         """
         query, best = np.asarray(items, np.int64), room_for(limit)
         self._queries += 1
-        size = loops.score_pairs(self._tables, self._recipe, query, self._total, self._queries, best)
-        return best.keys[:size], best.values[:size] / self._scale()
+        size = loops.score_pairs(self.tables, self.recipe, query, self._total, self._queries, best)
+        return best.keys[:size], best.values[:size] / self.scale()
 
     def latest_scores(self, rows: ArrayLike) -> FloatArray:
         """Scores that the latest `score` gave to any rows, within its limit or not; 0 for none; shape (m,)."""
         asked = np.asarray(rows, np.int64)
         out = np.empty(asked.size)
-        loops.recall(self._tables, self._queries, asked, out)
-        return out / self._scale()
+        loops.recall(self.tables, self._queries, asked, out)
+        return out / self.scale()
 
     def remove_item(self, item: int) -> None:
         """Take an item out of every list, in time proportional to all lists."""
-        if not 0 <= item < len(self._tables.held):
+        if not 0 <= item < len(self.tables.held):
             return
-        self._tables.visits[item] = 0.0
-        self._tables.held[item] = 0
-        for row, at in np.argwhere(self._tables.neighbour == item).tolist():
-            last = int(self._tables.held[row]) - 1
+        self.tables.visits[item] = 0.0
+        self.tables.held[item] = 0
+        for row, at in np.argwhere(self.tables.neighbour == item).tolist():
+            last = int(self.tables.held[row]) - 1
             if at <= last:
-                self._tables.neighbour[row, at] = self._tables.neighbour[row, last]
-                self._tables.weight[row, at] = self._tables.weight[row, last]
-                self._tables.held[row] = last
+                self.tables.neighbour[row, at] = self.tables.neighbour[row, last]
+                self.tables.weight[row, at] = self.tables.weight[row, last]
+                self.tables.held[row] = last
+
+    def reserve(self, items: int) -> None:
+        """Make room for item rows 0..`items` - 1."""
+        held = len(self.tables.held)
+        if items > held:
+            size = max(items, 2 * held)
+            self.tables = loops.CoVisitTables(*(_taller(array, size) for array in self.tables))
+
+    def count(self, scale: float, *, begins: bool) -> None:
+        """Count one click of weight `scale`, the first of its session or not."""
+        self._begun += begins
+        self._total += scale
 
     def nbytes(self) -> int:
         """Count the bytes of all arrays."""
-        arrays: list[Any] = list(self._tables)
+        arrays: list[Any] = list(self.tables)
         return sum(int(array.nbytes) for array in arrays)
 
-    def _scale(self) -> float:
+    def scale(self) -> float:
+        """Weight of a click of this moment: older ones fade because later ones weigh more."""
         exponent = (self._begun - self._base) / self.settings.session_decay
         if exponent > _REBASE_AT:
             factor = math.exp(-exponent)
-            self._tables.weight[:] *= np.float32(factor)
-            self._tables.visits[:] *= factor
+            self.tables.weight[:] *= np.float32(factor)
+            self.tables.visits[:] *= factor
             self._total *= factor
             self._base = self._begun
             return 1.0
         return math.exp(exponent)
-
-    def _grow(self, items: int) -> None:
-        size = max(items, 2 * len(self._tables.held))
-        wider = [_taller(array, size) for array in self._tables]
-        self._tables = loops.CoVisitTables(*wider)
 
 
 def _taller(array: NDArray[Any], rows: int) -> NDArray[Any]:

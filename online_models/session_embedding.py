@@ -42,7 +42,7 @@ class SessionEmbeddingSettings:
 
     dim: int = 64
     window: int = 8
-    negatives: int = 128
+    negatives: int = 64
     recent: int = 100_000
     rate: float = 0.05
     side_rate: float = 0.015
@@ -68,10 +68,10 @@ class SessionEmbedding:
 
     def __init__(self, settings: SessionEmbeddingSettings) -> None:
         self.settings = settings
-        self._recipe = loops.EmbeddingRecipe(
+        self.recipe = loops.EmbeddingRecipe(
             settings.rate, settings.side_rate, settings.thin, settings.scale, settings.seed
         )
-        self._tables = _empty(settings, 1024)
+        self.tables = _empty(settings, 1024)
 
     def learn(self, before: ArrayLike, item: int) -> None:
         """Learn one click.
@@ -92,7 +92,7 @@ class SessionEmbedding:
             msg = f"item is {item}, wanted a row >= 0"
             raise ValueError(msg)
         self.reserve(item + 1)
-        loops.learn(self._tables, self._recipe, np.asarray(before, np.int64), item)
+        loops.learn(self.tables, self.recipe, np.asarray(before, np.int64), item)
 
     def match(self, items: ArrayLike, rows: ArrayLike) -> FloatArray:
         """How well items fit a session.
@@ -110,28 +110,28 @@ class SessionEmbedding:
         """
         asked = np.asarray(rows, np.int64)
         out = np.zeros((asked.size, 2))
-        loops.match(self._tables, np.asarray(items, np.int64), asked, out)
+        loops.match(self.tables, np.asarray(items, np.int64), asked, out)
         return out
 
     def vector(self, row: int) -> VectorArray | None:
         """Give an item's vector, shape (dim,), or None when it has not been met."""
-        if row >= len(self._tables.bias) or self._tables.bias_square[row] == 0:
+        if row >= len(self.tables.bias) or self.tables.bias_square[row] == 0:
             return None
-        return self._tables.vector[row].copy()
+        return self.tables.vector[row].copy()
 
     def remove_item(self, row: int) -> None:
         """Forget an item's numbers; its clicks among the recent ones stay as draws without effect."""
-        if row < len(self._tables.bias):
-            for array in (self._tables.vector, self._tables.square, self._tables.bias, self._tables.bias_square):
+        if row < len(self.tables.bias):
+            for array in (self.tables.vector, self.tables.square, self.tables.bias, self.tables.bias_square):
                 array[row] = 0.0
 
     def reserve(self, items: int) -> None:
         """Make room for item rows 0..`items` - 1."""
-        held = len(self._tables.bias)
+        held = len(self.tables.bias)
         if items > held:
             more = max(items, 2 * held) - held
-            t = self._tables
-            self._tables = t._replace(
+            t = self.tables
+            self.tables = t._replace(
                 vector=_taller(t.vector, more),
                 square=_taller(t.square, more),
                 bias=_taller(t.bias, more),
@@ -141,7 +141,7 @@ class SessionEmbedding:
 
     def nbytes(self) -> int:
         """Count the bytes of all arrays."""
-        arrays: list[Any] = list(self._tables)
+        arrays: list[Any] = list(self.tables)
         return sum(int(array.nbytes) for array in arrays)
 
 

@@ -57,11 +57,11 @@ class SessionKnnSettings:
         Factor for items already in the current session; 0 leaves only novel ones.
     """
 
-    max_sessions: int = 100_000
+    max_sessions: int = 250_000
     max_length: int = 50
     max_query: int = 20
     neighbours: int = 300
-    sample: int = 1024
+    sample: int = 512
     max_age_s: float = 90 * 86_400.0
     query_decay: float = 2.0
     match_decay: float = 5.0
@@ -129,22 +129,22 @@ class SessionIndex:
 
     def __init__(self, settings: SessionKnnSettings) -> None:
         self.settings = settings
-        self._most = 1 << (settings.sample - 1).bit_length()
-        self._recipe = _recipe(settings)
+        self.most = 1 << (settings.sample - 1).bit_length()
+        self.recipe = _recipe(settings)
         self._max_age_ms = int(min(settings.max_age_s * 1000, 2**62))
-        self._tables = tables.empty_tables(
+        self.tables = tables.empty_tables(
             settings.max_sessions, settings.max_length, _FIRST_ITEMS, _FIRST_POOL
         )
-        self._scratch = scoring.empty_scratch(self._tables.seq_at.shape[0], _FIRST_ITEMS, settings.neighbours)
+        self._scratch = scoring.empty_scratch(self.tables.seq_at.shape[0], _FIRST_ITEMS, settings.neighbours)
 
     @property
     def sessions(self) -> int:
         """Sessions held now."""
-        return int(self._tables.counters[tables.LIVE])
+        return int(self.tables.counters[tables.LIVE])
 
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        groups: list[Any] = [self._tables, self._scratch[:-1], self._scratch.near]
+        groups: list[Any] = [self.tables, self._scratch[:-1], self._scratch.near]
         return sum(int(array.nbytes) for group in groups for array in group)
 
     def add(self, session: int, item: int, at_ms: int) -> None:
@@ -164,9 +164,12 @@ class SessionIndex:
         ValueError
             If `item` is negative.
         """
-        self._admit(item, item)
-        while not tables.add_click(self._tables, session, item, at_ms, self._most):
-            self._rebuild()
+        if item < 0:
+            msg = f"item is {item}, wanted a row >= 0"
+            raise ValueError(msg)
+        self.reserve(item + 1)
+        while not tables.add_click(self.tables, session, item, at_ms, self.most):
+            self.rebuild()
 
     def add_many(self, sessions: ArrayLike, items: ArrayLike, at_ms: ArrayLike) -> None:
         """Fold clicks in the order given; the same result as `add` one by one.
@@ -188,31 +191,34 @@ class SessionIndex:
             raise ValueError(msg)
         if keys.size == 0:
             return
-        self._admit(int(rows.min()), int(rows.max()))
+        if rows.min() < 0:
+            msg = f"item is {rows.min()}, wanted a row >= 0"
+            raise ValueError(msg)
+        self.reserve(int(rows.max()) + 1)
         done = 0
         while done < keys.size:
-            done += tables.add_clicks(self._tables, keys[done:], rows[done:], times[done:], self._most)
+            done += tables.add_clicks(self.tables, keys[done:], rows[done:], times[done:], self.most)
             if done < keys.size:
-                self._rebuild()
+                self.rebuild()
 
     def remove_session(self, session: int) -> None:
         """Forget a session and its clicks; unknown sessions are no error."""
-        seq = tables.find(self._tables, session)
+        seq = tables.find(self.tables, session)
         if seq >= 0:
-            tables.drop_slot(self._tables, self._slot(seq))
+            tables.drop_slot(self.tables, self._slot(seq))
 
     def remove_item(self, item: int) -> None:
         """Take an item out of every session, in time proportional to the sessions held."""
-        if 0 <= item < self._tables.df.shape[0]:
-            tables.drop_item(self._tables, item)
+        if 0 <= item < self.tables.df.shape[0]:
+            tables.drop_item(self.tables, item)
 
     def session_items(self, session: int) -> IntArray:
         """Clicks kept of a session, oldest first, shape (n,); empty when unknown."""
-        seq = tables.find(self._tables, session)
+        seq = tables.find(self.tables, session)
         if seq < 0:
             return np.zeros(0, np.int64)
         slot = self._slot(seq)
-        return self._tables.rows[slot, : self._tables.length[slot]].astype(np.int64)
+        return self.tables.rows[slot, : self.tables.length[slot]].astype(np.int64)
 
     def score(
         self, items: ArrayLike, now_ms: int, *, limit: int, exclude_session: int | None = None
@@ -235,10 +241,10 @@ class SessionIndex:
         Item rows and their scores (> 0), best first, shape (m,) with m <= `limit`.
         """
         clicked = np.asarray(items, dtype=np.int64)[-self.settings.max_query :]
-        skip = -1 if exclude_session is None else tables.find(self._tables, exclude_session)
+        skip = -1 if exclude_session is None else tables.find(self.tables, exclude_session)
         query = scoring.Query(clicked, now_ms - self._max_age_ms, skip)
         best = room_for(limit)
-        size = scoring.score(self._tables, self._scratch, self._recipe, query, best)
+        size = scoring.score(self.tables, self._scratch, self.recipe, query, best)
         return best.keys[:size], best.values[:size]
 
     def latest_scores(self, rows: ArrayLike) -> FloatArray:
@@ -249,18 +255,16 @@ class SessionIndex:
         return out
 
     def _slot(self, seq: int) -> int:
-        return seq & (len(self._tables.seq_at) - 1)
+        return seq & (len(self.tables.seq_at) - 1)
 
-    def _admit(self, least: int, most: int) -> None:
-        if least < 0:
-            msg = f"item is {least}, wanted a row >= 0"
-            raise ValueError(msg)
-        held = self._tables.df.shape[0]
-        if most < held:
+    def reserve(self, items: int) -> None:
+        """Make room for item rows 0..`items` - 1."""
+        held = len(self.tables.df)
+        if items <= held:
             return
-        more = max(held, most + 1 - held)
-        t, s = self._tables, self._scratch
-        self._tables = t._replace(
+        more = max(items, 2 * held) - held
+        t, s = self.tables, self._scratch
+        self.tables = t._replace(
             start=_longer(t.start, more),
             room=_longer(t.room, more),
             posted=_longer(t.posted, more),
@@ -272,13 +276,14 @@ class SessionIndex:
             item_list=_longer(s.item_list, more),
         )
 
-    def _rebuild(self) -> None:
-        pool = np.zeros_like(self._tables.pool)
-        end = tables.rebuild_pool(self._tables, pool)
+    def rebuild(self) -> None:
+        """Copy all postings into fresh room; `add` and `add_many` do so when room runs out."""
+        pool = np.zeros_like(self.tables.pool)
+        end = tables.rebuild_pool(self.tables, pool)
         if 2 * end > pool.size:
             pool = _longer(pool, pool.size)
-        self._tables.counters[tables.POOL_END] = end
-        self._tables = self._tables._replace(pool=pool)
+        self.tables.counters[tables.POOL_END] = end
+        self.tables = self.tables._replace(pool=pool)
 
 
 def _longer(array: NDArray[Any], more: int) -> NDArray[Any]:
@@ -292,6 +297,6 @@ def warm_up() -> None:
         index.add(n, n % 2, n)
     index.add_many([7, 7, 7], [0, 1, 0], [7, 8, 9])
     index.score([0, 1], 9, limit=2, exclude_session=7)
-    index._rebuild()
+    index.rebuild()
     index.remove_item(0)
     index.remove_session(7)

@@ -72,22 +72,43 @@ class Found(Struct):
     cuts: dict[int, str]
 
 
-def retrieve(live: LiveState, asked: Asked) -> Found:
-    """Return at most `LIMIT` eligible candidates."""
+def retrieve(live: LiveState, asked: Asked, wished: int = 1, *, trend_only: bool = False) -> Found:
+    """Return at most `LIMIT` eligible candidates, and at least ``wished`` where the catalogue has them.
+
+    ``trend_only`` brings the longest trend alone, which is what the hold-out is shown.
+    """
     neighbours, knn = live.sessions.score(
         asked.recent, asked.now_ms, limit=_QUOTAS["n"], exclude_session=asked.session
     )
-    brought: list[tuple[str, IntArray]] = [
-        ("n", neighbours),
-        ("e", _similar(live, asked)),
-        ("t", _trending(live, asked)),
-        ("f", live.items.newest(_QUOTAS["f"])),
-    ]
+    brought = [("t", _trend(live, asked, -1))] if trend_only else _sources(live, asked, neighbours)
     rows, letters = _merge(brought)
     keep, cuts = _eligible(live, asked, rows)
     rows, letters = rows[keep][:LIMIT], letters[keep][:LIMIT]
+    if len(rows) < wished:
+        rows, letters = _topped_up(live, asked, rows, letters)
     scores = _lookup(neighbours, knn, rows)
     return Found(rows, "".join(letters.tolist()), scores, cuts)
+
+
+def _sources(live: LiveState, asked: Asked, neighbours: IntArray) -> list[tuple[str, IntArray]]:
+    trends = [_trend(live, asked, index) for index in range(len(live.trends.half_lives_s))]
+    # New items before trends: those are many, and `LIMIT` must not cut what nobody has met yet.
+    return [
+        ("n", neighbours),
+        ("e", _similar(live, asked)),
+        ("f", live.items.newest(_QUOTAS["f"])),
+        ("t", np.concatenate(trends)),
+    ]
+
+
+def _topped_up(
+    live: LiveState, asked: Asked, rows: IntArray, letters: NDArray[np.str_]
+) -> tuple[IntArray, NDArray[np.str_]]:
+    """Add whatever the catalogue has left, newest first."""
+    others = np.setdiff1d(live.items.newest(len(live.items)), rows)
+    others = others[_eligible(live, asked, others)[0]]
+    newest = others[np.argsort(-live.items.published_at[others], kind="stable")][: LIMIT - len(rows)]
+    return np.concatenate([rows, newest]), np.concatenate([letters, np.repeat(["f"], len(newest))])
 
 
 def _similar(live: LiveState, asked: Asked) -> IntArray:
@@ -104,10 +125,10 @@ def taste(live: LiveState, asked: Asked, last: int) -> NDArray[np.float32]:
     return total / np.float32(length) if length > 0 else total
 
 
-def _trending(live: LiveState, asked: Asked) -> IntArray:
+def _trend(live: LiveState, asked: Asked, half_life: int) -> IntArray:
     quota = _QUOTAS["t"] + len(asked.seen_hashes) // 4
-    lists = [live.trends.top(index, asked.now_ms, quota)[0] for index in range(len(live.trends.half_lives_s))]
-    return np.concatenate(lists)
+    index = range(len(live.trends.half_lives_s))[half_life]
+    return live.trends.top(index, asked.now_ms, quota)[0]
 
 
 def _merge(brought: Sequence[tuple[str, IntArray]]) -> tuple[IntArray, NDArray[np.str_]]:

@@ -17,6 +17,9 @@ from state.packing import FloatArray, to_base64
 from state.subject import SubjectRecord, id_hash
 
 POLICY = "hybrid-1"
+LOGGED_CUTS = 100
+"""Of a visitor who has seen much, thousands may be cut; a logged decision has to stay readable."""
+
 Rung = Literal["personal", "session", "segment", "trend", "static"]
 
 
@@ -76,10 +79,10 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     record = call.record or SubjectRecord()
     asked = asked_of(live, call.request, record, call.subject, call.now_ms)
     visitor = visitor_of(record, call.request)
-    found = retrieve(live, asked)
+    holdout = in_holdout(call.subject, call.request.surface, call.holdout)
+    found = retrieve(live, asked, call.request.k, trend_only=holdout)
     if not len(found.rows):
         return None
-    holdout = in_holdout(call.subject, call.request.surface, call.holdout)
     exploration = live.exploration(call.request.surface)
     scored = (
         _by_trend(live, found, asked, visitor) if holdout else _score(live, call, asked, (found, visitor))
@@ -205,8 +208,9 @@ def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "hol
 
 def _candidates(live: LiveState, scored: Scored) -> Candidates:
     ids = [live.items.ids[row] for row in scored.found.rows.tolist()]
-    cut = [live.items.ids[row] for row in scored.found.cuts]
-    letters = "".join(scored.found.cuts.values())
+    cuts = list(scored.found.cuts.items())[:LOGGED_CUTS]
+    cut = [live.items.ids[row] for row, _ in cuts]
+    letters = "".join(letter for _, letter in cuts)
     return Candidates([*ids, *cut], to_base64(scored.scores), scored.found.sources, letters)
 
 

@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Sequence
 
 import structlog
 
@@ -97,23 +98,14 @@ class Recommender:
             self._logbook.put(event, shard_of(call.subject, self._settings.shards))
         items = answer_items(self._live, decided)
         self._last_good[call.request.surface] = items
-        for item, source in zip(items, decided.scored.found.sources, strict=False):
+        for item, index in zip(items, decided.slate.indices.tolist(), strict=True):
             self._metrics.slots.labels("explored" if item.explored else "exploited").inc()
-            self._metrics.sources.labels(source).inc()
+            self._metrics.sources.labels(decided.scored.found.sources[index]).inc()
         return self._dressed(call, decided.rung, items, is_holdout=decided.is_holdout)
 
     def _static(self, call: Call) -> RecommendationAnswer:
-        items = self._last_good.get(call.request.surface, [])[: call.request.k]
-        if not items:
-            items = self._first_items(call.request.k)
-        return self._dressed(call, "static", items, is_holdout=False)
-
-    def _first_items(self, count: int) -> list[RecommendedItem]:
-        rows = self._live.items.newest(count).tolist()
-        return [
-            RecommendedItem(self._live.items.ids[row], place, self._live.items.titles[row], "new", 1.0)
-            for place, row in enumerate(rows)
-        ]
+        known = [item.item_id for item in self._last_good.get(call.request.surface, [])]
+        return self._dressed(call, "static", static_items(self._live, call, known), is_holdout=False)
 
     def _dressed(
         self, call: Call, rung: str, items: list[RecommendedItem], *, is_holdout: bool
@@ -131,3 +123,16 @@ class Recommender:
             staleness_ms=call.staleness_ms,
             holdout=is_holdout,
         )
+
+
+def static_items(live: LiveState, call: Call, known: Sequence[str]) -> list[RecommendedItem]:
+    """Return the last rung's slate: the last good items, then the newest, without what may not be shown."""
+    barred = {*call.request.exclude, *(call.record.hidden if call.record is not None else ())}
+    newest = live.items.newest(call.request.k + len(barred) + len(known)).tolist()
+    ids = dict.fromkeys([*known, *(live.items.ids[row] for row in newest)])
+    rows = [live.items.find(item_id) for item_id in ids if item_id not in barred]
+    shown = [row for row in rows if row is not None and live.items.available[row]][: call.request.k]
+    return [
+        RecommendedItem(live.items.ids[row], place, live.items.titles[row], "always there", 1.0)
+        for place, row in enumerate(shown)
+    ]

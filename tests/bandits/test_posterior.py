@@ -127,14 +127,14 @@ def test_memory_follows_the_items_held_under_churn() -> None:
     posterior, block = Posterior(CONFIG), np.r_[1.0, 0.1, 0.1, 1.0, 0.0, 1.0]
     tracemalloc.start()
     peaks = []
-    for n in range(6000):
+    for n in range(2400):
         posterior.put_items(n % 3, {f"i{n}": block})
         posterior.drop_item(f"i{n - 200}")
-        if n in (1000, 5999):
+        if n in (700, 2399):
             peaks.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
     assert peaks[1] < peaks[0] * 1.1
-    assert len(posterior.rows([f"i{n}" for n in range(6000)]).nonzero()[0]) == 200
+    assert len(posterior.rows([f"i{n}" for n in range(2400)]).nonzero()[0]) == 200
 
 
 def test_rows_found_once_score_as_ids_do() -> None:

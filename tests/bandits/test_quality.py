@@ -11,7 +11,7 @@ from bandits.hybrid import HybridConfig, Posterior, ShardLearner, SlotBatch
 from bandits.slates import SlateProblem, draw_slate
 from tests.bandits.simulator import ChurningWorld
 
-ROUNDS = 6000
+ROUNDS = 5000
 Choose = Callable[[int, FloatArray, ChurningWorld], int]
 Learn = Callable[[SlotBatch], None]
 
@@ -117,8 +117,8 @@ def test_the_hybrid_beats_popularity_and_linear_regression_where_items_come_and_
 
 
 def test_four_shards_learn_nearly_as_well_as_one() -> None:
-    one = np.mean([share_of_the_possible(hybrid(OPTIMISTIC), seed) for seed in (2, 3)])
-    four = np.mean([share_of_the_possible(hybrid(OPTIMISTIC, shards=4), seed) for seed in (2, 3)])
+    one = np.mean([share_of_the_possible(hybrid(OPTIMISTIC), seed) for seed in (2,)])
+    four = np.mean([share_of_the_possible(hybrid(OPTIMISTIC, shards=4), seed) for seed in (2,)])
     assert four > 0.85 * one
 
 

@@ -132,13 +132,12 @@ class Folded:
 
 
 def shard(
-    store: Store | None = None, *, number: int = 0, caps_of: ShardRules | None = None, **changes: Any
+    store: Store | None = None, *, number: int = 0, rules: ShardRules | None = None, **changes: Any
 ) -> Folded:
     """Return a subject shard."""
     told = settings(**changes)
-    rules = caps_of or shard_rules(told)
     place = Place(unit_prefix(told.namespace, str(number)), str(number), number)
-    return Folded(ShardLogic(place, rules), store)
+    return Folded(ShardLogic(place, rules or shard_rules(told)), store)
 
 
 def row(kind: str, event: Event, *, offset: int = 0, at: int | None = None, headers: Headers = ()) -> Row:
@@ -212,8 +211,7 @@ def decision_event(
     context_dim, arm_dim, width = DIMS
     flag = more.pop("flag", "")
     slots = [Slot(item, 0.5, len(shown) - n, source="t", flag=flag) for n, item in enumerate(shown)]
-    arms = np.ones((len(shown), arm_dim)) * 0.1
-    arms[:, 1] = np.arange(len(shown))
+    arms = np.eye(arm_dim)[np.arange(1, len(shown) + 1) % arm_dim]
     given: dict[str, Any] = {
         "surface": "home",
         "rung": "personal",

@@ -1,4 +1,4 @@
-"""Attribution: decision, impression and rewards find each other inside a window of event time, in any order."""
+"""Attribution: decision, impression and rewards find each other inside a window of event time."""
 
 import random
 from typing import Any

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faust.types import TP
@@ -18,6 +19,7 @@ from stream.engine import (
     position,
     running,
 )
+from stream.faust_driver import Consumer
 from tests.stream.engine_kit import (
     SESSION_TIMEOUT_S,
     Collector,
@@ -123,6 +125,36 @@ async def test_a_rebalance_during_a_claim_ends_that_claim(runtime: EmbeddedRunti
             assert positions.releases == positions.claims[:1]
     finally:
         await first.stop()
+
+
+async def test_nothing_is_lost_between_the_seek_and_the_flow(
+    runtime: EmbeddedRuntime, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a fetch that was on its way all along brings after the seek waits for the flow; Faust drops it."""
+    settle, fetch = Consumer.reposition, Consumer._wait_next_records
+
+    async def slowly(*args: Any) -> None:
+        await settle(*args)
+        await asyncio.sleep(1.0)
+
+    async def patiently(self: Consumer, _timeout: float) -> Any:
+        return await fetch(self, 10.0)
+
+    monkeypatch.setattr(Consumer, "reposition", slowly)
+    monkeypatch.setattr(Consumer, "_wait_next_records", patiently)
+    await make_topics(runtime.kafka, {namespace: 2})
+    seen, positions = Collector(), KnownPositions()
+    first = build_app(settings(runtime.kafka, namespace), {namespace: seen}, positions)
+    second = build_app(settings(runtime.kafka, namespace), {namespace: seen}, KnownPositions())
+    async with Publisher(runtime.kafka) as publisher, running(first), running(second):
+        await until(lambda: len(positions.claims) == 2)
+        for _ in range(150):
+            for partition in (0, 1):
+                await publisher.send(namespace, [b"x"], partition)
+            await asyncio.sleep(0.01)
+        await until(lambda: all(150 - 1 in seen.offsets(namespace, partition) for partition in (0, 1)))
+    for partition in (0, 1):
+        assert sorted(seen.offsets(namespace, partition)) == list(range(150))
 
 
 async def test_while_a_handler_waits_memory_is_bounded_and_other_topics_go_on(

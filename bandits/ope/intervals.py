@@ -1,0 +1,104 @@
+"""Intervals around an estimate: for one look, for any law of bounded rewards, and for every look at once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+
+from bandits.arrays import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with what is needed to put intervals around it.
+
+    Parameters
+    ----------
+    name
+        Of the estimator.
+    value
+        Estimated reward per round.
+    standard_error
+        By the delta method; infinite where it cannot be told.
+    n
+        Rounds it rests on.
+    replicates
+        Values in bootstrap replicates, shape (B,); empty without a bootstrap.
+    """
+
+    name: str
+    value: float
+    standard_error: float
+    n: int
+    replicates: FloatArray
+
+    def normal(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the interval of the central limit theorem: for large n, one look and light weights."""
+        half = float(ndtri(0.5 + _checked(level) / 2.0)) * self.standard_error
+        return self.value - half, self.value + half
+
+    def bootstrap(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the interval between quantiles of the replicates.
+
+        Raises
+        ------
+        ValueError
+            If there are no replicates.
+        """
+        if not len(self.replicates):
+            msg = "replicates is empty, wanted some: ask the evaluation for a bootstrap"
+            raise ValueError(msg)
+        tail = (1.0 - _checked(level)) / 2.0
+        low, high = np.quantile(self.replicates, [tail, 1.0 - tail])
+        return float(low), float(high)
+
+    def empirical_bernstein(self, span: float, level: float = 0.95) -> tuple[float, float]:
+        """Return an interval that covers at any n and for any law of values in a range this wide.
+
+        Parameters
+        ----------
+        span
+            Width of the range (`Tuning.span`), known before the log is read.
+        level
+            Coverage, in (0, 1).
+
+        References
+        ----------
+        Maurer, Pontil (2009), "Empirical Bernstein bounds and sample variance penalization", theorem 4,
+        both sides.
+        """
+        if self.n < 2:
+            return -np.inf, np.inf
+        log = float(np.log(4.0 / (1.0 - _checked(level))))
+        half = self.standard_error * np.sqrt(2.0 * log) + 7.0 * span * log / (3.0 * (self.n - 1))
+        return float(self.value - half), float(self.value + half)
+
+    def confidence_sequence(self, level: float = 0.95, tuned_at: int = 10_000) -> tuple[float, float]:
+        """Return an interval that may be looked at after every round and acted upon at any time.
+
+        Parameters
+        ----------
+        level
+            Asymptotic chance that the truth is inside at all looks, in (0, 1).
+        tuned_at
+            Number of rounds at which it is narrowest relative to the best possible, >= 1; fixed in advance.
+
+        References
+        ----------
+        Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas (2024), "Time-uniform central limit theory and asymptotic
+        confidence sequences", theorem 2.2: Robbins' normal mixture around an average.
+        """
+        if not np.isfinite(self.standard_error):
+            return -np.inf, np.inf
+        alpha = 1.0 - _checked(level)
+        rho2 = (-2.0 * np.log(alpha) + np.log(1.0 - 2.0 * np.log(alpha))) / tuned_at
+        grown = self.n * rho2 + 1.0
+        half = self.standard_error * np.sqrt(2.0 * grown / (self.n * rho2) * np.log(np.sqrt(grown) / alpha))
+        return float(self.value - half), float(self.value + half)
+
+
+def _checked(level: float) -> float:
+    if not 0 < level < 1:
+        msg = f"level is {level}, wanted a number in (0, 1)"
+        raise ValueError(msg)
+    return level
