@@ -206,7 +206,7 @@ class ShardLearner:
         item, user = items.predict(chunk, x), users.predict(chunk, features)
         has_user = np.fromiter((key != "" for key in batch.users[chunk]), np.float64, len(x))
         offset = 0.0 if batch.offsets is None else batch.offsets[chunk]
-        mean = shared_mean + item.mean + user.mean * has_user + offset
+        mean = shared_mean + item.mean + user.mean + offset
         variance = shared_variance + item.variance + user.variance * has_user
         sites = Sites.match(mean, variance, batch.rewards[chunk])
         self._add_shared(z, sites.weights(shared_variance), shared_mean + sites.surprise)

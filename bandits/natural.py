@@ -87,6 +87,14 @@ def moments(blocks: FloatArray, d: int, prior_variance: float) -> tuple[FloatArr
     return np.matmul(covariance, eta[..., None])[..., 0], covariance
 
 
+def mean(block: FloatArray, d: int, prior_variance: float) -> FloatArray:
+    """Return the mean (d,) of one packed block: that of `moments`, without the price of an inverse."""
+    eta, precision = unpack(block, d)
+    precision.flat[:: d + 1] += 1.0 / prior_variance
+    out: FloatArray = lapack.dposv(precision.T, eta, lower=True, overwrite_a=True)[1]
+    return out
+
+
 def predict(
     block: FloatArray, d: int, prior_variance: float, features: FloatArray
 ) -> tuple[FloatArray, FloatArray]:

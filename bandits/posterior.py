@@ -7,7 +7,7 @@ import numpy as np
 from bandits.arrays import FloatArray, IntArray, ServingArray
 from bandits.item_table import ItemTable
 from bandits.model import HybridConfig
-from bandits.natural import check_block, moments, packed_size, quadratic_form
+from bandits.natural import check_block, mean, moments, packed_size, quadratic_form
 
 
 class Posterior:
@@ -111,18 +111,17 @@ class Posterior:
         """Return what `score` does, for candidates whose `rows` are known already."""
         self._check(context, items, rows)
         d = self.config.context_dim
-        user_mean, user_covariance = self._user_moments(user_block)
         x, features = context.astype(np.float32), items.astype(np.float32)
-        weights = (x @ self._theta + user_mean).astype(np.float32)
         if not with_variance:
             own = self._items.serving[rows, :d] @ x
-            return (features @ weights + own).astype(np.float64), None
+            return (features @ self._weights(x, self._user_mean(user_block)) + own).astype(np.float64), None
+        user_mean, user_covariance = self._user_moments(user_block)
         taken = self._items.serving[rows]
-        mean = features @ weights + taken[:, :d] @ x
+        expected = features @ self._weights(x, user_mean) + taken[:, :d] @ x
         own_variance = taken[:, d:] @ quadratic_form(context).astype(np.float32)
         covariance = self._shared_covariance(x) + user_covariance.astype(np.float32)
         variance = ((features @ covariance) * features).sum(axis=1) + own_variance
-        return mean.astype(np.float64), np.maximum(variance.astype(np.float64), 0.0)
+        return expected.astype(np.float64), np.maximum(variance.astype(np.float64), 0.0)
 
     def _check(self, context: FloatArray, items: FloatArray, rows: IntArray) -> None:
         wanted = {"context": (self.config.context_dim,), "items": (len(rows), self.config.item_dim)}
@@ -130,6 +129,16 @@ class Posterior:
             if value.shape != wanted[name]:
                 msg = f"{name} has shape {value.shape}, wanted {wanted[name]}"
                 raise ValueError(msg)
+
+    def _weights(self, x: ServingArray, user_mean: FloatArray) -> ServingArray:
+        """Return what multiplies an item's features: the shared block met by the context, and the user."""
+        return (x @ self._theta + user_mean).astype(np.float32)
+
+    def _user_mean(self, block: FloatArray | None) -> FloatArray:
+        d = self.config.item_dim
+        if block is None:
+            return np.zeros(d)
+        return mean(check_block("user_block", block, d), d, self.config.user_variance)
 
     def _user_moments(self, block: FloatArray | None) -> tuple[FloatArray, FloatArray]:
         d, prior = self.config.item_dim, self.config.user_variance

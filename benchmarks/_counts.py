@@ -82,7 +82,7 @@ async def watch(redis: Any, settings: Settings, truth: Truth, timeout_s: float) 
 
 
 def verdict(counted: Counted, truth: Truth, published: dict[tuple[str, int], int]) -> dict[str, int]:
-    """Return what was lost, counted twice, refused or late, and what is still unread; all 0 where all is well."""
+    """Return what was lost, counted twice, refused, late or is still unread: all 0 where all is well."""
     decided = truth.events["decisions"]
     wished = truth.events | {"closed.outcome": decided, "shown": truth.events["impressions"]}
     pairs = [(wish, counted.shards.get(name, 0)) for name, wish in wished.items()]

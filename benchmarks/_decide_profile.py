@@ -3,7 +3,7 @@
 import cProfile
 import pstats
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks._live import calls, load_live
@@ -36,14 +36,14 @@ WARM = 200
 TOP = 25
 
 
-async def decide_profile(settings: Settings, shop: Shop) -> dict[str, Any]:
+async def decide_profile(settings: Settings, shop: Shop, timer: Callable[[], float]) -> dict[str, Any]:
     """Return microseconds a request by stage, and the functions that take most of them."""
     live = await load_live(settings)
     records = await _records(settings, shop)
     asked = list(calls(settings, records, time.time_ns() // 1_000_000, REQUESTS + WARM))
     _decided(live, asked[:WARM])
     plain = _decided(live, asked[WARM:])
-    clock = StageClock()
+    clock = StageClock(timer)
     with clock.watching(STAGES):
         _path(live, asked[WARM:], TokenSigner(settings.secret()), clock)
     raws = [raw for _, raw in records]
@@ -62,7 +62,7 @@ async def _records(settings: Settings, shop: Shop) -> list[tuple[str, bytes]]:
     try:
         prefixes = [unit_prefix(settings.namespace, subject_unit(n)) for n in range(settings.shards)]
         keys = [subject_key(prefixes[shard_of(user, settings.shards)], user) for user in users]
-        found = [await redis.get(key) for key in keys]
+        found: list[Any] = [await redis.get(key) for key in keys]
     finally:
         await redis.aclose()
     return [(user, raw) for user, raw in zip(users, found, strict=True) if raw is not None]
@@ -101,7 +101,9 @@ def _top(live: LiveState, asked: Sequence[Call]) -> list[dict[str, Any]]:
     rows = sorted(stats.items(), key=lambda pair: -pair[1][2])[:TOP]
     return [
         {
-            "function": f"{path.rsplit('/', 2)[-2]}/{path.rsplit('/', 1)[-1]}:{name}" if "/" in path else name,
+            "function": f"{path.rsplit('/', 2)[-2]}/{path.rsplit('/', 1)[-1]}:{name}"
+            if "/" in path
+            else name,
             "calls": round(count / len(asked), 2),
             "own_us": round(1e6 * own / len(asked), 1),
             "cumulative_us": round(1e6 * whole / len(asked), 1),

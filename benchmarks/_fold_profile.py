@@ -2,10 +2,11 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from benchmarks._mix import KINDS, Sent
 from benchmarks._stages import StageClock, Stages
@@ -47,7 +48,17 @@ STAGES: Stages = {
     "rest of the fold": ["stream.shard:ShardLogic.wanted", "stream.shard:ShardLogic.fold"],
     "click model (lane)": ["stream.lane:LaneLogic.fold"],
 }
-CHUNK = 500
+
+
+class Record(Struct, frozen=True):
+    """One record as the broker hands it out."""
+
+    kind: str
+    partition: int
+    offset: int
+    at_ms: int
+    value: bytes
+    headers: list[tuple[str, bytes]] = []
 
 
 class Folding:
@@ -55,33 +66,32 @@ class Folding:
 
     Parameters
     ----------
-    settings, unit, partition
-        Of the unit.
-    clock
-        Where time is noted.
-    redis
-        Of the store.
+    settings, unit
+        Of the namespace; name and partition of the unit.
+    parts
+        Where time is noted, client of the store, rows a commit takes.
     """
 
-    def __init__(self, settings: Settings, unit: tuple[str, int], clock: StageClock, redis: Any) -> None:
+    def __init__(self, settings: Settings, unit: tuple[str, int], parts: tuple[StageClock, Any, int]) -> None:
         self._name, self._number = unit
-        self._settings, self._clock, self._redis = settings, clock, redis
+        self._settings, (self._clock, self._redis, self._batch) = settings, parts
         self._prefix = unit_prefix(settings.namespace, self._name)
         self.waited_s = self.client_s = 0.0
         self.sent: list[Message] = []
 
-    async def run(self, rows: Sequence[Row]) -> None:
-        """Fold all rows, then what falls due."""
+    async def run(self, records: Sequence[Record]) -> None:
+        """Decode and fold all records, batch by batch, then what falls due."""
         logic: Any = logic_maker(self._settings, self._name, self._number)()
         self._claim = await claim_unit(self._redis, self._prefix)
         logic.restore(self._claim.meta, {key: {} for key in logic.hashes})
         watermark = Watermark(logic.kinds, self._settings.lateness_ms)
-        for start in range(0, len(rows), CHUNK):
-            batch = rows[start : start + CHUNK]
+        for start in range(0, len(records), self._batch):
+            with self._clock.stage("rows"):
+                batch = [decoded(record) for record in records[start : start + self._batch]]
             for row in batch:
                 watermark.observe(row.kind, row.occurred_at(), row.received_at)
             await self._fold(logic, batch, watermark.advance({"users": batch[-1].received_at}))
-        await self._fold(logic, [], rows[-1].received_at + 2_000_000)
+        await self._fold(logic, [], records[-1].at_ms + 2_000_000)
 
     async def _fold(self, logic: Any, batch: Sequence[Row], at_ms: int) -> None:
         wanted = logic.wanted(batch, at_ms)
@@ -101,24 +111,34 @@ class Folding:
         return answer
 
 
-async def fold_profile(settings: Settings, records: Sequence[Sent]) -> dict[str, Any]:
-    """Return microseconds a source event by stage; the lane learns from the outcomes the shards sent."""
-    settings = msgspec.structs.replace(settings, namespace=f"{settings.namespace}-profile")
+async def fold_profile(
+    settings: Settings, records: Sequence[Sent], batch: int, *, timer: Callable[[], float]
+) -> dict[str, Any]:
+    """Return microseconds a source event by stage; the lane learns from the outcomes the shards sent.
+
+    Parameters
+    ----------
+    settings
+        Of the namespace; a new one beside it is used.
+    records
+        As published.
+    batch
+        Rows a commit takes.
+    timer
+        Of the stages.
+    """
+    settings = msgspec.structs.replace(settings, namespace=f"{settings.namespace}-fold-{batch}")
     source = [one for one in records if one.kind in KINDS]
-    clock, redis = StageClock(), redis_client(settings, timeout_s=60.0)
+    clock, redis = StageClock(timer), redis_client(settings, timeout_s=60.0)
     foldings = []
     try:
         with clock.watching(STAGES):
-            with clock.stage("rows"):
-                by_shard = _rows(source)
-            for shard, rows in sorted(by_shard.items()):
-                foldings.append(Folding(settings, (subject_unit(shard), shard), clock, redis))
-                await foldings[-1].run(rows)
+            for shard, held in sorted(_by_shard(source).items()):
+                foldings.append(Folding(settings, (subject_unit(shard), shard), (clock, redis, batch)))
+                await foldings[-1].run(held)
             sent = [m for folding in foldings for m in folding.sent if m.kind == "outcomes"]
-            with clock.stage("decode outcomes"):
-                rows = [_outcome_row(offset, message) for offset, message in enumerate(sent)]
-            foldings.append(Folding(settings, (lane_unit(0), 0), clock, redis))
-            await foldings[-1].run(rows)
+            foldings.append(Folding(settings, (lane_unit(0), 0), (clock, redis, batch)))
+            await foldings[-1].run(_outcomes(sent))
     finally:
         await redis.aclose()
     each = {name: round(value, 2) for name, value in sorted(clock.each_us(len(source)).items())}
@@ -129,16 +149,21 @@ async def fold_profile(settings: Settings, records: Sequence[Sent]) -> dict[str,
     return {"us_per_event": each, "events": len(source), "outcomes": len(sent), "missing": clock.missing}
 
 
-def _rows(source: Sequence[Sent]) -> dict[int, list[Row]]:
-    by_shard: dict[int, list[Row]] = defaultdict(list)
+def decoded(record: Record) -> Row:
+    """Return a record as an agent decodes it."""
+    row = Row(record.kind, record.partition, record.offset, record.at_ms, None, record.value)
+    return decode_row(row, record.headers, 300_000)
+
+
+def _by_shard(source: Sequence[Sent]) -> dict[int, list[Record]]:
+    by_shard: dict[int, list[Record]] = defaultdict(list)
     for offset, one in enumerate(source):
-        row = Row(one.kind, one.partition, offset, one.at_ms, one.key, one.value)
-        by_shard[one.partition].append(decode_row(row, (), 300_000))
+        by_shard[one.partition].append(Record(one.kind, one.partition, offset, one.at_ms, one.value))
     return by_shard
 
 
-def _outcome_row(offset: int, message: Message) -> Row:
+def _outcomes(sent: Sequence[Message]) -> list[Record]:
+    """Return outcomes as the lane reads them, numbered as if one shard had sent all."""
     at_ms = time.time_ns() // 1_000_000
-    row = Row("outcomes", 0, offset, at_ms, message.key, message.value)
-    marks = Message(offset + 1, "outcomes", None, b"").headers("all-shards")
-    return decode_row(row, marks, 300_000)
+    marks = [Message(n + 1, "outcomes", None, b"").headers("all-shards") for n in range(len(sent))]
+    return [Record("outcomes", 0, n, at_ms, message.value, marks[n]) for n, message in enumerate(sent)]

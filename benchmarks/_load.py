@@ -1,6 +1,6 @@
 """An open-loop HTTP load generator: requests leave at their time, latency counts from that time.
 
-``python -m benchmarks._load --port 8080 --rate 1000 --seconds 5 < requests.json`` prints what it measured. Keep-alive
+``python -m benchmarks._load --port 8080 --rate 1000 --seconds 5 < requests.json`` prints what it found. Keep-alive
 connections on plain sockets, one request under way on each; a request that finds none free waits, and its
 wait counts. The loop sleeps in ``select`` (microsecond time-outs) on an epoll descriptor.
 """
@@ -91,7 +91,9 @@ class Load:
         give_up = started + seconds + PATIENCE_S
         while (sent < total or self._busy) and (now := time.perf_counter()) < give_up:
             while sent < total and self._free and started + sent / rate <= now:
-                self._send(self._free.popleft(), self._requests[sent % len(self._requests)], started + sent / rate)
+                self._send(
+                    self._free.popleft(), self._requests[sent % len(self._requests)], started + sent / rate
+                )
                 sent += 1
             waits = started + sent / rate - now if sent < total and self._free else give_up - now
             if select.select([self._poll.fileno()], [], [], max(0.0, waits))[0]:

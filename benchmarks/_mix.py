@@ -1,8 +1,9 @@
-"""The mix of promise 3: per 10 source events 4 decisions, 4 impressions of 10 items, 1 click and 1 feedback."""
+"""The mix of promise 3: in 10 source events 4 decisions, 4 impressions of 10 items, 1 click, 1 feedback."""
 
 import random
 from collections.abc import Iterator, Sequence
 from itertools import count
+from typing import Any
 
 import msgspec
 from msgspec import Struct, field
@@ -76,7 +77,9 @@ class Mix:
     def last_words(self, at_ms: int) -> Iterator[Sent]:
         """Yield a profile upsert for each shard, so late that every window closes; no source events."""
         for shard in range(self._settings.shards):
-            name = next(n for n in map(str, count()) if shard_of(f"closing-{n}", self._settings.shards) == shard)
+            name = next(
+                n for n in map(str, count()) if shard_of(f"closing-{n}", self._settings.shards) == shard
+            )
             user = User(event_id=f"closing-{shard}", occurred_at=at_ms, user_id=f"closing-{name}")
             yield Sent("users", user.subject.encode(), shard, at_ms, encode(user))
 
@@ -104,7 +107,7 @@ class Mix:
             return Click(**common, item_id=item, surface=decision.surface, decision=token)
         return Feedback(**common, item_id=item, kind="like", surface=decision.surface, decision=token)
 
-    def _common(self, decision: Decision) -> dict[str, object]:
+    def _common(self, decision: Decision) -> dict[str, Any]:
         return {
             "event_id": f"event-{next(self._number)}",
             "occurred_at": decision.occurred_at,

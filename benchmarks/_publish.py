@@ -22,7 +22,9 @@ BATCH_BYTES = 900_000
 async def publish_all(settings: Settings, records: Sequence[Sent]) -> float:
     """Publish records in order, their Kafka timestamps their event times; returns the seconds it took."""
     started = time.perf_counter()
-    async with AIOKafkaProducer(bootstrap_servers=settings.kafka, max_request_size=8 * BATCH_BYTES) as producer:
+    async with AIOKafkaProducer(
+        bootstrap_servers=settings.kafka, max_request_size=8 * BATCH_BYTES
+    ) as producer:
         ordered = sorted(records, key=lambda record: (record.kind, record.partition))
         for (kind, partition), held in groupby(ordered, lambda record: (record.kind, record.partition)):
             await _fill(producer, topic_name(settings.namespace, kind), partition, list(held))

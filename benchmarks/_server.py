@@ -33,7 +33,6 @@ async def bare() -> bytes:
 
 def with_floor(built: Litestar, settings: Settings) -> Litestar:
     """Add the floor's routes to the product's application."""
-
     redis = redis_client(settings, timeout_s=settings.redis_timeout_ms / 1000)
 
     async def close() -> None:

@@ -14,6 +14,11 @@ Stages = Mapping[str, Sequence[str]]
 class StageClock:
     """Seconds by stage; a stage inside another one interrupts it.
 
+    Parameters
+    ----------
+    timer
+        What seconds are taken from: the wall clock, or ``time.thread_time`` on a machine that is not quiet.
+
     Attributes
     ----------
     seconds, calls
@@ -22,7 +27,8 @@ class StageClock:
         Names that the code no longer has.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timer: Callable[[], float] = time.perf_counter) -> None:
+        self._timer = timer
         self.seconds: dict[str, float] = defaultdict(float)
         self.calls: dict[str, int] = defaultdict(int)
         self.missing: list[str] = []
@@ -48,28 +54,36 @@ class StageClock:
 
     def _timed(self, stage: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **options: Any) -> Any:
-            with self.stage(stage):
+            self._enter(stage)
+            try:
                 return original(*args, **options)
+            finally:
+                self._leave()
 
         return run
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Count the block for a stage."""
-        now = time.perf_counter()
-        if self._running:
-            outer, since = self._running[-1]
-            self.seconds[outer] += now - since
-        self._running.append((name, now))
-        self.calls[name] += 1
+        self._enter(name)
         try:
             yield
         finally:
-            now = time.perf_counter()
-            _, since = self._running.pop()
-            self.seconds[name] += now - since
-            if self._running:
-                self._running[-1] = (self._running[-1][0], now)
+            self._leave()
+
+    def _enter(self, name: str) -> None:
+        now, running = self._timer(), self._running
+        if running:
+            self.seconds[running[-1][0]] += now - running[-1][1]
+        running.append((name, now))
+        self.calls[name] += 1
+
+    def _leave(self) -> None:
+        now, running = self._timer(), self._running
+        name, since = running.pop()
+        self.seconds[name] += now - since
+        if running:
+            running[-1] = (running[-1][0], now)
 
     def each_us(self, count: int) -> dict[str, float]:
         """Return microseconds by stage for each of ``count`` things."""

@@ -133,9 +133,7 @@ def learnt_blocks(shop: Shop, shard: int) -> dict[str, bytes]:
     return {"shared": pack_vector(learner.shared), **blocks}
 
 
-def _learn(
-    rng: np.random.Generator, slots: int, items: int
-) -> tuple[ShardLearner, Mapping[str, FloatArray]]:
+def _learn(rng: np.random.Generator, slots: int, items: int) -> tuple[ShardLearner, Mapping[str, FloatArray]]:
     policy = ranking_policy()
     learner = ShardLearner(policy)
     contexts, arms = rng.random((slots, policy.context_dim)), rng.random((slots, policy.item_dim))

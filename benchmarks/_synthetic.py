@@ -63,7 +63,9 @@ class Shop(Struct, frozen=True):
         """Yield user, items and times of each session, oldest first."""
         lengths = self.lengths()
         picks, ends = self.picks(int(lengths.sum())), np.cumsum(lengths)
-        starts = np.linspace(self.now_ms - 24 * HOUR_MS, self.now_ms - HOUR_MS, self.sessions).astype(np.int64)
+        starts = np.linspace(self.now_ms - 24 * HOUR_MS, self.now_ms - HOUR_MS, self.sessions).astype(
+            np.int64
+        )
         for n, (end, length, start) in enumerate(zip(ends, lengths, starts, strict=True)):
             items = [item_id(i) for i in picks[end - length : end].tolist()]
             yield user_id(n), items, [int(start) + 20_000 * place for place in range(len(items))]

@@ -54,7 +54,8 @@ async def _settled(redis: Any, units: int, count: int, timeout_s: float) -> None
     TimeoutError
         If they are not in time.
     """
-    deadline, since, known = time.monotonic() + timeout_s, time.monotonic(), {}
+    deadline, since = time.monotonic() + timeout_s, time.monotonic()
+    known: dict[str, int] = {}
     while time.monotonic() < deadline:
         claims = waiting_claims(await redis.client_list())
         if claims != known:

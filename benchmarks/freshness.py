@@ -1,7 +1,7 @@
 """Promise 1: how long after its publication an event shows in what a client gets.
 
-``python -m benchmarks.freshness --json freshness.json --rate 1000 --seconds 60``. A worker and a server run while
-another process publishes the mix of promise 3 at a steady rate, windows closing all the time. Probe after
+``python -m benchmarks.freshness --json freshness.json --rate 1000 --seconds 60``. A worker and a server run,
+while another process publishes the mix of promise 3 at a steady rate, windows closing all the time. Probe after
 probe, a fresh visitor hides an item of its slate through Kafka and asks on, 250 times a second on a schedule
 of its own, until an answer comes without the item. The floor is the same polling without an event: how long
 one answer takes.
@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from benchmarks import _run
 from benchmarks._counts import read_counts, verdict, watch
-from benchmarks._live import load_live
-from benchmarks._mix import Truth
 from benchmarks._latency import quantiles_ms
+from benchmarks._mix import Truth
 from benchmarks._run import child
 from benchmarks._store import write_shop
 from benchmarks._synthetic import Shop
@@ -58,7 +56,8 @@ class Background:
         for name, value in (("settings", self._settings), ("templates", templates)):
             (self._folder / name).write_bytes(msgspec.json.encode(value))
         seconds = self._given.seconds + WARM_S
-        command = [sys.executable, "-m", "benchmarks._publish", self._folder / "settings", self._folder / "templates"]
+        files = [str(self._folder / "settings"), str(self._folder / "templates")]
+        command = [sys.executable, "-m", "benchmarks._publish", *files]
         self._process = subprocess.Popen(
             [*command, "--rate", str(self._given.rate), "--seconds", str(seconds)],
             stdout=subprocess.PIPE,
@@ -121,7 +120,8 @@ async def measure(given: argparse.Namespace, settings: Settings, background: Bac
         counts = verdict(await read_counts(redis, settings), truth, {})
         await redis.aclose()
     return {
-        "p50_ms": found["p50_ms"], "p99_ms": found["p99_ms"], "n": found["n"], "missed": found["missed"],
+        "p50_ms": found.get("p50_ms"), "p99_ms": found.get("p99_ms"),
+        "n": found["n"], "missed": found["missed"],
         "probes": found, "without_traffic": quiet, "answer_alone": floor, "rate": given.rate,
         "background": truth.events, "lost": counts["lost"], "late": counts["late"],
     }  # fmt: skip
@@ -132,19 +132,25 @@ def main() -> None:
     parser = _run.options(__doc__, seconds=30.0, rate=1_000.0)
     parser.add_argument("--items", type=int, default=10_000)
     given = parser.parse_args()
-    times = {"attribution_window_s": 2.0, "lateness_s": 0.5, "decision_wait_s": 2.0}
+    times = {"attribution_window_s": 2.0, "lateness_s": 5.0, "decision_wait_s": 2.0}
     with (
         _run.bench_settings(given, fetch_wait_ms=5, session_timeout_s=6.0, **times) as settings,
         tempfile.TemporaryDirectory() as folder,
     ):
         asyncio.run(_run.prepare(settings))
-        asyncio.run(write_shop(settings, Shop(given.items, 2 * given.items, time.time_ns() // 1_000_000, given.seed)))
+        asyncio.run(
+            write_shop(settings, Shop(given.items, 2 * given.items, time.time_ns() // 1_000_000, given.seed))
+        )
         background = Background(settings, given, Path(folder))
         try:
             report = asyncio.run(measure(given, settings, background))
         finally:
             background.stop()
-    rows = {f"{kind}: {name}": value for kind in ("probes", "without_traffic", "answer_alone") for name, value in report[kind].items()}
+    rows = {
+        f"{kind}: {name}": value
+        for kind in ("probes", "without_traffic", "answer_alone")
+        for name, value in report[kind].items()
+    }
     _run.console.print(_run.figures(f"published -> shown, {given.rate:.0f} events/s behind", rows))
     _run.finish(given, report)
 

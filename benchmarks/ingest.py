@@ -1,7 +1,8 @@
-"""Promise 3: how many source events a second a worker folds, all learning on, beside a Faust agent that does nothing.
+"""Promise 3: how many source events a second a worker folds, beside a Faust agent that does nothing.
 
-``python -m benchmarks.ingest --json ingest.json``. Everything is published first; then workers claim their
-shards at the same moment. A run ends when every source event is folded, lag is 0, every window has closed and
+``python -m benchmarks.ingest --json ingest.json``. All learning is on. Everything is published first; then
+workers claim their shards at the same moment. A run ends when every source event is folded, lag is 0, every
+window has closed and
 every outcome has been learnt. Throughput = source events after the first commits seen / time from those to
 the end. Only the mix counts as source events; four profile upserts that move event time on do not. The floor
 reads the same topics in the same run, before and after, and its best figure counts.
@@ -45,9 +46,7 @@ async def make_templates(settings: Settings, items: int, seed: int) -> list[Deci
     shop = Shop(items, 2 * items, time.time_ns() // 1_000_000, seed)
     await write_shop(apart, shop)
     live = await load_live(apart)
-    records = [
-        pair for held in subject_states(apart, shop).values() for pair in visitors(held.values)
-    ]
+    records = [pair for held in subject_states(apart, shop).values() for pair in visitors(held.values)]
     return [logged(live, call) for call in calls(apart, records, shop.now_ms, TEMPLATES)]
 
 
@@ -92,7 +91,7 @@ async def fold_run(settings: Settings, records: list[Sent], truth: Truth, worker
 
 
 def floor(settings: Settings, events: int) -> dict[str, float]:
-    """Return events a second of a plain no-op agent and of our engine with no-op handlers on the same topics."""
+    """Return events a second, over the same topics, of a plain no-op agent and of our idle engine."""
     topics = [topic_name(settings.namespace, kind) for kind in KINDS]
     return {
         "plain": run_plain_noop(settings.kafka, topics, events),
@@ -103,10 +102,10 @@ def floor(settings: Settings, events: int) -> dict[str, float]:
 async def commit_age(
     settings: Settings, templates: Sequence[Decision], rate: float, seconds: float
 ) -> dict[str, float]:
-    """Return the age of events at their commit, ms, while they come at a rate, windows closing all the time."""
+    """Return the age of events at their commit, ms, at a steady rate, windows closing all the time."""
     settings = msgspec.structs.replace(
         settings, namespace=f"{settings.namespace}-age", metrics_port=free_port(),
-        attribution_window_s=2.0, lateness_s=0.5, decision_wait_s=2.0, fetch_wait_ms=5,
+        attribution_window_s=2.0, lateness_s=5.0, decision_wait_s=2.0, fetch_wait_ms=5,
     )  # fmt: skip
     await _run.prepare(settings)
     redis, page = redis_client(settings, timeout_s=30.0), f"http://127.0.0.1:{settings.metrics_port}/metrics"
@@ -146,7 +145,9 @@ async def measure(given: argparse.Namespace, settings: Settings) -> dict[str, An
         "lost": sum(run["lost"] for run in runs), "doubled": sum(run["doubled"] for run in runs),
     }  # fmt: skip
     if not given.no_profile:
-        report["profile"] = await fold_profile(settings, records)
+        timer = time.thread_time if given.cpu_clock else time.perf_counter
+        found = [await fold_profile(settings, records[: given.profiled], n, timer=timer) for n in (500, 10)]
+        report["profile"], report["profile_small_batches"] = found
     if given.seconds > 0:
         rate = given.rate or max(100.0, runs[0]["events_per_s"] / 2)
         report["age"] = await commit_age(settings, templates, rate, given.seconds)
@@ -160,13 +161,23 @@ def tables(report: dict[str, Any]) -> list[Table]:
         ratio = report["ratios"][str(run["workers"])]
         cells = [run["workers"], run["events_per_s"], ratio, run["worker_cpu_us_per_event"]]
         runs.add_row(*map(str, [*cells, run["lost"], run["doubled"], run["late"], run["lag"]]))
-    runs.caption = f"floor {report['floor_per_s']:,.0f}/s; our engine, no-op {report['bundled_noop_per_s']:,.0f}/s"
+    runs.caption = (
+        f"floor {report['floor_per_s']:,.0f}/s; our engine, no-op {report['bundled_noop_per_s']:,.0f}/s"
+    )
     shown = [runs]
     if "profile" in report:
-        shown.append(_run.figures("CPU by stage, us per source event", report["profile"]["us_per_event"]))
+        shown.append(profile_table(report["profile"], report["profile_small_batches"]))
     if "age" in report:
         shown.append(_run.figures("age of the oldest event of a batch at its commit", report["age"]))
     return shown
+
+
+def profile_table(large: dict[str, Any], small: dict[str, Any]) -> Table:
+    """Return the time of each stage with full and with small batches."""
+    table = Table("stage", "500 rows a commit", "10 rows a commit", title="us per source event")
+    for stage in sorted(large["us_per_event"], key=lambda name: -float(large["us_per_event"][name])):
+        table.add_row(stage, *(str(found["us_per_event"].get(stage, 0.0)) for found in (large, small)))
+    return table
 
 
 def main() -> None:
@@ -175,6 +186,8 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=20_000, help="source events, a multiple of 10")
     parser.add_argument("--items", type=int, default=10_000, help="catalogue behind the decisions")
     parser.add_argument("--workers", type=int, nargs="+", default=[1], help="worker processes, one run each")
+    parser.add_argument("--profiled", type=int, default=10_000, help="source events the profile takes")
+    parser.add_argument("--cpu-clock", action="store_true", help="profile by thread time: on a busy machine")
     parser.add_argument("--no-profile", action="store_true", help="leave the in-process profile out")
     given = parser.parse_args()
     with _run.bench_settings(given, session_timeout_s=6.0) as settings:

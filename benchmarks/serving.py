@@ -1,7 +1,7 @@
 """Promise 2: the full decision path on one server core, under an open-loop load from the other core.
 
 ``python -m benchmarks.serving --json serving.json --rate 500 1000``. One server process, pinned to the first
-core, serves 50,000 items, 100,000 sessions (Zipf(1), mean length 5) and as many known visitors, and logs every
+core, serves 50,000 items, 100,000 sessions (Zipf(1), mean length 5) and as many known visitors, and logs each
 decision to a real broker; load generator, broker and store share the other cores. Latency counts from the
 intended start of a request. Capacity is the highest rate found at which p99 stays within 10 ms. The floor is
 a route of the same server that does only the same store read; a bare route bounds the load generator.
@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 from rich.table import Table
 
 from benchmarks import _run
@@ -116,7 +115,7 @@ class Bench:
         self._metrics = f"http://127.0.0.1:{settings.port}/metrics"
 
     def at(self, requests: list[Request], rate: float, seconds: float | None = None) -> dict[str, Any]:
-        """Measure one rate: latencies, the server's processor time, its stages and the rungs it answered from."""
+        """Measure one rate: latencies, the server's processor time and stages, and the answers' rungs."""
         before, cpu = _run.scrape(self._metrics), _run.cpu_seconds(self._pid)
         measured = send(self._port, requests, rate, seconds or self.seconds)
         cpu, after = _run.cpu_seconds(self._pid) - cpu, _run.scrape(self._metrics)
@@ -158,7 +157,10 @@ def measure(given: argparse.Namespace, settings: Settings, shop: Shop) -> dict[s
         loaded = time.perf_counter() - started
         bench, asked = Bench(settings, process.pid, given.seconds), recommendations(shop)
         bench.at(asked, min(given.rate), 3.0)
-        report: dict[str, Any] = {"load_s": round(loaded, 1), "rates": [bench.at(asked, r) for r in given.rate]}
+        report: dict[str, Any] = {
+            "load_s": round(loaded, 1),
+            "rates": [bench.at(asked, r) for r in given.rate],
+        }
         capacity, report["trials"] = bench.capacity(asked)
         steady = bench.at(asked, max(50.0, 0.7 * capacity), 2 * given.seconds)
         floor, report["floor_trials"] = bench.capacity(reads(shop), 2 * FIRST_RATE)
@@ -181,6 +183,14 @@ def table(report: dict[str, Any]) -> Table:
     return _run.figures("full decision path", rows)
 
 
+def top_table(top: list[dict[str, Any]]) -> Table:
+    """Return the functions that take most time, under a profiler that slows small ones."""
+    table = Table("function", "calls", "own us", "cumulative us", title="functions, a request")
+    for row in top:
+        table.add_row(*map(str, row.values()))
+    return table
+
+
 def main() -> None:
     """Measure and print."""
     parser = _run.options(__doc__, seconds=6.0, rate=0.0)
@@ -188,6 +198,7 @@ def main() -> None:
     parser._option_string_actions["--rate"].nargs = "+"
     parser.add_argument("--items", type=int, default=50_000)
     parser.add_argument("--sessions", type=int, default=100_000, help="in the index; as many visitors")
+    parser.add_argument("--cpu-clock", action="store_true", help="profile by thread time: on a busy machine")
     parser.add_argument("--no-profile", action="store_true", help="leave the in-process profile out")
     given = parser.parse_args()
     _, others = _run.split_cores()
@@ -197,13 +208,17 @@ def main() -> None:
         started = time.perf_counter()
         asyncio.run(_run.prepare(settings))
         asyncio.run(write_shop(settings, shop))
-        _run.console.print(f"{given.items} items, {given.sessions} visitors: {time.perf_counter() - started:.0f} s")
+        _run.console.print(
+            f"{given.items} items, {given.sessions} visitors: {time.perf_counter() - started:.0f} s"
+        )
         report = measure(given, settings, shop)
         if not given.no_profile:
-            report["profile"] = asyncio.run(decide_profile(msgspec.structs.replace(settings), shop))
+            timer = time.thread_time if given.cpu_clock else time.perf_counter
+            report["profile"] = asyncio.run(decide_profile(settings, shop, timer))
     _run.console.print(table(report))
     if "profile" in report:
         _run.console.print(_run.figures("decide() in-process, us", report["profile"]["us_per_request"]))
+        _run.console.print(top_table(report["profile"]["top"]))
     _run.finish(given, report)
 
 

@@ -70,7 +70,7 @@ def empty_candidates(room: int, items: int) -> Candidates:
 
 @compiled
 def _admit(c: Candidates, size: int, row: int) -> int:
-    """Give a row a place among the candidates; return their number, unchanged when it has one or none is left."""
+    """Give a row a place among the candidates, if it has none and one is left; return their number."""
     if c.mark[row] == c.number[0] or size == c.rows.shape[0]:
         return size
     c.mark[row], c.place[row], c.rows[size] = c.number[0], size, row
@@ -115,7 +115,7 @@ def _of_repeat(items: IntArray, row: int, x: FloatArray) -> None:
 
 @compiled
 def _of_source(c: Candidates, size: int, source: int, at: int) -> None:
-    """Write log score, score and rank of a source, the score as a share of the best item not in the session."""
+    """Write log score, score and rank of a source; scores are shares of the best item new to the session."""
     best, most = 0.0, 1e-300
     for n in range(size):
         most = max(most, c.score[n, source])
@@ -186,8 +186,8 @@ def newton_step(
 ) -> float:
     """One Newton step on the listwise softmax loss; return the loss before it.
 
-    `precision` (F, F) is the prior's plus the curvature of all lessons, older ones times `keep` per lesson: the
-    weights follow the posterior mode of a conditional logit (Laplace, one pass).
+    `precision` (F, F) is the prior's plus the curvature of all lessons, older ones times `keep` per lesson:
+    the weights follow the posterior mode of a conditional logit (Laplace, one pass).
     """
     n, size = inputs.shape
     shares = inputs @ weights

@@ -14,7 +14,7 @@ FILLED, NEXT, RANDOM = 0, 1, 2
 
 
 class EmbeddingTables(NamedTuple):
-    """Arrays behind `SessionEmbedding`; N = item rows, D = dimensions, W = clicks looked at, K = negatives."""
+    """Arrays behind `SessionEmbedding`: N item rows, D dimensions, W clicks looked at, K negatives."""
 
     vector: F32  # (N, D) zero until the item is met
     square: F32  # (N,) AdaGrad's mean squared gradient of the row, summed
@@ -74,7 +74,7 @@ def _remember(t: EmbeddingTables, item: int) -> None:
 
 
 @compiled_sums
-def _dot(left: F32, right: F32) -> float:
+def _dot(left: F32, right: F32) -> np.float32:
     total = np.float32(0.0)
     for d in range(left.shape[0]):
         total += left[d] * right[d]

@@ -1,4 +1,4 @@
-"""Popularity and age of items, counted in sessions begun, so that it means the same on a busy and a quiet day."""
+"""Popularity and age of items, counted in sessions begun: the same on a busy and on a quiet day."""
 
 from typing import NamedTuple
 

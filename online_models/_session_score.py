@@ -110,7 +110,7 @@ def _nearest(t: SessionTables, s: Scratch, r: Recipe, query: Query, found: int) 
         # A removed session has length 0, and factor 0 with it.
         value = s.weight[slot] * r.age_factor[(newest - seq) >> r.age_shift] * r.length_factor[t.length[slot]]
         s.weight[slot] = 0.0
-        votes = value > 0.0 and (size < r.neighbours or value > s.near.values[0])
+        votes = value > 0.0 and (size < r.neighbours or value >= s.near.values[0])
         if votes and t.last_ms[slot] >= query.oldest_ms and seq != query.skip:
             size = offer(s.near, size, value, slot)
     return size

@@ -21,14 +21,20 @@ def room_for(limit: int) -> Best:
 
 
 @compiled
+def _worse(value: float, key: int, other: float, other_key: int) -> bool:
+    # Among equal values the smaller key is better, so that no answer depends on the order of offers.
+    return value < other or (value == other and key > other_key)
+
+
+@compiled
 def _sift_down(best: Best, size: int) -> None:
     values, keys = best
     value, key, at = values[0], keys[0], 0
     child = 1
     while child < size:
-        if child + 1 < size and values[child + 1] < values[child]:
+        if child + 1 < size and _worse(values[child + 1], keys[child + 1], values[child], keys[child]):
             child += 1
-        if values[child] >= value:
+        if not _worse(values[child], keys[child], value, key):
             break
         values[at], keys[at] = values[child], keys[child]
         at, child = child, 2 * child + 1
@@ -41,7 +47,7 @@ def _sift_up(best: Best, at: int) -> None:
     value, key = values[at], keys[at]
     while at > 0:
         parent = (at - 1) >> 1
-        if values[parent] <= value:
+        if not _worse(value, key, values[parent], keys[parent]):
             break
         values[at], keys[at] = values[parent], keys[parent]
         at = parent
@@ -50,12 +56,12 @@ def _sift_up(best: Best, at: int) -> None:
 
 @compiled
 def offer(best: Best, size: int, value: float, key: int) -> int:
-    """Offer a key to a heap of `size` entries; return its new size. Of equal values the earlier stays."""
+    """Offer a key to a heap of `size` entries; return its new size. Of equal values the smaller key wins."""
     if size < best.values.shape[0]:
         best.values[size], best.keys[size] = value, key
         _sift_up(best, size)
         return size + 1
-    if size > 0 and value > best.values[0]:
+    if size > 0 and _worse(best.values[0], best.keys[0], value, key):
         best.values[0], best.keys[0] = value, key
         _sift_down(best, size)
     return size

@@ -100,7 +100,7 @@ class CoVisits:
         Parameters
         ----------
         before
-            Item rows clicked before it in its session, oldest first, shape (n,); an empty one begins a session.
+            Item rows clicked before it in its session, oldest first, shape (n,); if empty, one begins.
         item
             Row of the item clicked, >= 0.
 
@@ -138,7 +138,7 @@ class CoVisits:
         return best.keys[:size], best.values[:size] / self.scale()
 
     def latest_scores(self, rows: ArrayLike) -> FloatArray:
-        """Scores that the latest `score` gave to any rows, within its limit or not; 0 for none; shape (m,)."""
+        """Scores the latest `score` gave to any rows, within its limit or not; 0 for none; shape (m,)."""
         asked = np.asarray(rows, np.int64)
         out = np.empty(asked.size)
         loops.recall(self.tables, self._queries, asked, out)

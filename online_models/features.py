@@ -172,37 +172,3 @@ class FeatureRegistry:
         """Short hash of what the numbers mean: names, kinds, defaults, order and crosses."""
         meaning = [[f.name, f.kind, f.default] for f in self.features], self.crosses
         return hashlib.blake2b(json.dumps(meaning).encode(), digest_size=8).hexdigest()
-
-
-def default_registry() -> FeatureRegistry:
-    """Make the registry every Headwater click model starts with."""
-    features = [
-        Feature("position", "count", 0.0, "context", "now", "0-based place on the page"),
-        Feature(
-            "blend", "score", 0.0, "session", "session", "logit of the retrieval blend, centred on the slate"
-        ),
-        Feature("knn", "score", 0.0, "session", "session", "log session-kNN score, normalised to the best"),
-        Feature(
-            "covisit", "score", 0.0, "session", "session", "log co-visitation score, normalised to the best"
-        ),
-        Feature("embedding", "score", 0.0, "session", "session", "cosine of session and item vectors"),
-        Feature("content", "score", 0.0, "session", "session", "cosine of session and content vectors"),
-        Feature("trend_fast", "count", 0.0, "item", "decayed, shortest half-life", "recent popularity"),
-        Feature("trend_slow", "count", 0.0, "item", "decayed, longest half-life", "lasting popularity"),
-        Feature("click_rate", "ratio", 0.0, "item", "decayed", "clicks per impression, smoothed"),
-        Feature("item_age", "seconds", 0.0, "item", "since published", "age of the item"),
-        Feature("is_new", "flag", 0.0, "item", "since published", "too few impressions to be judged"),
-        Feature("in_session", "flag", 0.0, "session", "session", "clicked in this session already"),
-        Feature("session_length", "count", 0.0, "session", "session", "clicks so far"),
-        Feature("category_affinity", "ratio", 0.0, "profile", "decayed", "share of the subject's clicks"),
-        Feature("seen", "count", 0.0, "profile", "90 days", "times shown to the subject before"),
-        Feature("is_returning", "flag", 0.0, "profile", "90 days", "the subject has a history"),
-    ]
-    crosses = [
-        ("in_session", "knn"),
-        ("in_session", "position"),
-        ("is_new", "content"),
-        ("session_length", "trend_fast"),
-        ("is_returning", "category_affinity"),
-    ]
-    return FeatureRegistry(features, crosses)

@@ -11,7 +11,7 @@ from online_models._click_loop import BEGAN, NO_ROOM, Click, Models, fold
 from online_models._item_clock import empty_clock
 from online_models._topk import room_for
 from online_models.arrays import FloatArray, IntArray
-from online_models.blend import FEATURES, Blend, BlendSettings
+from online_models.blend import Blend, BlendSettings
 from online_models.covisit import CoVisits, CoVisitSettings
 from online_models.session_embedding import SessionEmbedding, SessionEmbeddingSettings
 from online_models.session_knn import SessionIndex, SessionKnnSettings
@@ -64,14 +64,14 @@ class Recommendation(NamedTuple):
     scores: FloatArray
     """The blend's logits, shape (m,); only differences within one answer mean anything."""
     inputs: FloatArray
-    """What the scores were made of, in the order of `FEATURES`, shape (m, F)."""
+    """What the scores were made of, in the order of `blend.FEATURES`, shape (m, F)."""
 
 
 class Recommender:
     """Ranks items for a session and learns from every click, in the order predict, then learn.
 
-    Sources are the session index (`SessionIndex`), co-visits (`CoVisits`), the session's own items, and trends
-    where those are too few; the session embedding scores what they found. Not thread-safe.
+    Sources are the session index (`SessionIndex`), co-visits (`CoVisits`), the session's own items, and
+    trends where those are too few; the session embedding scores what they found. Not thread-safe.
 
     Parameters
     ----------

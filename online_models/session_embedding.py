@@ -79,7 +79,7 @@ class SessionEmbedding:
         Parameters
         ----------
         before
-            Item rows clicked before it in its session, oldest first, each learnt before; shape (n,), may be empty.
+            Item rows clicked before it in its session, oldest first, each learnt before; shape (n,).
         item
             Row of the item clicked, >= 0.
 
@@ -117,7 +117,7 @@ class SessionEmbedding:
         """Give an item's vector, shape (dim,), or None when it has not been met."""
         if row >= len(self.tables.bias) or self.tables.bias_square[row] == 0:
             return None
-        return self.tables.vector[row].copy()
+        return np.array(self.tables.vector[row], np.float32)
 
     def remove_item(self, row: int) -> None:
         """Forget an item's numbers; its clicks among the recent ones stay as draws without effect."""

@@ -248,7 +248,7 @@ class SessionIndex:
         return best.keys[:size], best.values[:size]
 
     def latest_scores(self, rows: ArrayLike) -> FloatArray:
-        """Scores that the latest `score` gave to any rows, within its limit or not; 0 for none; shape (m,)."""
+        """Scores the latest `score` gave to any rows, within its limit or not; 0 for none; shape (m,)."""
         asked = np.asarray(rows, np.int64)
         out = np.empty(asked.size)
         scoring.recall(self._scratch, asked, out)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from online_models._decayed import DecayedTable
+from online_models._decayed import warm_up as compile_loops
 from online_models.arrays import FloatArray, IntArray
 
 OVERALL = -1
@@ -228,3 +229,8 @@ class Trends:
             series.forget_rankings()
             if group != OVERALL:
                 self._groups_of.setdefault(item, set()).add(group)
+
+
+def warm_up() -> None:
+    """Compile (or load from disk) every loop behind the trends, so that no request waits for it."""
+    compile_loops()

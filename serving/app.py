@@ -20,7 +20,7 @@ from serving.gateway import Gateway
 from serving.live import LiveState
 from serving.logbook import Logbook
 from serving.metrics import ServerMetrics
-from serving.problems import on_crash, on_http_error, on_refusal, on_validation_error
+from serving.problems import on_crash, on_deep_nesting, on_http_error, on_refusal, on_validation_error
 from serving.reader import SubjectReader
 from serving.service import Recommender
 from serving.stats import StatsReader
@@ -43,6 +43,7 @@ def build_app(settings: Settings) -> Litestar:
         HTTPException: on_http_error,
         Refusal: on_refusal,
         NotInForceError: on_not_in_force,
+        RecursionError: on_deep_nesting,
         Exception: on_crash,
     }
     return Litestar(

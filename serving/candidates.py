@@ -91,13 +91,12 @@ def retrieve(live: LiveState, asked: Asked, wished: int = 1, *, trend_only: bool
 
 
 def _sources(live: LiveState, asked: Asked, neighbours: IntArray) -> list[tuple[str, IntArray]]:
-    trends = [_trend(live, asked, index) for index in range(len(live.trends.half_lives_s))]
     # New items before trends: those are many, and `LIMIT` must not cut what nobody has met yet.
     return [
         ("n", neighbours),
         ("e", _similar(live, asked)),
         ("f", live.items.newest(_QUOTAS["f"])),
-        ("t", np.concatenate(trends)),
+        ("t", _trending(live, asked)),
     ]
 
 
@@ -123,6 +122,10 @@ def taste(live: LiveState, asked: Asked, last: int) -> NDArray[np.float32]:
     total: NDArray[np.float32] = weights @ live.items.vectors[asked.recent[-last:]]
     length = float(np.sqrt(total @ total))
     return total / np.float32(length) if length > 0 else total
+
+
+def _trending(live: LiveState, asked: Asked) -> IntArray:
+    return np.concatenate([_trend(live, asked, index) for index in range(len(live.trends.half_lives_s))])
 
 
 def _trend(live: LiveState, asked: Asked, half_life: int) -> IntArray:

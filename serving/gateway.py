@@ -68,6 +68,8 @@ class Gateway:
         assert isinstance(event, SubjectEvent | User)
         if event.subject.startswith("s:") and isinstance(event, User):
             raise Refusal("reserved_id", "user_id", event.user_id, "an id that does not begin with 's:'")
+        if isinstance(event, User) and event.carried is not None:
+            raise Refusal("reserved_id", "carried", event.carried, "nothing: the engine fills it in")
         shard = shard_of(event.subject, self._settings.shards)
         return Addressed(kind, event, event.subject, shard, raw)
 

@@ -60,8 +60,9 @@ def on_validation_error(request: Request[Any, Any, Any], error: ValidationExcept
     extra = error.extra if isinstance(error.extra, list) else []
     parts = [part for part in extra if isinstance(part, dict)]
     wished = "; ".join(str(part.get("message", "")) for part in parts) or error.detail
-    field = str(parts[0].get("key", "")) if parts else ""
-    field = field or _field_of(wished)
+    key = str(parts[0].get("key", "")) if parts else ""
+    # A field that is missing has no key of its own: the framework then names the body, or nothing.
+    field = key if key not in ("", "data") else _field_of(wished) or key
     detail = f"field '{field}' has value {_value_at(request, field)}; wished: {wished}" if field else wished
     return problem_response(Problem("about:blank", "Bad request", HTTP_400_BAD_REQUEST, detail, field))
 
@@ -73,9 +74,15 @@ def _value_at(request: Request[Any, Any, Any], field: str) -> str:
         value = msgspec.json.decode(body) if isinstance(body, bytes) and body else dict(request.query_params)
         for step in re.findall(r"[^.\[\]]+", field):
             value = value[int(step)] if isinstance(value, list) else value[step]
-    except (msgspec.DecodeError, KeyError, IndexError, ValueError, TypeError):
+    except (msgspec.DecodeError, KeyError, IndexError, ValueError, TypeError, RecursionError):
         return "none"
     return shorten(value)
+
+
+def on_deep_nesting(_: Request[Any, Any, Any], error: RecursionError) -> Response[bytes]:  # noqa: ARG001
+    """Answer a body whose brackets nobody would follow."""
+    detail = "the body is nested too deeply; wished: a document as the schema has it"
+    return problem_response(Problem("about:blank", "Bad request", HTTP_400_BAD_REQUEST, detail))
 
 
 def on_refusal(_: Request[Any, Any, Any], error: Refusal) -> Response[bytes]:

@@ -28,8 +28,10 @@ class Lease:
     ----------
     topic, partition
         What may be read.
-    start : int
-        Next offset to read when the lease began; -1 until the consumer has settled it.
+    start : int or None
+        Next offset to read when the lease begins; None for wherever the consumer group left off.
+    held : bool
+        Whether reading is to stand still.
     live : bool
         Whether records read under this lease still count.
     read_to : int
@@ -40,10 +42,16 @@ class Lease:
 
     topic: str
     partition: int
-    start: int = -1
+    start: int | None = None
+    held: bool = False
     live: bool = True
     read_to: int = -1
     handled_to: int = -1
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether its position is settled and reading is not held."""
+        return self.handled_to >= 0 and not self.held
 
     def begin(self, position: int) -> None:
         """Settle the position from which this lease reads."""

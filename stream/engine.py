@@ -219,7 +219,7 @@ async def bounds(app: EngineApp, tps: Collection[TopicPartition]) -> dict[TopicP
 def position(app: EngineApp, topic: str, partition: int) -> int | None:
     """Return the offset after the last record whose handler has returned; None if it is not read here."""
     lease = consumer_of(app).lease_of(TP(topic, partition))
-    return lease.handled_to if lease is not None and lease.handled_to >= 0 else None
+    return lease.handled_to if lease is not None and lease.is_reading else None
 
 
 def end_offset(app: EngineApp, topic: str, partition: int) -> int | None:
@@ -244,4 +244,4 @@ async def read_to_end(app: EngineApp) -> dict[TopicPartition, int]:
 
 
 def _is_handled(lease: Lease | None, seen: Progress) -> bool:
-    return lease is seen.lease and lease.handled_to >= seen.read_to
+    return lease is not None and lease is seen.lease and lease.is_reading and lease.handled_to >= seen.read_to

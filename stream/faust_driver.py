@@ -84,19 +84,18 @@ class Consumer(driver.Consumer):
         tps
             What to reposition.
         """
-        wanted = {tp: positions.get(tp) for tp in tps}
-        self._end(wanted)
-        leases = {TP(*tp): _lease(tp, start) for tp, start in wanted.items() if start is None or start >= 0}
+        leases = {TP(*tp): _lease(tp, positions.get(tp)) for tp in tps}
+        self._end(leases)
         # In place before the thread seeks, so that a rebalance meanwhile can end them.
         self._leases.update(leases)
         try:
-            await self._thread.settle(leases, [TP(*tp) for tp in wanted if tp not in leases])
+            await self._thread.settle(leases)
         except BaseException:
-            self._end(leases)
+            self._end(tp for tp, lease in leases.items() if self._leases.get(tp) is lease)
             raise
 
     def _end(self, tps: Iterable[TP]) -> None:
-        for tp in tps:
+        for tp in list(tps):
             lease = self._leases.pop(tp, None)
             if lease is not None:
                 lease.end()
@@ -155,11 +154,18 @@ class Consumer(driver.Consumer):
         if not records or self.should_stop:
             return
         for tp, bundle in self.scheduler.iterate(records):
-            if not self.flow_active:
-                return
-            # Without a lease nobody has claimed it; with an ended one it will be read again.
-            if bundle.lease is not None and bundle.lease.live:
+            if await self._is_wanted(bundle.lease):
                 yield tp, self._to_message(tp, bundle)
+
+    async def _is_wanted(self, lease: Lease | None) -> bool:
+        """Tell whether a bundle counts, once the flow is on.
+
+        A fetch on its way since before a rebalance may bring records from after the seek while the flow is
+        still off. Nobody would read those again: they wait, where Faust drops them and seeks anew.
+        """
+        while lease is not None and lease.live and not self.flow_active and not self.should_stop:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
+        return lease is not None and lease.live
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109
         """Wait for records, and for room: where a buffer is full Faust looks again after a whole second."""
@@ -196,7 +202,7 @@ class Consumer(driver.Consumer):
 
     def _new_offset(self, tp: TP) -> int | None:
         lease = self._leases.get(tp)
-        return lease.handled_to if lease is not None and lease.handled_to >= 0 else None
+        return lease.handled_to if lease is not None and lease.is_reading else None
 
     async def _commit_hint(self) -> None:
         """Commit what is handled while we may; nobody waits long for a hint."""
@@ -235,4 +241,4 @@ class Transport(driver.Transport):
 
 def _lease(tp: TP, start: int | None) -> Lease:
     topic, partition = tp
-    return Lease(topic, partition, start=-1 if start is None else start)
+    return Lease(topic, partition, start, held=start is not None and start < 0)

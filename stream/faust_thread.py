@@ -1,7 +1,8 @@
 """The consumer thread's side of the Faust driver: all that touches the aiokafka consumer."""
 
-from collections.abc import Collection, Mapping
-from typing import Any
+import asyncio
+from collections.abc import Collection, Coroutine, Mapping
+from typing import Any, TypeVar
 
 import aiokafka
 import uvloop
@@ -13,6 +14,8 @@ from faust.types import TP
 
 from stream.bundles import Batch, Lease
 from stream.faust_offsets import log_bounds
+
+T = TypeVar("T")
 
 
 class PositionError(RuntimeError):
@@ -97,59 +100,52 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             lease.read_to = records[-1].offset + 1
         return Batch(records, lease)
 
-    async def settle(self, leases: Mapping[TP, Lease], held: Collection[TP]) -> None:
+    async def _run(self, call: Coroutine[Any, Any, T]) -> T:
+        """Run something on the thread's loop, at once: of the two slots of Faust's queue a fetch takes one."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self.thread_loop))
+
+    async def settle(self, leases: Mapping[TP, Lease]) -> None:
         """Seek to where each lease starts; one without a position starts where the group left off.
 
-        Parameters
-        ----------
-        leases
-            New leases; one whose topic-partition is no longer ours is left alone.
-        held
-            Topic-partitions that must not be read for now.
+        A lease that is no longer ours, or has ended meanwhile, is left alone: whatever ended it settles its
+        own, perhaps before this call comes to an end.
 
         Raises
         ------
         PositionError
             If a lease starts outside what the broker holds.
         """
-        ours = {TopicPartition(*tp): lease for tp, lease in leases.items()}
-        await self.call_thread(self._settle, ours, {TopicPartition(*tp) for tp in held})
+        await self._run(self._settle({TopicPartition(*tp): lease for tp, lease in leases.items()}))
 
-    async def _settle(self, leases: Mapping[TopicPartition, Lease], held: set[TopicPartition]) -> None:
+    async def _settle(self, leases: Mapping[TopicPartition, Lease]) -> None:
         consumer = self._ensure_consumer()
-        holds = await log_bounds(consumer, [*leases, *held], self.app.engine.request_timeout_s)
-        committed = {tp: await consumer.committed(tp) for tp in _unset(leases)}
+        holds = await log_bounds(consumer, leases.keys(), self.app.engine.request_timeout_s)
+        unset = [tp for tp, lease in leases.items() if lease.start is None]
+        committed = {tp: await consumer.committed(tp) for tp in unset}
         for tp, lease in leases.items():
             lease.begin(_position(lease, committed.get(tp), holds[tp]))
         # No await from here on: a fetch sees either all the old positions and leases or all the new ones.
-        assigned = consumer.assignment()
-        for tp in assigned & held:
-            self._place(consumer, tp, None, holds[tp][0])
-        for tp in assigned & leases.keys():
-            self._place(consumer, tp, leases[tp], leases[tp].start)
+        for tp in consumer.assignment() & leases.keys():
+            if leases[tp].live:
+                self._place(consumer, tp, leases[tp])
 
-    def _place(self, consumer: Any, tp: TopicPartition, lease: Lease | None, offset: int) -> None:
-        consumer.seek(tp, offset)
-        if lease is None:
-            self._leases.pop(tp, None)
+    def _place(self, consumer: Any, tp: TopicPartition, lease: Lease) -> None:
+        self._leases[tp] = lease
+        consumer.seek(tp, lease.read_to)
+        if lease.held:
             consumer.pause(tp)
         else:
-            self._leases[tp] = lease
             consumer.resume(tp)
 
     async def bounds(self, tps: Collection[TP]) -> Mapping[TP, tuple[int, int]]:
         """Return the first offset the broker holds and the next it will give out, for each."""
-        found: Mapping[TP, tuple[int, int]] = await self.call_thread(
-            log_bounds, self._ensure_consumer(), tps, self.app.engine.request_timeout_s
-        )
-        return found
+        return await self._run(log_bounds(self._ensure_consumer(), tps, self.app.engine.request_timeout_s))
 
     async def progress(self) -> Mapping[TP, Progress]:
         """Return how far each topic-partition is read, all of one moment; nothing unless the thread runs."""
         if self._consumer is None or self.should_stop:
             return {}
-        found: Mapping[TP, Progress] = await self.call_thread(self._progress)
-        return found
+        return await self._run(self._progress())
 
     async def _progress(self) -> dict[TP, Progress]:
         return {ensure_TP(tp): found for tp in self._leases if (found := self._progress_of(tp)) is not None}
@@ -186,14 +182,12 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _unset(leases: Mapping[TopicPartition, Lease]) -> list[TopicPartition]:
-    return [tp for tp, lease in leases.items() if lease.start < 0]
-
-
-def _position(lease: Lease, committed: int | None, held: tuple[int, int]) -> int:
+def _position(lease: Lease, committed: int | None, holds: tuple[int, int]) -> int:
     """Return where to start; refuse what the application asked for and the broker cannot serve."""
-    first, end = held
-    if lease.start < 0:
+    first, end = holds
+    if lease.held:
+        return first
+    if lease.start is None:
         return committed if committed is not None and first <= committed <= end else first
     if not first <= lease.start <= end:
         raise PositionError(

@@ -36,7 +36,7 @@ def test_a_wrong_value_is_refused_with_its_field_the_value_and_the_wish(field: s
 
 @pytest.mark.parametrize("exploration", SCHEMES, ids=name_of)
 @given(scores)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_every_law_is_a_distribution_whatever_the_scores(
     exploration: Exploration, scores: FloatArray
 ) -> None:
@@ -47,7 +47,7 @@ def test_every_law_is_a_distribution_whatever_the_scores(
 
 @pytest.mark.parametrize("exploration", SCHEMES, ids=name_of)
 @given(scores)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_no_law_gives_a_worse_candidate_more(exploration: Exploration, scores: FloatArray) -> None:
     law = exploration.law(scores)[np.argsort(-scores, kind="stable")]
     assert (np.diff(law) <= 1e-12).all()

@@ -14,6 +14,9 @@ from bandits.natural import (
     quadratic_form,
     unpack,
 )
+from bandits.natural import (
+    mean as mean_of,
+)
 
 dims = st.integers(1, 8)
 
@@ -65,6 +68,7 @@ def test_predictions_by_a_factor_are_those_of_the_moments(d: int, n: int, seed: 
     block = increments(rng.normal(size=(9, d)), rng.random(9), rng.normal(size=9)).sum(axis=0)
     features = rng.normal(size=(n, d))
     mean, covariance = moments(block, d, 0.3)
+    np.testing.assert_allclose(mean_of(block, d, 0.3), mean, atol=1e-10)
     got_mean, got_variance = predict(block, d, 0.3, features)
     np.testing.assert_allclose(got_mean, features @ mean, atol=1e-10)
     np.testing.assert_allclose(got_variance, ((features @ covariance) * features).sum(axis=1), atol=1e-12)

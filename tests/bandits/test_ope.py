@@ -111,6 +111,16 @@ def test_peeking_fools_the_normal_interval_and_not_the_confidence_sequence() -> 
     assert fooled["sequence"] / 80 <= 0.06
 
 
+@pytest.mark.parametrize("n", [10, 1000, 100_000])
+def test_the_confidence_sequence_ends_where_its_martingale_reaches_one_over_alpha(n: int) -> None:
+    """For standard normal noise: exp(rho^2 S^2 / (2 (n rho^2 + 1))) / sqrt(n rho^2 + 1) = 1 / alpha."""
+    low, high = Estimate("dr", 0.0, 1.0 / np.sqrt(n), n, np.empty(0)).confidence_sequence(0.9, tuned_at=500)
+    rho2 = (-2.0 * np.log(0.1) + np.log(1.0 - 2.0 * np.log(0.1))) / 500
+    grown = n * rho2 + 1.0
+    assert np.exp(rho2 * (high * n) ** 2 / (2.0 * grown)) / np.sqrt(grown) == pytest.approx(10.0, rel=1e-6)
+    assert low == -high
+
+
 FIELDS = ("rewards", "logged", "target", "predicted", "baseline")
 
 

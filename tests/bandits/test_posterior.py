@@ -71,6 +71,19 @@ def test_shards_add_up_whatever_the_order_they_come_in_and_however_often() -> No
         np.testing.assert_allclose(one, three, rtol=1e-5)
 
 
+def test_sums_over_shards_do_not_depend_on_arrival_even_where_rounding_would_show() -> None:
+    blocks = {0: np.r_[1.0, 1e16, 0.0, 1.0, 0.0, 1.0], 1: np.r_[1.0, -1e16, 0.0, 1.0, 0.0, 1.0]}
+    blocks[2] = np.r_[1.0, 1.0, 0.0, 1.0, 0.0, 1.0]
+    context, items, _ = asked(1)
+    scores = []
+    for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
+        posterior = Posterior(CONFIG)
+        for shard in order:
+            posterior.put_items(shard, {"a": blocks[shard]})
+        scores.append(posterior.score(context, items, ["a"], None, with_variance=False)[0][0])
+    assert scores[0] == scores[1] == scores[2] > 0
+
+
 def test_a_dropped_shard_leaves_what_the_others_know() -> None:
     learnt = [ShardLearner(CONFIG).learn(batch_of(100, seed), {}) for seed in range(2)]
     both, one = Posterior(CONFIG), Posterior(CONFIG)
@@ -101,6 +114,12 @@ def test_a_dropped_item_scores_as_a_new_one_and_its_row_serves_the_next() -> Non
     after = posterior.score(context, items, ["item-1", "item-2"], None, with_variance=True)
     unseen = posterior.score(context, items, ["nobody", "item-2"], None, with_variance=True)
     np.testing.assert_array_equal(after, unseen)
+    alone = Posterior(CONFIG)
+    alone.put_items(0, {"fresh": learnt.items["item-3"]})
+    np.testing.assert_array_equal(
+        posterior.score(context, items, ["fresh"] * 2, None, with_variance=True),
+        alone.score(context, items, ["fresh"] * 2, None, with_variance=True),
+    )
     assert before[0][0] != after[0][0]
     assert before[0][1] == after[0][1]
     posterior.put_items(0, {"item-1": learnt.items["item-1"]})

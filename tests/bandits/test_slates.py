@@ -47,7 +47,7 @@ def problems(draw: st.DrawFn) -> SlateProblem:
 
 @each_scheme
 @given(problem=problems(), seed=st.integers(0, 2**63 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_propensities_are_those_of_the_whole_distribution_and_it_sums_to_one(
     exploration: Exploration, problem: SlateProblem, seed: int
 ) -> None:
@@ -63,7 +63,7 @@ def test_propensities_are_those_of_the_whole_distribution_and_it_sums_to_one(
 
 @each_scheme
 @given(problem=problems(), seed=st.integers(0, 2**63 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_logged_slate_replays_bit_for_bit_and_its_propensities_recompute(
     exploration: Exploration, problem: SlateProblem, seed: int
 ) -> None:
@@ -76,7 +76,7 @@ def test_a_logged_slate_replays_bit_for_bit_and_its_propensities_recompute(
 
 @each_scheme
 @given(problem=problems(), seed=st.integers(0, 2**63 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_slates_hold_distinct_eligible_candidates_and_end_only_where_nobody_is_left(
     exploration: Exploration, problem: SlateProblem, seed: int
 ) -> None:
@@ -92,7 +92,7 @@ def test_slates_hold_distinct_eligible_candidates_and_end_only_where_nobody_is_l
 
 @stochastic
 @given(problem=problems(), seed=st.integers(0, 2**63 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_no_eligible_candidate_falls_below_the_floor(
     exploration: Exploration, problem: SlateProblem, seed: int
 ) -> None:
@@ -138,6 +138,14 @@ def test_slates_come_up_as_often_as_their_propensities_say(exploration: Explorat
     assert abs(sum(expected.values()) - n) < 1e-9 * n
     assert drawn.keys() <= expected.keys()
     assert _p_value(drawn, expected) > 1e-4
+
+
+@pytest.mark.parametrize("exploration", [SCHEMES[4], SCHEMES[5]], ids=name_of)
+def test_a_temperature_off_by_a_twentieth_would_show_in_the_counts(exploration: Exploration) -> None:
+    problem, n = SlateProblem(np.array([0.3, 0.0, 0.9, -0.4, 0.2]), 1), 30_000
+    places = np.array([draw_slate(problem, exploration, 7919 * seed).indices[0] for seed in range(n)])
+    wished = slot_distribution(problem, np.array([], np.int64), exploration) * n
+    assert stats.chisquare(np.bincount(places, minlength=5), wished).pvalue > 1e-3
 
 
 def _p_value(drawn: Counter[tuple[int, ...]], expected: dict[tuple[int, ...], float]) -> float:

@@ -1,7 +1,6 @@
 """A whole engine for a test: its settings, its processes, and everything a test says to it or asks of it."""
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -12,7 +11,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Self
-from urllib.request import urlopen
 
 import aiohttp
 import msgspec
@@ -162,8 +160,6 @@ class Rig:
         self.http = await self._stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
         producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all", linger_ms=0)
         self.producer = await self._stack.enter_async_context(producer)
-        self.redis = redis_client(settings, timeout_s=5.0)
-        self._stack.push_async_callback(self.redis.aclose)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -190,7 +186,8 @@ class Rig:
     async def epochs(self) -> dict[str, int]:
         """Return how often each unit was claimed."""
         keys = {unit: meta_key(unit_prefix(self.settings.namespace, unit)) for unit in self.units}
-        return {unit: int(await self.redis.hget(key, "epoch") or 0) for unit, key in keys.items()}
+        async with redis_client(self.settings, timeout_s=5.0) as redis:
+            return {unit: int(await redis.hget(key, "epoch") or 0) for unit, key in keys.items()}
 
     async def claimed(self, since: dict[str, int] | None = None) -> None:
         """Wait until a worker has claimed every unit, anew where earlier epochs are given."""
@@ -324,7 +321,10 @@ class Rig:
         """Return a subject's record."""
         shard = shard_of(subject, self.settings.shards)
         prefix = unit_prefix(self.settings.namespace, subject_unit(shard))
-        return decode_subject(await self.redis.get(subject_key(prefix, subject)))
+        async with redis_client(self.settings, timeout_s=5.0) as redis:
+            raw = await redis.get(subject_key(prefix, subject))
+        assert not isinstance(raw, str)
+        return decode_subject(raw)
 
     async def read(
         self, kind: str, enough: Callable[[list[Any]], bool], patience_s: float = PATIENCE_S
@@ -363,12 +363,6 @@ def is_alive(child: Child) -> bool:
     return child.poll() is None
 
 
-def plain_get(url: str) -> Any:
-    """Return the JSON a server answers with, without a loop."""
-    with urlopen(url, timeout=HTTP_TIMEOUT_S) as answer:
-        return json.loads(answer.read())
-
-
 def make_items(genres: Iterable[str], each: int, **more: Any) -> list[Item]:
     """Return a catalogue of so many items of each genre, named genre-number."""
     return [
@@ -405,9 +399,7 @@ def click_on(user: str, item_id: str, decision: str | None = None) -> Click:
 
 def feedback_on(user: str, item_id: str, kind: str = "like", **more: Any) -> Feedback:
     """Return feedback of the present."""
-    return Feedback(
-        **stamp(), session_id=f"{user}-session", user_id=user, item_id=item_id, kind=kind, **more
-    )
+    return Feedback(**stamp(), session_id=f"{user}-session", user_id=user, item_id=item_id, kind=kind, **more)
 
 
 def impression_of(user: str, answer: RecommendationAnswer) -> Impression:

@@ -12,7 +12,16 @@ import pytest
 
 from headwater.embedded import EmbeddedBroker, EmbeddedRuntime, EmbeddedStore
 from serving.requests import RecommendationAnswer
-from tests.integration.rig import Processes, Rig, click_on, engine_settings, is_alive, make_items, stamp, until
+from tests.integration.rig import (
+    Processes,
+    Rig,
+    click_on,
+    engine_settings,
+    is_alive,
+    make_items,
+    stamp,
+    until,
+)
 
 GENRES = ("drama", "comedy", "crime")
 ANSWER_LIMIT_S = 3.0
@@ -91,7 +100,6 @@ async def assert_rungs_are_named(rig: Rig, seconds: float) -> None:
             "trend": await timely(rig, "known"),
             "session": await timely(rig, "known", recent_items=["drama-1", "drama-2"]),
             "segment": await timely(rig, "unknown", categories=["crime"]),
-            "static": await timely(rig, "unknown", exclude=[i.item_id for i in make_items(GENRES, 10)]),
         }
         assert {wished: answer.rung for wished, answer in answers.items()} == {r: r for r in answers}
         assert all(item.item_id.startswith("crime-") for item in answers["segment"].items)

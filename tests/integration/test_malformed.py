@@ -79,9 +79,7 @@ async def _assert_every_topic_still_works(rig: Rig) -> None:
     await rig.publish(*make_items(("comedy",), 1))
     control = Control(**stamp(), name="exploration/home", document={"rate": 0.2})
     await rig.send("control", msgspec.json.encode(control), control.name.encode(), 0)
-    decisions, feedback, users = (
-        before.subjects.get(kind, 0) for kind in ("decisions", "feedback", "users")
-    )
+    decisions, feedback, users = (before.subjects.get(kind, 0) for kind in ("decisions", "feedback", "users"))
     await rig.counts(decisions=decisions + 1, feedback=feedback + 1, users=users + 1)
     await rig.ready(rig.api, items=11)
     fresh = await rig.ask("fresh", after=last.event_id, wait_ms=1000)

@@ -4,6 +4,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from stream.engine import (
     running,
     seek,
 )
+from stream.faust_offsets import log_bounds
 from tests.stream.engine_kit import (
     Collector,
     KnownPositions,
@@ -198,8 +200,34 @@ async def test_many_seeks_in_full_flow_lose_and_repeat_nothing(
         assert bundle.lease is not None
         by_lease.setdefault(bundle.lease, []).extend(bundle.offsets)
     for lease, offsets in by_lease.items():
+        assert lease.start is not None
         assert offsets == list(range(lease.start, lease.start + len(offsets)))
     assert sum(offsets[-1] == 1_199 for offsets in by_lease.values()) == 2
+
+
+async def test_of_two_seeks_at_once_the_later_wins(
+    runtime: EmbeddedRuntime, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seek that the broker answers late must not undo one that came after it."""
+    await make_topics(runtime.kafka, {namespace: 1})
+    seen, delays = Collector(), [0.6, 0.0]
+
+    async def late_bounds(*args: Any) -> Any:
+        await asyncio.sleep(delays.pop(0))
+        return await log_bounds(*args)
+
+    app = build_app(settings(runtime.kafka, namespace), {namespace: seen}, KnownPositions())
+    async with Publisher(runtime.kafka) as publisher, running(app):
+        await publisher.send(namespace, numbered(9))
+        await until(lambda: position(app, namespace, 0) == 9)
+        monkeypatch.setattr("stream.faust_thread.log_bounds", late_bounds)
+        first = asyncio.ensure_future(seek(app, {(namespace, 0): 7}))
+        await asyncio.sleep(0.1)
+        await seek(app, {(namespace, 0): 4})
+        await first
+        await publisher.send(namespace, numbered(1))
+        await until(lambda: position(app, namespace, 0) == 10)
+    assert seen.offsets(namespace) == [*range(9), *range(4, 10)]
 
 
 async def test_a_seek_of_what_is_not_owned_is_left_alone(runtime: EmbeddedRuntime, namespace: str) -> None:

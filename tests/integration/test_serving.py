@@ -1,0 +1,465 @@
+"""What clients and growth teams see over HTTP, on one running engine: one worker, two servers."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from io import BytesIO
+from math import sqrt
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+from prometheus_client.parser import text_string_to_metric_families
+
+from bandits.exploration import Exploration
+from bandits.slates import SlateProblem, draw_slate, slate_propensities
+from headwater.embedded import EmbeddedRuntime
+from serving.metrics import ServerMetrics
+from serving.requests import RecommendationAnswer
+from state.events import Decision, Item
+from state.packing import from_base64
+from tests.integration.rig import (
+    Processes,
+    Rig,
+    click_on,
+    engine_settings,
+    genres_of,
+    make_items,
+    now_ms,
+    stamp,
+    until,
+)
+
+GENRES = ("drama", "comedy", "crime", "romance", "jazz")
+EACH = 20
+SECOND_MS = 1000
+SIGMAS = 4.5
+
+
+@pytest.fixture(scope="module")
+def engine(runtime: EmbeddedRuntime) -> Iterator[Processes]:
+    """One worker and two servers for all tests of this file."""
+    settings = engine_settings(runtime.kafka, runtime.redis, f"t{uuid.uuid4().hex[:12]}")
+    with Processes(settings) as processes:
+        yield processes
+
+
+@pytest.fixture
+async def shared(engine: Processes) -> AsyncIterator[Rig]:
+    """The engine of this file, started by whoever comes first."""
+    async with Rig(engine) as rig:
+        if not engine.children:
+            await rig.start(servers=2)
+            await rig.catalogue(make_items(GENRES, EACH))
+            await _background(rig)
+        yield rig
+
+
+async def _background(rig: Rig) -> None:
+    """Sessions of many visitors: most love drama, some comedy, a few each of the other genres."""
+    lovers = {"drama": 12, "comedy": 8, "crime": 4, "romance": 4, "jazz": 4}
+    events = [
+        click_on(f"{genre}-lover-{number}", f"{genre}-{(number + step) % EACH}")
+        for step in range(5)
+        for genre, count in lovers.items()
+        for number in range(count)
+    ]
+    await rig.publish(*events)
+    await rig.counts(clicks=len(events))
+
+
+# -- what a click does
+
+
+async def test_a_click_on_an_item_of_a_new_genre_changes_the_visitors_next_slate(shared: Rig) -> None:
+    rig = shared
+    await _put(rig, rig.api, "quiet", {"scheme": "greedy"})
+    for number in range(3):
+        last = await _click(rig, "fan", f"drama-{number}")
+    before = await rig.ask("fan", surface="quiet", after=last, wait_ms=1000)
+    assert (before.stale, before.rung) == (False, "personal")
+    assert genres_of(before).most_common(1)[0][0] == "drama"
+
+    other = rig.processes.apis[1]
+    last = await _click(rig, "fan", "jazz-2", api=other)
+    after = await rig.ask("fan", surface="quiet", after=last, wait_ms=1000)
+    assert (after.stale, after.rung) == (False, "personal")
+    new = {item.item_id for item in after.items} - {item.item_id for item in before.items}
+    assert any(item_id.startswith("jazz-") for item_id in new), f"{before.items} then {after.items}"
+    assert genres_of(after)["jazz"] > genres_of(before)["jazz"]
+    assert "jazz-2" not in {item.item_id for item in after.items}
+
+
+async def _click(rig: Rig, user: str, item_id: str, api: str | None = None) -> str:
+    """Click through the gateway; returns the freshness token."""
+    event = {**stamp(), "session_id": f"{user}-session", "user_id": user, "item_id": item_id}
+    (verdict,) = await rig.gateway(("clicks", event), api=api)
+    assert verdict["accepted"], verdict
+    return str(verdict["event_id"])
+
+
+# -- the catalogue
+
+
+async def test_a_new_item_is_retrievable_within_a_second_of_its_catalogue_event(shared: Rig) -> None:
+    rig = shared
+    await _click(rig, "listener", "jazz-1")
+    for number in range(5):
+        item = Item(
+            **stamp(),
+            item_id=f"fresh-{number}",
+            title="jazz number fresh",
+            categories=["jazz"],
+            attributes={"genre": "jazz"},
+            published_at=now_ms(),
+        )
+        took = await _until_shown(rig, item)
+        assert took < 1.0, f"shown {took:.2f} s after it was published"
+
+
+async def _until_shown(rig: Rig, item: Item) -> float:
+    """Publish an item and ask both servers for its category until it is in their slates."""
+    published = time.monotonic()
+    await rig.publish(item)
+    waiting = set(rig.processes.apis)
+
+    async def is_shown() -> bool:
+        for api in sorted(waiting):
+            wishes = {"surface": "shelf", "categories": ["jazz"], "k": 50}
+            answer = await rig.ask("listener", api=api, **wishes)
+            if item.item_id in {shown.item_id for shown in answer.items}:
+                waiting.discard(api)
+        return not waiting
+
+    await until(is_shown, f"{item.item_id} is shown on every server")
+    return time.monotonic() - published
+
+
+async def test_a_removed_item_never_appears_again(shared: Rig) -> None:
+    rig = shared
+    doomed = "comedy-0"
+    fans = [f"mourner-{number}" for number in range(12)]
+    await rig.publish(*(click_on(fan, "comedy-1") for fan in fans))
+    await rig.publish(*(click_on(fan, doomed) for fan in fans[:6]))
+    shown = [await rig.ask(fan, surface="grave", k=50) for fan in fans[6:]]
+    assert any(doomed in _ids(answer) for answer in shown)
+
+    await rig.send("items", None, doomed.encode(), 0)
+    removed_at = time.monotonic()
+    before = (await rig.folded()).items.get("removed_items", 0)
+
+    async def is_removed() -> bool:
+        return (await rig.folded()).items.get("removed_items", 0) >= max(1, before)
+
+    await until(is_removed, "the removal is folded")
+    await asyncio.sleep(max(0.0, removed_at + 1.0 - time.monotonic()))
+    # It stays what most visitors like, and what servers started later find in trends and sessions.
+    await rig.publish(*(click_on(f"{fan}-again", doomed) for fan in fans))
+    last = click_on("mourner-0", "comedy-2")
+    await rig.publish(last)
+    late = rig.processes.server()
+    try:
+        await rig.ready(late, items=1)
+        assert not (await rig.ask("mourner-0", after=last.event_id, wait_ms=1000)).stale
+        for api in rig.processes.apis:
+            for fan in [*fans, "stranger"]:
+                answer = await rig.ask(fan, api=api, surface="grave", k=50)
+                assert answer.items
+                assert doomed not in _ids(answer), f"{answer.rung} of {api}"
+            everything = [i.item_id for i in make_items(GENRES, EACH) if i.item_id != doomed]
+            assert doomed not in _ids(await rig.ask("stranger", api=api, surface="grave", exclude=everything))
+    finally:
+        rig.processes.children[-1].terminate()
+        rig.processes.apis.remove(late)
+
+
+def _ids(answer: RecommendationAnswer) -> set[str]:
+    return {item.item_id for item in answer.items}
+
+
+# -- exploration
+
+
+async def test_a_changed_exploration_rate_is_in_force_on_every_server_within_a_second(shared: Rig) -> None:
+    rig = shared
+    asking = asyncio.Event()
+    answers: dict[str, tuple[str, RecommendationAnswer]] = {}
+
+    async def ask_on(api: str) -> None:
+        number = 0
+        while not asking.is_set():
+            number += 1
+            answer = await rig.ask(f"grower-{number % 11}", api=api, surface="home")
+            answers[answer.decision_id] = (api, answer)
+            await asyncio.sleep(0.02)
+
+    async with asyncio.TaskGroup() as group:
+        for api in rig.processes.apis:
+            group.create_task(ask_on(api))
+        first = await _put(rig, rig.api, "home", {"rate": 0.4, "scheme": "epsilon", "why": "a test"})
+        put_at = await _in_force_since(rig, first["version"])
+        await _everywhere(answers, first["version"], 40)
+        printed = await rig.command("explore", "--surface", "home", "--rate", "0.2")
+        second = first["version"] + 1
+        assert f"version {second}" in printed
+        told_at = await _in_force_since(rig, second)
+        await _everywhere(answers, second, 120)
+        asking.set()
+
+    logged = [d for d in await rig.events("decisions", len(answers)) if d.event_id in answers]
+    assert len(logged) == len(answers)
+    for decision in logged:
+        after_put = put_at + SECOND_MS < decision.occurred_at < told_at
+        after_told = decision.occurred_at > told_at + SECOND_MS
+        if after_put or after_told:
+            wished = second if after_told else first["version"]
+            assert decision.versions.exploration == wished, f"{decision.occurred_at - told_at} ms later"
+        assert decision.versions.exploration == answers[decision.event_id][1].exploration_version
+        _assert_replays(decision)
+    for version, rate in ((first["version"], 0.4), (second, 0.2)):
+        _assert_share([d for d in logged if d.versions.exploration == version], rate)
+
+
+async def _in_force_since(rig: Rig, version: int) -> int:
+    """Return when the control event that made this version of the home surface was published, ms."""
+
+    def home(records: list[Any]) -> list[Any]:
+        return [record for record in records if record.key == b"exploration/home"]
+
+    records = await rig.read("control", lambda found: len(home(found)) >= version)
+    return int(home(records)[version - 1].timestamp)
+
+
+async def _everywhere(answers: dict[str, tuple[str, RecommendationAnswer]], version: int, each: int) -> None:
+    """Wait until every server has given so many answers under a version, for more than a second."""
+    started = time.monotonic()
+
+    async def is_everywhere() -> bool:
+        apis = [api for api, answer in answers.values() if answer.exploration_version == version]
+        enough = all(apis.count(api) >= each for api in {api for api, _ in answers.values()})
+        return enough and time.monotonic() > started + 1.5
+
+    await until(is_everywhere, f"answers of every server under version {version}")
+
+
+def _assert_replays(decision: Decision) -> None:
+    """The logged decision alone gives the same slate, and every propensity to 1e-12."""
+    scores = from_base64(decision.candidates.scores)
+    names = ("rate", "temperature", "optimism", "floor")
+    numbers = {name: float(decision.exploration[name]) for name in names}
+    rule = msgspec.convert({"scheme": decision.exploration["scheme"], **numbers}, Exploration)
+    place = {item_id: n for n, item_id in enumerate(decision.candidates.item_ids[: len(scores)])}
+    indices = np.array([place[slot.item_id] for slot in decision.slots])
+    problem = SlateProblem(scores, len(indices))
+    propensities = np.array([slot.propensity for slot in decision.slots])
+    assert np.abs(slate_propensities(problem, indices, rule) - propensities).max() <= 1e-12
+    drawn = draw_slate(problem, rule, decision.seed)
+    assert drawn.indices.tolist() == indices.tolist()
+    assert drawn.explored.tolist() == [slot.explored for slot in decision.slots]
+
+
+def _assert_share(decisions: list[Decision], rate: float) -> None:
+    """The share of explored slots is what a coin of that rate gives."""
+    explored = [slot.explored for decision in decisions for slot in decision.slots]
+    bound = SIGMAS * sqrt(rate * (1 - rate) / len(explored))
+    assert len(explored) >= 400
+    assert abs(np.mean(explored) - rate) < bound, f"{np.mean(explored):.3f} of {len(explored)} slots"
+
+
+async def _put(rig: Rig, api: str, surface: str, change: dict[str, Any]) -> dict[str, Any]:
+    async with rig.http.put(f"{api}/v1/exploration/{surface}", json=change) as answer:
+        assert answer.status == 200, await answer.text()
+        document: dict[str, Any] = await answer.json()
+        return document
+
+
+# -- the gateway and the edges of HTTP
+
+
+async def test_the_gateway_gives_each_event_its_verdict(shared: Rig) -> None:
+    rig = shared
+    visitor = {"session_id": "v-session", "user_id": "v"}
+    last = {**stamp(), **visitor, "item_id": "drama-1", "kind": "like"}
+    listed = [{"item_id": "a", "position": 0}]
+    good = [
+        ("clicks", {**stamp(), **visitor, "item_id": "drama-1"}),
+        (
+            "impressions",
+            {**stamp(), **visitor, "surface": "home", "items": listed},
+        ),
+        ("users", {**stamp(), "user_id": "v", "attributes": {"age": 30}}),
+        ("items", {**stamp(), "item_id": "posted-1", "categories": ["crime"]}),
+        ("feedback", {**last, "a field of tomorrow": 1}),
+    ]
+    bad: list[tuple[str, dict[str, Any], str, str]] = [
+        ("clicks", {**stamp(), "user_id": "v", "item_id": "a"}, "missing_field", "session_id"),
+        ("clicks", {**stamp(), **visitor, "item_id": 5}, "wrong_type", "item_id"),
+        ("clicks", {**stamp(), **visitor, "item_id": "a", "occurred_at": 3}, "out_of_bounds", "occurred_at"),
+        (
+            "clicks",
+            {**stamp(), **visitor, "item_id": "a", "occurred_at": now_ms() + 3_600_000},
+            "clock_skew",
+            "occurred_at",
+        ),
+        ("clicks", {**stamp(), **visitor, "user_id": "s:v", "item_id": "a"}, "reserved_id", "user_id"),
+        ("feedback", {**stamp(), **visitor, "item_id": "a", "kind": "LOUD"}, "out_of_bounds", "kind"),
+        ("users", {**stamp(), "user_id": "s:v"}, "reserved_id", "user_id"),
+        ("users", {**stamp(), "user_id": "v", "consent": "perhaps"}, "unknown_value", "consent"),
+        (
+            "impressions",
+            {**stamp(), **visitor, "surface": "home", "items": [{"item_id": "a", "position": -1}]},
+            "out_of_bounds",
+            "items[0].position",
+        ),
+        ("items", {**stamp(), "item_id": "x" * 200}, "out_of_bounds", "item_id"),
+        ("items", {**stamp(), "item_id": "a", "title": "x" * 40_000}, "too_large", "value"),
+    ]
+    mixed = [pair for two in zip(good, [one[:2] for one in bad], strict=False) for pair in two]
+    mixed += [one[:2] for one in bad[len(good) :]]
+    verdicts = await rig.gateway(*mixed)
+    assert len(verdicts) == len(mixed)
+    expected = {id(event): (reason, field) for _, event, reason, field in bad}
+    for (_, event), verdict in zip(mixed, verdicts, strict=True):
+        reason, field = expected.get(id(event), ("", ""))
+        assert verdict["accepted"] is (not reason), verdict
+        assert (verdict.get("reason", ""), verdict.get("field", "")) == (reason, field), verdict
+        assert verdict.get("event_id", "") == ("" if reason else event["event_id"])
+        assert not reason or field in verdict["detail"], verdict
+    assert not (await rig.ask("v", after=last["event_id"], wait_ms=1000)).stale
+    record = await rig.subject("v")
+    assert (record.clicks, record.impressions, record.attributes) == (1, 1, {"age": 30})
+
+
+POST_RECOMMENDATIONS: list[tuple[Any, str]] = [
+    ({"user_id": "v"}, "session_id"),
+    ({"session_id": ""}, "session_id"),
+    ({"session_id": "v", "k": 0}, "k"),
+    ({"session_id": "v", "k": 51}, "k"),
+    ({"session_id": "v", "k": "ten"}, "k"),
+    ({"session_id": "v", "surface": "NOT A NAME"}, "surface"),
+    ({"session_id": "v", "exclude": [7]}, "exclude[0]"),
+    ({"session_id": "v", "wait_ms": 1001}, "wait_ms"),
+    ({"session_id": "v", "kk": 3}, "kk"),
+]
+OTHERS: list[tuple[str, str, Any, str]] = [
+    ("GET", "/v1/recommendations", None, "session_id"),
+    ("GET", "/v1/recommendations?session_id=v&k=99", None, "k"),
+    ("GET", "/v1/recommendations?session_id=v&k=ten", None, "k"),
+    ("PUT", "/v1/exploration/home", {"rate": 0.9}, "rate"),
+    ("PUT", "/v1/exploration/home", {"rates": 0.1}, "rates"),
+    ("PUT", "/v1/exploration/home", {}, "rate"),
+    ("PUT", "/v1/exploration/home", {"scheme": "wild"}, "scheme"),
+    ("PUT", "/v1/exploration/NOT-A-NAME", {"rate": 0.1}, "surface"),
+    ("POST", "/v1/events", {"events": []}, "events"),
+    ("POST", "/v1/events", {"events": [{"kind": "decisions", "event": {}}]}, "events[0].kind"),
+    ("POST", "/v1/events", {"event": []}, "event"),
+]
+
+
+async def test_bad_requests_are_answered_with_a_problem_that_names_the_field(shared: Rig) -> None:
+    rig = shared
+    asked = [("POST", "/v1/recommendations", body, field) for body, field in POST_RECOMMENDATIONS] + OTHERS
+    for method, path, body, field in asked:
+        problem = await _problem(rig, method, path, 400, json=body)
+        assert problem.get("field") == field, f"{method} {path} {body}: {problem}"
+        assert problem["detail"]
+        assert problem["title"]
+    for raw in (b"{", b"[]", b"\xff\xfe", b"null", b"[" * 100_000):
+        headers = {"content-type": "application/json"}
+        await _problem(rig, "POST", "/v1/recommendations", 400, data=raw, headers=headers)
+    await _problem(rig, "GET", "/v1/nowhere", 404)
+    await _problem(rig, "DELETE", "/v1/recommendations", 405)
+    await _problem(rig, "POST", "/v1/events", 413, data=BytesIO(b" " * 3_000_000))
+
+
+async def _problem(rig: Rig, method: str, path: str, status: int, **options: Any) -> dict[str, Any]:
+    async with rig.http.request(method, rig.api + path, **options) as answer:
+        text = await answer.text()
+        assert answer.status == status, f"{method} {path} {options}: {answer.status} {text}"[:500]
+        assert answer.content_type == "application/problem+json", text
+        problem: dict[str, Any] = msgspec.json.decode(text)
+        assert problem["status"] == status
+        return problem
+
+
+async def test_health_readiness_and_metrics_say_how_the_server_is(shared: Rig) -> None:
+    rig = shared
+    await rig.ask("someone", surface="measured")
+    assert (await _get(rig, "/healthz"))[0] == 200
+    status, text = await _get(rig, "/readyz")
+    ready = msgspec.json.decode(text)
+    assert (status, ready["ready"]) == (200, True)
+    assert ready["items"] >= len(GENRES) * EACH
+    assert ready["staleness_ms"] < 5_000
+
+    async def is_logged() -> bool:
+        return (await _samples(rig)).get("headwater_decisions_logged_total", 0) > 0
+
+    await until(is_logged, "the decision is counted as logged")
+    samples = await _samples(rig)
+    families = {family.name for family in ServerMetrics().registry.collect()}
+    _, text = await _get(rig, "/metrics")
+    assert families <= {family.name for family in text_string_to_metric_families(text)}
+    assert samples["headwater_decisions_lost_total"] == 0
+    assert samples["headwater_staleness_seconds"] < 5
+    assert any('surface="measured"' in line for line in text.splitlines())
+
+
+async def _get(rig: Rig, path: str) -> tuple[int, str]:
+    async with rig.http.get(rig.api + path) as answer:
+        return answer.status, await answer.text()
+
+
+async def _samples(rig: Rig) -> dict[str, float]:
+    _, text = await _get(rig, "/metrics")
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+ROUTES = {
+    ("/v1/recommendations", "get"),
+    ("/v1/recommendations", "post"),
+    ("/v1/events", "post"),
+    ("/v1/exploration/{surface}", "get"),
+    ("/v1/exploration/{surface}", "put"),
+    ("/healthz", "get"),
+    ("/readyz", "get"),
+    ("/metrics", "get"),
+}
+
+
+async def test_the_openapi_document_is_valid_and_lists_the_routes(shared: Rig) -> None:
+    status, text = await _get(shared, "/openapi.json")
+    document = msgspec.json.decode(text)
+    assert status == 200
+    assert document["openapi"].startswith("3.1")
+    assert document["info"]["title"]
+    listed = {(path, method) for path, methods in document["paths"].items() for method in methods}
+    assert listed >= ROUTES
+    for path, method in listed & ROUTES:
+        operation = document["paths"][path][method]
+        assert operation["responses"]
+        named = {parameter["name"] for parameter in operation.get("parameters", [])}
+        assert all(f"{{{name}}}" not in path or name in named for name in ("surface",))
+    schemas = document["components"]["schemas"]
+    for schema in schemas.values():
+        Draft202012Validator.check_schema(schema)
+    for reference in _references(document):
+        assert reference.removeprefix("#/components/schemas/") in schemas, reference
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for child in node.values():
+            yield from _references(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _references(child)

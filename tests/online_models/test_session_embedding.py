@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from online_models.session_embedding import SessionEmbedding, SessionEmbeddingSettings
+
+SETTINGS = SessionEmbeddingSettings(dim=16, negatives=16, recent=2000)
+
+
+def taught(sessions: int, seed: int = 0) -> SessionEmbedding:
+    """Two worlds of ten items: a session stays in one, and item n is followed by n + 1."""
+    embedding, rng = SessionEmbedding(SETTINGS), np.random.default_rng(seed)
+    for _ in range(sessions):
+        world, at = 10 * int(rng.integers(2)), int(rng.integers(10))
+        session: list[int] = []
+        for _ in range(5):
+            item = world + at
+            embedding.learn(session, item)
+            session.append(item)
+            at = (at + 1) % 10
+    return embedding
+
+
+def test_it_learns_which_item_follows() -> None:
+    embedding = taught(4000)
+    for last in (3, 15):
+        odds = embedding.match([last - 1, last], np.arange(20))[:, 0]
+        assert int(np.argmax(odds)) == last + 1
+        same = odds[:10] if last < 10 else odds[10:]
+        other = odds[10:] if last < 10 else odds[:10]
+        assert np.median(same) > np.median(other)
+
+
+def test_the_same_clicks_and_seed_give_the_same_vectors() -> None:
+    left, right = taught(50), taught(50)
+    np.testing.assert_array_equal(left.tables.vector, right.tables.vector)
+
+
+def test_vectors_do_not_depend_on_how_room_was_made() -> None:
+    roomy = SessionEmbedding(SETTINGS)
+    roomy.reserve(50_000)
+    tight = SessionEmbedding(SETTINGS)
+    for embedding in (roomy, tight):
+        embedding.learn([], 7)
+        embedding.learn([7], 30_000)
+    np.testing.assert_array_equal(roomy.vector(30_000), tight.vector(30_000))
+
+
+def test_numbers_stay_finite_on_noise() -> None:
+    embedding, rng = SessionEmbedding(SETTINGS), np.random.default_rng(1)
+    for _ in range(5000):
+        embedding.learn(rng.integers(0, 50, rng.integers(0, 9)), int(rng.integers(0, 50)))
+    assert np.all(np.isfinite(embedding.tables.vector))
+    assert np.all(np.isfinite(embedding.match([1, 2], np.arange(50))))
+
+
+def test_items_never_met_match_with_zero() -> None:
+    embedding = taught(10)
+    np.testing.assert_array_equal(embedding.match([3], [900, 10_000_000]), np.zeros((2, 2)))
+    assert embedding.vector(900) is None
+    embedding.remove_item(3)
+    assert embedding.vector(3) is None
+
+
+def test_bad_values_are_named() -> None:
+    with pytest.raises(ValueError, match="item is -2"):
+        SessionEmbedding(SETTINGS).learn([], -2)
+    with pytest.raises(ValueError, match="negatives is 0"):
+        SessionEmbeddingSettings(negatives=0)

@@ -1,0 +1,167 @@
+"""A server that followed the feed and one that loaded the store give the same answers."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from online_models.ranking import prior_model, ranking_registry
+from serving.decide import answer_items, decide
+from serving.items import MAX_CATEGORIES, ItemTable
+from serving.live import LiveState
+from state.events import Explorations, encode
+from state.feed import ItemFeed, ShardFeed
+from state.packing import pack_arrays
+from state.subject import id_hash
+from tests.serving.world import NOW, World, call, empty, item
+
+WORLD = World()
+
+
+@pytest.fixture(scope="module")
+def followed() -> LiveState:
+    return WORLD.by_feed()
+
+
+@pytest.fixture(scope="module")
+def loaded() -> LiveState:
+    return WORLD.by_load()
+
+
+@pytest.mark.parametrize("user", [f"u{n}" for n in range(0, 40, 3)] + ["stranger"])
+def test_following_the_feed_and_loading_the_store_give_the_same_answers(
+    followed: LiveState, loaded: LiveState, user: str
+) -> None:
+    for scheme in ("epsilon", "optimistic", "greedy"):
+        document = encode(Explorations(scheme=scheme))
+        slates = []
+        for live in (followed, loaded):
+            live.put_control("exploration/home", document)
+            decided = decide(live, call(user, WORLD.record(user)))
+            assert decided is not None
+            slates.append(
+                ([one.item_id for one in answer_items(live, decided)], decided.slate.propensities, decided)
+            )
+        (left, left_p, one), (right, right_p, other) = slates
+        assert left == right
+        np.testing.assert_allclose(left_p, right_p, rtol=1e-9)
+        np.testing.assert_allclose(one.scored.scores, other.scored.scores, rtol=1e-6, atol=1e-9)
+
+
+def test_trends_are_the_same_by_feed_and_by_load(followed: LiveState, loaded: LiveState) -> None:
+    rows = np.arange(len(followed.items))
+    assert followed.items.ids == loaded.items.ids
+    np.testing.assert_allclose(followed.trends.scores(rows, NOW), loaded.trends.scores(rows, NOW), rtol=1e-12)
+
+
+def test_a_second_load_replaces_what_was_known(loaded: LiveState) -> None:
+    again = WORLD.by_load()
+    again.forget_subjects()
+    assert again.sessions.sessions == 0
+    rows = np.arange(len(again.items))
+    assert not again.trends.scores(rows, NOW).any()
+    again.load_trends(0, WORLD.shard.hash("trends"))
+    again.load_trends(0, WORLD.shard.hash("trends"))
+    np.testing.assert_array_equal(again.trends.scores(rows, NOW), loaded.trends.scores(rows, NOW))
+
+
+def test_an_item_can_be_found_as_soon_as_its_event_is_in() -> None:
+    live = WORLD.by_load()
+    live.apply_items(ItemFeed([("fresh", encode(item(0, item_id="fresh", published_at=NOW)))]))
+    decided = decide(live, call(k=50))
+    assert decided is not None
+    row = live.items.find("fresh")
+    assert row in decided.scored.found.rows.tolist()
+
+
+def test_a_removed_item_is_shown_no_more_and_comes_back_with_its_row() -> None:
+    live = WORLD.by_load()
+    row = live.items.find("i3")
+    live.apply_items(ItemFeed([("i3", None)]))
+    assert not live.items.available[row or 0]
+    assert (row or 0) not in live.vectors
+    live.apply_items(ItemFeed([("i3", encode(item(3)))]))
+    assert live.items.find("i3") == row
+    assert live.items.available[row or 0]
+
+
+def test_an_item_out_of_stock_is_known_and_not_available() -> None:
+    live = empty()
+    live.put_item(encode(item(1, available=False)))
+    assert not live.items.available[0]
+    live.put_item(encode(item(1)))
+    assert live.items.available[0]
+
+
+def test_a_model_of_other_features_is_left_aside() -> None:
+    live = empty()
+    before = live.scorer("home")
+    arrays, document = prior_model(ranking_registry()).snapshot()
+    live.put_model("home", pack_arrays(arrays, document | {"fingerprint": "other"}))
+    assert live.scorer("home") is before
+    assert live.model_versions == {}
+    live.put_model("home", pack_arrays(arrays, document | {"steps": 7}))
+    assert live.model_versions == {"home": 7}
+    inputs = np.random.default_rng(0).random((5, len(live.registry)))
+    np.testing.assert_array_equal(live.scorer("home").logits(inputs), before.logits(inputs))
+
+
+def test_an_exploration_is_in_force_on_its_surface_only() -> None:
+    live = empty()
+    live.put_control("exploration/home", encode(Explorations(rate=0.2, version=3)))
+    assert live.exploration("home").version == 3
+    assert live.exploration("cart") == Explorations()
+
+
+def test_a_watermark_of_a_feed_never_goes_back() -> None:
+    live = empty()
+    for watermark in (5, 9, 7):
+        live.apply_shard(0, ShardFeed(watermark=watermark))
+    assert live.watermarks == {0: 9}
+
+
+def table(*items: int) -> ItemTable:
+    held = ItemTable(8)
+    for number in items:
+        held.put(item(number))
+    return held
+
+
+def test_a_row_is_given_once_and_kept_through_growth() -> None:
+    held = table(*range(500))
+    assert [held.find(f"i{n}") for n in range(500)] == list(range(500))
+    assert held.put(item(7, title="again")) == 7
+    assert (len(held), held.titles[7]) == (500, "again")
+    assert held.hashes[499] == id_hash("i499")
+    assert held.available[:500].all()
+    assert not held.available[500:].any()
+
+
+def test_unknown_items_have_no_row_and_are_left_out() -> None:
+    held = table(1, 2)
+    assert held.find("i9") is None
+    assert held.rows(["i2", "i9", "i1"]).tolist() == [1, 0]
+    assert held.remove("i9") is None
+
+
+def test_the_newest_items_come_first_and_removed_ones_last() -> None:
+    held = table(*range(150))
+    assert held.newest(5).tolist() == [0, 1, 2, 3, 4]
+    held.remove("i0")
+    assert held.newest(3).tolist() == [1, 2, 3]
+    held.put(item(200, published_at=NOW))
+    assert held.newest(2).tolist() == [150, 1]
+    assert sorted(held.newest(151).tolist()) == list(range(151))
+
+
+def test_categories_have_codes_and_unknown_ones_none() -> None:
+    held = table(0, 1)
+    assert held.codes_of(["comedy", "western", "drama"]) == [1, 0]
+    many = [f"c{n}" for n in range(20)]
+    row = held.put(item(5, categories=many))
+    assert len(set(held.codes[row].tolist())) == MAX_CATEGORIES
+
+
+def test_an_exploration_document_without_defaults_is_read_with_them() -> None:
+    live = empty()
+    live.put_control("exploration/home", msgspec.json.encode({"version": 2}))
+    assert live.exploration("home") == Explorations(version=2)
