@@ -129,7 +129,7 @@ class ShardLearner:
         The shard's packed shared block as stored; None for a new shard.
     items
         The shard's packed item blocks by id. An item costs 8 * packed_size(context_dim) bytes (168 at 5
-        dimensions) plus about 250 of Python's own; `drop_item` gives them back.
+        dimensions) plus about 140 of Python's own and its id; `drop_item` gives them back.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """An open-loop HTTP load generator: requests leave at their time, latency counts from that time.
 
-``python -m benchmarks._load --port 8080 --rate 1000 --seconds 5 < requests.json`` prints what it found. Keep-alive
-connections on plain sockets, one request under way on each; a request that finds none free waits, and its
-wait counts. The loop sleeps in ``select`` (microsecond time-outs) on an epoll descriptor.
+``python -m benchmarks._load --port 8080 --rate 1000 --seconds 5 < requests.json`` prints what it found.
+Keep-alive connections on plain sockets, one request under way on each; one that finds none free
+waits, and its wait counts. The loop sleeps in ``select`` (microsecond time-outs) on an epoll descriptor.
 """
 
 import argparse

@@ -31,15 +31,16 @@ console = Console()
 __all__ = ["Settings", "bench_settings", "child", "console", "figures", "finish", "options", "prepare"]
 
 
-def options(description: str | None, *, seconds: float, rate: float) -> argparse.ArgumentParser:
-    """Return a parser with the options all benchmarks share."""
+def options(description: str | None, *, seconds: float, rate: float | list[float]) -> argparse.ArgumentParser:
+    """Return a parser with the options all benchmarks share; a list of rates takes several."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     parser.add_argument("--seed", type=int, default=1, help="of the synthetic data")
     parser.add_argument("--seconds", type=float, default=seconds, help="length of one measurement")
-    parser.add_argument("--rate", type=float, default=rate, help="requests or events a second")
+    several: Any = {"nargs": "+"} if isinstance(rate, list) else {}
+    parser.add_argument("--rate", type=float, default=rate, help="requests or events a second", **several)
     parser.add_argument("--kafka", metavar="HOST:PORT", help="a running broker; embedded otherwise")
     parser.add_argument("--redis", metavar="URL", help="a running store; embedded otherwise")
     return parser

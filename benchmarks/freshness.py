@@ -1,9 +1,9 @@
 """Promise 1: how long after its publication an event shows in what a client gets.
 
 ``python -m benchmarks.freshness --json freshness.json --rate 1000 --seconds 60``. A worker and a server run,
-while another process publishes the mix of promise 3 at a steady rate, windows closing all the time. Probe after
-probe, a fresh visitor hides an item of its slate through Kafka and asks on, 250 times a second on a schedule
-of its own, until an answer comes without the item. The floor is the same polling without an event: how long
+while another process publishes the mix of promise 3 at a steady rate, windows closing all the time.
+Probe after probe, a fresh visitor hides an item of its slate through Kafka and asks on, 250 times a second on
+a schedule of its own, until an answer comes without the item. The floor is the same polling without an event: how long
 one answer takes.
 """
 

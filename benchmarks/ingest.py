@@ -2,10 +2,9 @@
 
 ``python -m benchmarks.ingest --json ingest.json``. All learning is on. Everything is published first; then
 workers claim their shards at the same moment. A run ends when every source event is folded, lag is 0, every
-window has closed and
-every outcome has been learnt. Throughput = source events after the first commits seen / time from those to
-the end. Only the mix counts as source events; four profile upserts that move event time on do not. The floor
-reads the same topics in the same run, before and after, and its best figure counts.
+window has closed and every outcome has been learnt. Throughput = source events after the first commits seen /
+time from those to the end. Only the mix counts as source events; the profile upserts that move event time on
+do not. The floor reads the same topics after each run, and its best figure counts.
 """
 
 import argparse

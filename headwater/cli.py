@@ -87,7 +87,7 @@ def _finish(result: tuple[bool, list[str]]) -> None:
 @click.option("--surface", default="home", show_default=True, help="Which surface.")
 @click.option("--rate", type=click.FloatRange(0.0, 0.5), help="Share of slots that explore.")
 @click.option("--scheme", type=click.Choice(["greedy", "epsilon", "softmax", "optimistic"]))
-@click.option("--temperature", type=click.FloatRange(0.0, 10.0, min_open=True))
+@click.option("--temperature", type=click.FloatRange(0.001, 10.0))
 @click.option("--by", "changed_by", default="command line", show_default=True, help="Who changes it.")
 @click.option("--why", default="", help="Why; kept in the document.")
 def explore(

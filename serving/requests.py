@@ -110,7 +110,7 @@ class ExplorationChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     rate: Annotated[float, Meta(ge=0.0, le=0.5)] | None = None
     scheme: Literal["greedy", "epsilon", "softmax", "optimistic"] | None = None
-    temperature: Annotated[float, Meta(gt=0.0, le=10.0)] | None = None
+    temperature: Annotated[float, Meta(ge=0.001, le=10.0)] | None = None
     optimism: Annotated[float, Meta(ge=0.0, le=5.0)] | None = None
     floor: Annotated[float, Meta(ge=0.0, le=0.01)] | None = None
     changed_by: Annotated[str, Meta(max_length=128)] = ""

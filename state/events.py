@@ -259,14 +259,14 @@ class Explorations(Struct, forbid_unknown_fields=True):
     scheme
         How the rest of the probability is spread over scores.
     temperature
-        Of the softmax over scores, above 0.
+        Of the softmax over scores, at least 0.001.
     optimism
         Standard deviations added to a score before the softmax.
     """
 
     rate: Annotated[float, Meta(ge=0.0, le=0.5)] = 0.05
     scheme: Literal["greedy", "epsilon", "softmax", "optimistic"] = "epsilon"
-    temperature: Annotated[float, Meta(gt=0.0, le=10.0)] = 0.05
+    temperature: Annotated[float, Meta(ge=0.001, le=10.0)] = 0.05
     optimism: Annotated[float, Meta(ge=0.0, le=5.0)] = 0.3
     floor: Annotated[float, Meta(ge=0.0, le=0.01)] = 0.0
     version: int = 0

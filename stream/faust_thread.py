@@ -101,7 +101,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return Batch(records, lease)
 
     async def _run(self, call: Coroutine[Any, Any, T]) -> T:
-        """Run something on the thread's loop, at once: of the two slots of Faust's queue a fetch takes one."""
+        """Run something on the thread's loop at once; of the two slots of Faust's queue a fetch takes one."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self.thread_loop))
 
     async def settle(self, leases: Mapping[TP, Lease]) -> None:
