@@ -3,8 +3,7 @@
 ``python -m benchmarks.freshness --json freshness.json --rate 1000 --seconds 60``. A worker and a server run,
 while another process publishes the mix of promise 3 at a steady rate, windows closing all the time.
 Probe after probe, a fresh visitor hides an item of its slate through Kafka and asks on, 250 times a second on
-a schedule of its own, until an answer comes without the item. The floor is the same polling without an event: how long
-one answer takes.
+a schedule of its own, until an answer comes without the item. The floor is how long one answer takes.
 """
 
 import argparse

@@ -87,11 +87,11 @@ def encode(t: EmbeddingTables, items: IntArray, out: F32) -> None:
     last = items.shape[0] - 1
     out[:] = 0.0
     for back in range(min(last + 1, t.position.shape[1])):
-        if items[last - back] < t.vector.shape[0]:
+        if 0 <= items[last - back] < t.vector.shape[0]:
             weight, row = t.position[0, back], t.vector[items[last - back]]
             for d in range(out.shape[0]):
                 out[d] += weight * row[d]
-    if items[last] < t.vector.shape[0]:
+    if 0 <= items[last] < t.vector.shape[0]:
         row = t.vector[items[last]]
         for d in range(out.shape[0]):
             out[d] += _dot(t.matrix[d], row)
@@ -213,10 +213,10 @@ def _descend(t: EmbeddingTables, r: EmbeddingRecipe, before: IntArray) -> None:
 def match(t: EmbeddingTables, items: IntArray, rows: IntArray, out: FloatArray) -> None:
     """Write the log odds of each row after a session, and its cosine with the latest click, shape (n, 2)."""
     encode(t, items, t.context)
-    latest = t.vector[items[-1]] if items[-1] < t.vector.shape[0] else t.gradient * np.float32(0.0)
+    latest = t.vector[items[-1]] if 0 <= items[-1] < t.vector.shape[0] else t.gradient * np.float32(0.0)
     length = np.sqrt(_dot(latest, latest)) + 1e-9
     for n in range(rows.shape[0]):
-        if rows[n] < t.vector.shape[0] and t.bias_square[rows[n]] > 0.0:
+        if 0 <= rows[n] < t.vector.shape[0] and t.bias_square[rows[n]] > 0.0:
             row = t.vector[rows[n]]
             out[n, 0] = _dot(t.context, row) + t.bias[rows[n]]
             out[n, 1] = _dot(latest, row) / (length * (np.sqrt(_dot(row, row)) + 1e-9))

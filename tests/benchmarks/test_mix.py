@@ -1,4 +1,5 @@
 from collections import Counter
+from typing import Any
 
 import msgspec
 import pytest
@@ -45,7 +46,7 @@ def test_every_event_is_one_the_engine_understands_and_goes_to_its_shard(mix: Mi
     signer = TokenSigner(SETTINGS.secret())
     decided: set[str] = set()
     for record in [*mix.group(NOW), *mix.last_words(NOW)]:
-        event = decode_event(record.kind, record.value, received_at=record.at_ms)
+        event: Any = decode_event(record.kind, record.value, received_at=record.at_ms)
         assert record.partition == shard_of(event.subject, SETTINGS.shards)
         decided |= {event.event_id} if record.kind == "decisions" else set()
         if record.kind in KINDS[1:]:

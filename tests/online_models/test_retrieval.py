@@ -108,6 +108,13 @@ def test_a_removed_item_is_never_recommended_until_it_is_clicked_again() -> None
     assert 2 in recommender.recommend([], 60, 20).rows
 
 
+def test_rows_nobody_knows_are_passed_over() -> None:
+    recommender = fed([(1, 5, 0), (1, 6, 1), (2, 5, 2)])
+    with_strangers = recommender.recommend([-7, 10_000_000, 5], 10, 5)
+    assert set(with_strangers.rows.tolist()) == {5, 6}
+    assert np.all(np.isfinite(with_strangers.scores))
+
+
 def test_rows_far_apart_are_taken_as_they_come() -> None:
     recommender = fed([(1, 10, 0), (1, 70_000, 1), (2, 10, 2)])
     assert 70_000 in recommender.recommend([10], 10, 5).rows
