@@ -110,6 +110,19 @@ class Posterior:
     ) -> tuple[FloatArray, FloatArray | None]:
         """Return what `score` does, for candidates whose `rows` are known already."""
         self._check(context, items, rows)
+        # Some BLAS kernels read whole vectors past short rows and raise flags over what they then discard.
+        with np.errstate(invalid="ignore", over="ignore"):
+            return self._score(context, items, rows, user_block, with_variance=with_variance)
+
+    def _score(
+        self,
+        context: FloatArray,
+        items: FloatArray,
+        rows: IntArray,
+        user_block: FloatArray | None,
+        *,
+        with_variance: bool,
+    ) -> tuple[FloatArray, FloatArray | None]:
         d = self.config.context_dim
         x, features = context.astype(np.float32), items.astype(np.float32)
         if not with_variance:

@@ -123,9 +123,10 @@ def settings_page(*, check: bool, into: Path) -> None:
 @main.command("warm-up")
 def warm_up() -> None:
     """Compile the loops of the models once, so that the first start of a server does not have to."""
-    from online_models.session_knn import warm_up as compile_loops
+    from online_models import session_knn, trends
 
-    compile_loops()
+    session_knn.warm_up()
+    trends.warm_up()
 
 
 @main.command()

@@ -14,7 +14,8 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 
 from bandits.ranking import ranking_policy
-from online_models.session_knn import SessionKnnSettings, warm_up
+from online_models import session_knn, trends
+from online_models.session_knn import SessionKnnSettings
 from serving.api import routes
 from serving.gateway import Gateway
 from serving.live import LiveState
@@ -85,7 +86,8 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     app.state.gateway, app.state.tuning = gateway, Tuning(gateway, live)
     app.state.sync, app.state.metrics = sync, metrics
     app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
-    warm_up()
+    session_knn.warm_up()
+    trends.warm_up()
     tasks = [asyncio.create_task(sync.run()), asyncio.create_task(_log_decisions(producer, logbook))]
     try:
         yield
