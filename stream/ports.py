@@ -39,6 +39,7 @@ class WorkerPorts:
         self._settings = settings
         self.lateness_ms, self.max_batch = settings.lateness_ms, settings.max_batch
         self._at_end: Mapping[tuple[str, int], int] = {}
+        self._turn = 0
         self.app: EngineApp | None = None
 
     def end_seen_at(self, kind: str, partition: int) -> int | None:
@@ -48,9 +49,17 @@ class WorkerPorts:
     async def watch_ends(self) -> None:
         """Keep up with which topic-partitions are read to their ends; runs until cancelled."""
         while True:
+            turn = self._turn
             if self.app is not None:
-                self._at_end = await read_to_end(self.app)
+                ends = await read_to_end(self.app)
+                if turn == self._turn:  # else it speaks of positions before a seek
+                    self._at_end = ends
             await asyncio.sleep(AT_END_EVERY_S)
+
+    def forget_ends(self) -> None:
+        """Forget what was read to its end: positions change, and a stale word would move watermarks on."""
+        self._turn += 1
+        self._at_end = {}
 
     async def send(self, unit: str, messages: Sequence[Message]) -> None:
         """Send outbox messages in order and return once all are acknowledged."""
@@ -68,11 +77,13 @@ class WorkerPorts:
 
     async def hold(self, kinds: Sequence[tuple[str, int]]) -> None:
         """Stop reading topic-partitions; what was read before is stale from the call on."""
+        self.forget_ends()
         if self.app is not None:
             await seek(self.app, {(self._topic(kind), partition): HOLD for kind, partition in kinds})
 
     async def seek(self, offsets: Mapping[tuple[str, int], int | None]) -> None:
         """Read topic-partitions on from these offsets; None is their beginning."""
+        self.forget_ends()
         if self.app is None:
             return
         wished = {(self._topic(kind), partition): at for (kind, partition), at in offsets.items()}

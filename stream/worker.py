@@ -49,6 +49,7 @@ class Worker:
     async def claim(self, assigned: frozenset[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Claim every unit among the assigned topic-partitions; returns where to read each."""
         ports = await self._opened()
+        ports.forget_ends()
         ours = {(self._kinds[topic], partition) for topic, partition in assigned if topic in self._kinds}
         units = {unit_of(kind, partition): partition for kind, partition in ours}
         await self._stop(set(self.folders) - set(units))
