@@ -15,7 +15,8 @@ class Progress(Struct):
 class Watermark:
     """Watermark of a shard: the minimum over its topic-partitions, less the lateness bound.
 
-    A topic-partition read to its end does not hold the watermark back; one with lag always does.
+    A topic-partition read to its end holds the watermark back no further than when the broker said so; one
+    with lag always does.
     When all are read to their ends, time goes on as the clock does, counted from when they were,
     so that windows close although nobody sends anything.
 
@@ -58,6 +59,8 @@ class Watermark:
         times = self.progress.times
         newest = max(times.values(), default=0)
         lagging = [times.get(kind, 0) for kind in self._kinds if kind not in caught_up]
+        # Nothing is known of what came after the broker last said that there was no more.
+        known = [max(times.get(kind, 0), said_at) for kind, said_at in caught_up.items()]
         if lagging:
             self._quiet_since = None
             reached = min(lagging)
@@ -65,5 +68,6 @@ class Watermark:
             said_at = min(caught_up.values())
             self._quiet_since = said_at if self._quiet_since is None else self._quiet_since
             reached = newest + (said_at - self._quiet_since) if newest else 0
+        reached = min([reached, *known])
         self.progress.watermark = max(self.progress.watermark, reached - self._lateness_ms)
         return self.progress.watermark
