@@ -33,7 +33,13 @@ def test_a_topic_that_never_said_anything_but_has_lag_holds_the_watermark() -> N
 def test_a_topic_read_to_its_end_does_not_hold_the_watermark() -> None:
     mark = Watermark(KINDS, LATE)
     mark.observe("impressions", AT + 5_000, AT + 5_000)
-    assert mark.advance({"clicks": AT, "decisions": AT}) == AT + 5_000 - LATE
+    assert mark.advance({"clicks": AT + 6_000, "decisions": AT + 6_000}) == AT + 5_000 - LATE
+
+
+def test_an_end_seen_long_ago_holds_the_watermark_at_that_time() -> None:
+    mark = Watermark(KINDS, LATE)
+    mark.observe("impressions", AT + 5_000, AT + 5_000)
+    assert mark.advance({"clicks": AT + 2_000, "decisions": AT + 6_000}) == AT + 2_000 - LATE
 
 
 def test_a_quiet_shard_moves_on_as_the_clock_does() -> None:
