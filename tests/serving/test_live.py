@@ -9,7 +9,7 @@ from serving.decide import answer_items, decide
 from serving.items import MAX_CATEGORIES, ItemTable
 from serving.live import LiveState
 from state.events import Explorations, encode
-from state.feed import ItemFeed, ShardFeed
+from state.feed import Interaction, ItemFeed, ShardFeed
 from state.packing import pack_arrays
 from state.subject import id_hash
 from tests.serving.world import NOW, World, call, empty, item
@@ -117,6 +117,15 @@ def test_a_watermark_of_a_feed_never_goes_back() -> None:
     for watermark in (5, 9, 7):
         live.apply_shard(0, ShardFeed(watermark=watermark))
     assert live.watermarks == {0: 9}
+
+
+def test_a_session_that_left_the_store_leaves_the_index() -> None:
+    live = empty()
+    steps = [Interaction(session, "i1", NOW, 1.0) for session in (7, 8)]
+    live.apply_shard(0, ShardFeed(interactions=steps))
+    live.apply_shard(0, ShardFeed(dropped_sessions=[7, 99]))
+    assert live.sessions.sessions == 1
+    assert live.sessions.session_items(8).tolist() == [0]
 
 
 def table(*items: int) -> ItemTable:

@@ -56,6 +56,8 @@ def crowded(items: int = 1_000, sessions: int = 3_000) -> LiveState:
             live.sessions.add(session, row, AT + 1_000 * session + step)
     for row in range(items):
         live.trends.add(row, AT + int(rng.integers(0, NOW - AT)), 1.0)
+        if row % 10 == 0:
+            live.trends.add(row, AT - 86_400_000, 50.0)  # loved yesterday, forgotten within the hour
     return live
 
 
@@ -92,6 +94,8 @@ class World:
             event_at = at + 1_000 * (place + 1)
             token = n if place == 0 else None
             rows.append(click(item_id, at=event_at, user=user, decision=token, session_id=f"s{n}"))
+        dwell = feedback("dwell", shown[0], at=at + 5_500, user=user, session_id=f"s{n}", value=20.0)
+        rows.append(dwell)
         if n % 5 == 0:
             rows.append(feedback("hide", shown[-1], at=at + 6_000, user=user, session_id=f"s{n}"))
         self.shard.fold(rows, at)

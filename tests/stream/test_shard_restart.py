@@ -22,7 +22,7 @@ Batch = tuple[Sequence[Row], int]
 
 
 def traffic(seed: int, visits: int = 60) -> list[Batch]:
-    """Return batches of everything that can happen, out of order within the lateness bound."""
+    """Return batches of everything that can happen, out of order, some of it too late."""
     rng = random.Random(seed)
     timed: list[tuple[int, Row]] = []
     for n in range(visits):
@@ -50,7 +50,8 @@ def traffic(seed: int, visits: int = 60) -> list[Batch]:
             steps.append(profile(f"u{rng.randrange(1, 5)}", at=at + 650 + n, erase=True))
         if rng.random() < 0.1:
             steps.append(rng.choice(steps))
-        timed += [(one.received_at + rng.randrange(5_000), one) for one in steps]
+        delay = 5_000 if rng.random() < 0.9 else 15_000
+        timed += [(one.received_at + rng.randrange(delay), one) for one in steps]
     timed.sort(key=lambda pair: pair[0])
     batches: list[Batch] = []
     while timed:
@@ -77,7 +78,7 @@ def test_the_traffic_of_these_tests_reaches_every_corner(seed: int) -> None:
     folded = run(traffic(seed, 200))
     names = [
         "closed.outcome", "rewarded.home", "unattributed.rewards", "no_consent", "erased", "feedback",
-        "clicks.duplicate", "refused.unknown_feedback",
+        "clicks.duplicate", "clicks.late", "refused.unknown_feedback",
     ]  # fmt: skip
     assert {name: folded.count(name) > 0 for name in names} == dict.fromkeys(names, True)
     assert folded.hash("open") == {}
