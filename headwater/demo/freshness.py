@@ -31,7 +31,7 @@ class Probes:
 
 
 class FreshnessProbe:
-    """Hides an item of a fresh visitor's slate and asks on, 250 times a second unless told otherwise, until it is gone.
+    """Hides an item of a fresh visitor's slate and asks on, again and again, until it is gone.
 
     Parameters
     ----------
