@@ -7,6 +7,7 @@ topics hold, in a fresh consumer group, and prints events per second from the fi
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -25,6 +27,7 @@ from stream.engine import EngineSettings, build_app
 TAKE = 500
 TAKE_WITHIN_S = 0.1
 SESSION_TIMEOUT_S = 6.0
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass
@@ -74,7 +77,6 @@ def plain_app(bootstrap: str, topics: Sequence[str], meter: Meter) -> faust.App:
         broker=[f"kafka://{address}" for address in bootstrap.split(",")],
         broker_session_timeout=SESSION_TIMEOUT_S,
         value_serializer="raw",
-        datadir=tempfile.mkdtemp(prefix="headwater-floor-"),
         topic_allow_declare=False,
         topic_disable_leader=True,
         web_enabled=False,
@@ -143,6 +145,7 @@ def run_noop(
         [*command, "--events", str(events), *topics],
         capture_output=True,
         check=True,
+        cwd=ROOT,
         text=True,
         timeout=timeout_s,
     )
@@ -167,7 +170,12 @@ def main() -> None:
     parser.add_argument("--events", type=int, required=True)
     parser.add_argument("topics", nargs="+")
     given = parser.parse_args()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    # A plain app makes its data directory wherever it runs.
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        os.chdir(scratch)
         rate = runner.run(measure(given.kind, given.bootstrap, given.topics, given.events))
     print(json.dumps({"kind": given.kind, "events": given.events, "events_per_s": round(rate, 1)}))
 

@@ -139,21 +139,15 @@ class Traffic:
 
     async def _say(self, visit: Visit, answer: RecommendationAnswer | None, *, hit: bool) -> None:
         common: dict[str, Any] = {"user_id": visit.user, "session_id": visit.session_id, "producer": "demo"}
+        events: list[tuple[str, Event]] = []
         if answer is not None and answer.items:
             self._note(answer)
-            shown = [ShownItem(item.item_id, item.position) for item in answer.items]
-            token = answer.decision
-            await self._publish(
-                "impressions", Impression(**_now(), **common, surface="home", items=shown, decision=token)
-            )
+            events = _shown_and_clicked(visit, answer, common, hit=hit)
             self.sent.impressions += 1
-            if hit:
-                await self._publish(
-                    "clicks", Click(**_now(), **common, item_id=visit.item_id, surface="home", decision=token)
-                )
-                self.sent.clicks += 1
+            self.sent.clicks += hit
         rating = Feedback(**_now(), **common, item_id=visit.item_id, kind="rating", value=visit.rating)
-        await self._publish("feedback", rating)
+        events.append(("feedback", rating))
+        await asyncio.gather(*(self._publish(kind, event) for kind, event in events))
         self._said[visit.user] = rating.event_id
         self.sent.feedback += 1
 
@@ -171,6 +165,17 @@ class Traffic:
             key=subject.encode(),
             partition=shard_of(subject, self._settings.shards),
         )
+
+
+def _shown_and_clicked(
+    visit: Visit, answer: RecommendationAnswer, common: dict[str, Any], *, hit: bool
+) -> list[tuple[str, Event]]:
+    shown = [ShownItem(item.item_id, item.position) for item in answer.items]
+    named: dict[str, Any] = {**common, "surface": "home", "decision": answer.decision}
+    events: list[tuple[str, Event]] = [("impressions", Impression(**_now(), **named, items=shown))]
+    if hit:
+        events.append(("clicks", Click(**_now(), **named, item_id=visit.item_id)))
+    return events
 
 
 def _now() -> dict[str, Any]:

@@ -40,7 +40,7 @@ from state.settings import Settings
 from state.subject import SubjectRecord, decode_subject
 from state.topics import create_topics, topic_name, topic_specs
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 STOP_PATIENCE_S = 30.0
 POLL_S = 0.05
 # Apache Kafka refuses sessions under 6 s by default; joining the embedded broker takes half a session.
