@@ -141,7 +141,7 @@ def warm_up() -> None:
 @click.option(
     "--events", type=click.IntRange(1, 100_000), default=20_000, show_default=True, help="Interactions."
 )
-@click.option("--rate", type=click.FloatRange(1, 2_000), default=120.0, show_default=True, help="A second.")
+@click.option("--rate", type=click.FloatRange(1, 2_000), default=60.0, show_default=True, help="A second.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the server's draws.")
 @click.option("--exit", "leave", is_flag=True, help="End after the run instead of serving on.")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="JSON of every figure.")

@@ -56,6 +56,10 @@ class Consumer(driver.Consumer):
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Claim what was assigned and seek to where the application says; called once an assignment."""
+        # Of two rebalances in quick succession the first may have turned the flow on again. Faust turns it on
+        # after this call, and then empties all buffers: nothing may have got there before.
+        self.stop_flow()
+        self.app.flow_control.suspend()
         assigned = frozenset(TP(*tp) for tp in self.assignment())
         if assigned:
             await self.reposition(await self._claim(assigned), assigned)

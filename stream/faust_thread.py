@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Collection, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import aiokafka
 import uvloop
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.consumer import RecordMap, ensure_TP
 from faust.transport.drivers import aiokafka as driver
@@ -91,8 +92,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         )
 
     async def _fetch_records(self, consumer: Any, *args: Any, **options: Any) -> RecordMap:
-        records = await super()._fetch_records(consumer, *args, **options)
+        try:
+            records = await super()._fetch_records(consumer, *args, **options)
+        except NoOffsetForPartitionError:
+            # Assigned and not yet claimed: a fetch on its way since before a rebalance may find that out.
+            return {}
+        except OffsetOutOfRangeError as error:
+            if any(self._is_read(tp) for tp in error.args[0]):
+                raise
+            return {}
         return {ensure_TP(tp): self._stamped(tp, batch) for tp, batch in records.items()}
+
+    def _is_read(self, tp: TopicPartition) -> bool:
+        lease = self._leases.get(tp)
+        return lease is not None and lease.live
 
     def _stamped(self, tp: TopicPartition, records: list[Any]) -> Batch:
         lease = self._leases.get(tp)
@@ -167,12 +180,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """Commit, and shrug if it fails: what is committed here is a hint for lag tools, never the truth."""
         consumer = self._ensure_consumer()
         ours = {tp: OffsetAndMetadata(offsets[tp], "") for tp in consumer.assignment() if tp in offsets}
+        if not ours:
+            return False
         try:
             await consumer.commit(ours)
         except KafkaError as error:
             self.log.warning("Offsets not committed, which loses nothing: %r", error)
             return False
         return True
+
+    def _stopped_set(self) -> None:
+        """Tell the thread to stop; after a crash its loop is closed already."""
+        with suppress(RuntimeError):
+            super()._stopped_set()
 
     def close(self) -> None:
         """Leave closing to the end of the thread: Faust would close thread-owned connections from outside."""

@@ -178,17 +178,18 @@ class Folder:
     async def _reload(self) -> None:
         # Held first: a row read before must not slip in between the load and the seek.
         kinds = [(kind, self._partition) for kind in self._logic.kinds]
-        await self._ports.hold(kinds)
         delay = 0.05
         while not self._lost:
             try:
+                await self._ports.hold(kinds)
                 await self._load()
-            except (RedisError, OSError, TimeoutError):
+                self._room.set()
+                await self._ports.seek({kind: self._stored.get(kind[0]) for kind in kinds})
+            except Exception as error:  # a folder that dies here would leave its unit standing still
+                log.warning("unit not loaded yet", unit=self._logic.place.unit, why=repr(error))
                 await asyncio.sleep(delay)
                 delay = min(1.0, delay * 2)
             else:
-                self._room.set()
-                await self._ports.seek({kind: self._stored.get(kind[0]) for kind in kinds})
                 return
 
     async def _step(self) -> None:

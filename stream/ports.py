@@ -15,6 +15,7 @@ from stream.metrics import WorkerMetrics
 
 log = structlog.get_logger(__name__)
 AT_END_EVERY_S = 0.02
+AT_END_PATIENCE_S = 5.0
 
 
 class WorkerPorts:
@@ -50,8 +51,13 @@ class WorkerPorts:
         """Keep up with which topic-partitions are read to their ends; runs until cancelled."""
         while True:
             turn = self._turn
-            if self.app is not None:
-                ends = await read_to_end(self.app)
+            try:
+                async with asyncio.timeout(AT_END_PATIENCE_S):
+                    ends = await read_to_end(self.app) if self.app is not None else {}
+            except Exception as error:  # a watcher that dies would hold every watermark for ever
+                log.warning("ends not known", why=repr(error))
+                self.forget_ends()
+            else:
                 if turn == self._turn:  # else it speaks of positions before a seek
                     self._at_end = ends
             await asyncio.sleep(AT_END_EVERY_S)

@@ -162,6 +162,66 @@ async def test_nothing_is_lost_between_the_seek_and_the_flow(
             await second.stop()
 
 
+async def test_a_rebalance_before_the_first_commit_is_no_error(
+    runtime: EmbeddedRuntime, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fetch on its way may learn that the group has no position yet; claiming is what gives it one."""
+    fetch = Consumer._wait_next_records
+
+    async def patiently(self: Consumer, _timeout: float) -> Any:
+        return await fetch(self, 10.0)
+
+    monkeypatch.setattr(Consumer, "_wait_next_records", patiently)
+    monkeypatch.setattr(Consumer, "_new_offset", lambda *_: None)
+    await make_topics(runtime.kafka, {namespace: 2})
+    seen = Collector()
+    first = build_app(settings(runtime.kafka, namespace), {namespace: seen}, KnownPositions())
+    second = build_app(settings(runtime.kafka, namespace), {namespace: seen}, KnownPositions())
+    async with Publisher(runtime.kafka) as publisher, running(first), running(second):
+        for partition in (0, 1):
+            await publisher.send(namespace, numbered(3), partition)
+        await until(lambda: len(seen.values()) == 6)
+
+
+async def test_a_flow_turned_on_too_early_loses_nothing(
+    runtime: EmbeddedRuntime, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebalance hard on another finds the flow on again; Faust empties all buffers when it is done."""
+    settle, settled, seen = Consumer.reposition, asyncio.Event(), Collector()
+
+    class TooEarly(KnownPositions):
+        async def release(self, revoked: frozenset[tuple[str, int]]) -> None:
+            await super().release(revoked)
+            first.flow_control.resume()
+            consumer_of(first).resume_flow()
+
+    async def slowly(self: Consumer, *args: Any) -> None:
+        await settle(self, *args)
+        if len(positions.claims) == 2:
+            settled.set()
+        await asyncio.sleep(0.5)
+
+    async def slow(bundle: Bundle) -> None:
+        await asyncio.sleep(0.2)
+        await seen(bundle)
+
+    monkeypatch.setattr(Consumer, "reposition", slowly)
+    await make_topics(runtime.kafka, {namespace: 2})
+    positions, changes = TooEarly(), {"max_bundle": 1}
+    first = build_app(settings(runtime.kafka, namespace, **changes), {namespace: slow}, positions)
+    second = build_app(settings(runtime.kafka, namespace, **changes), {namespace: slow}, KnownPositions())
+    async with Publisher(runtime.kafka) as publisher, running(first):
+        joining = asyncio.ensure_future(second.start())
+        try:
+            await settled.wait()
+            for partition in (0, 1):
+                await publisher.send(namespace, numbered(5), partition)
+            await joining
+            await until(lambda: len(seen.values()) == 10)
+        finally:
+            await second.stop()
+
+
 async def test_while_a_handler_waits_memory_is_bounded_and_other_topics_go_on(
     runtime: EmbeddedRuntime, namespace: str
 ) -> None:
