@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EVENTS ?= 20000
+EVENTS ?= 6000
 DEMO_FLAGS ?=
 
 .PHONY: help setup demo test lint test-kafka bench schema lock clean

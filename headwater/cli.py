@@ -139,7 +139,7 @@ def warm_up() -> None:
 
 @main.command()
 @click.option(
-    "--events", type=click.IntRange(1, 100_000), default=20_000, show_default=True, help="Interactions."
+    "--events", type=click.IntRange(1, 100_000), default=6_000, show_default=True, help="Interactions."
 )
 @click.option("--rate", type=click.FloatRange(1, 2_000), default=60.0, show_default=True, help="A second.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the server's draws.")

@@ -119,7 +119,7 @@ def demo_settings(options: DemoOptions) -> Iterator[Settings]:
             decision_wait_s=1200.0,
             session_idle_s=1800.0 * SPEED_UP,
             knn=MOVIE_SESSIONS,
-            fetch_wait_ms=5,
+            fetch_wait_ms=10,
             seed=options.seed,
             log_level="WARNING",
         )
@@ -208,7 +208,7 @@ def wait_ready(
 async def _drive(options: DemoOptions, settings: Settings, data: MovieLens, screen: Screen) -> dict[str, Any]:
     judge = Judge(list(data.items))
     api = f"http://127.0.0.1:{settings.port}"
-    traffic, probe = Traffic(settings, api, judge), FreshnessProbe(settings, api, every_s=1.0, poll_s=0.01)
+    traffic, probe = Traffic(settings, api, judge), FreshnessProbe(settings, api, every_s=2.0, poll_s=0.01)
     planned: Sequence[Visit] = list(visits(data.ratings[: options.events]))
     probing = asyncio.create_task(probe.run())
     started = time.perf_counter()
