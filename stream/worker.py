@@ -21,6 +21,8 @@ from stream.units import KINDS, logic_maker, unit_of
 
 log = structlog.get_logger(__name__)
 TopicPartition = tuple[str, int]
+# Nobody waits for derived messages: a few hundred in one batch cost broker and readers less than one each.
+OUTBOX_LINGER_MS = 100
 
 
 class Worker:
@@ -112,7 +114,7 @@ class Worker:
             self._producer = AIOKafkaProducer(
                 bootstrap_servers=self.settings.kafka,
                 acks="all",
-                linger_ms=0,
+                linger_ms=OUTBOX_LINGER_MS,
                 **kafka_security(self.settings),
             )
             await self._producer.start()

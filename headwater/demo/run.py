@@ -35,6 +35,8 @@ from state.settings import Settings
 from state.topics import create_topics, topic_name, topic_specs
 
 SPEED_UP = 200.0
+# The embedded broker lists a whole partition for each fetch that finds something: short logs answer sooner.
+SHARDS = 8
 # Sittings with films are long and hardly ordered; the defaults suit the short, ordered sessions of shops.
 MOVIE_SESSIONS = {
     "query_decay": 10.0,
@@ -112,6 +114,7 @@ def demo_settings(options: DemoOptions) -> Iterator[Settings]:
             kafka=options.kafka or runtime.kafka,
             redis=options.redis or runtime.redis,
             token_secret=secrets.token_hex(16),
+            shards=SHARDS,
             port=options.port or free_port(),
             speed_up=SPEED_UP,
             attribution_window_s=600.0,
