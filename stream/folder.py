@@ -15,6 +15,7 @@ from state.events import encode
 from state.keys import outbox_key
 from state.outbox import Message, decode_message
 from stream.effects import Effects, Place
+from stream.isolation import Isolation
 from stream.rows import Row
 from stream.watermark import Progress, Watermark
 
@@ -23,6 +24,10 @@ TICK_S = 0.05
 TRIM_AFTER_S = 0.5
 MAX_UNSENT = 20_000
 RETRY_S = 0.2
+STANDSTILL_RETRY_S = 1.0
+# Two heartbeats and a little: by then the group has told a worker that slept whether the unit is still its
+# own. Claiming at once would only take it from its new owner for a moment.
+FENCED_PATIENCE_S = 1.2
 _PROGRESS = "progress"
 
 
@@ -77,6 +82,9 @@ class Ports(Protocol):
     def observe(self, unit: str, rows: int, seconds: float, event_age_ms: int | None) -> None:
         """Note one commit for metrics."""
 
+    def observe_failure(self, unit: str) -> None:
+        """Note a fold that failed unexpectedly."""
+
 
 def now_ms() -> int:
     """Return the clock, ms since 1970."""
@@ -103,6 +111,7 @@ class Folder:
         self._unsent: deque[Message] = deque()
         self._to_send = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._isolation = Isolation()
         self._lost = False
         self._generation = 0
 
@@ -164,20 +173,25 @@ class Folder:
 
     async def _fold_loop(self) -> None:
         while not self._lost:
+            rows: list[Row] = []
             try:
-                await self._step()
+                await self._step(rows)
             except FencedError as error:
                 log.warning("commit fenced", unit=self._logic.place.unit, why=str(error))
-                await self._reload()
+                await self._reload(FENCED_PATIENCE_S)
             except (RedisError, OSError, TimeoutError) as error:
                 # The commit may or may not have happened: only the store knows, so ask it again.
                 log.warning("store did not commit", unit=self._logic.place.unit, why=str(error))
-                await asyncio.sleep(RETRY_S)
-                await self._reload()
+                await self._reload(RETRY_S)
+            except Exception as error:
+                log.exception("fold failed", unit=self._logic.place.unit, rows=len(rows))
+                self._ports.observe_failure(self._logic.place.unit)
+                await self._reload(0.0 if self._isolation.failed(rows, error) else STANDSTILL_RETRY_S)
 
-    async def _reload(self) -> None:
+    async def _reload(self, patience_s: float) -> None:
         # Held first: a row read before must not slip in between the load and the seek.
         kinds = [(kind, self._partition) for kind in self._logic.kinds]
+        await asyncio.sleep(patience_s)
         delay = 0.05
         while not self._lost:
             try:
@@ -192,10 +206,11 @@ class Folder:
             else:
                 return
 
-    async def _step(self) -> None:
+    async def _step(self, rows: list[Row]) -> None:
         while len(self._unsent) > MAX_UNSENT:  # a broker that takes nothing must not fill our memory
             await asyncio.sleep(TICK_S)
-        rows = await self._take()
+        rows += await self._take()
+        self._isolation.mark(rows)
         started = time.perf_counter()
         for row in rows:
             self._watermark.observe(row.kind, row.occurred_at(), row.received_at)
@@ -208,6 +223,7 @@ class Folder:
             self._logic.put(await self._ports.redis.mget(wanted))
         change = self._journalled(self._logic.fold(rows, watermark), rows, watermark)
         await self._commit(change)
+        self._isolation.passed(rows)
         oldest = now_ms() - rows[0].received_at if rows else None
         self._ports.observe(self._logic.place.unit, len(rows), time.perf_counter() - started, oldest)
 
@@ -222,7 +238,8 @@ class Folder:
                 await asyncio.wait_for(self._arrived.wait(), TICK_S)
             except TimeoutError:
                 return []
-        rows = [self._queue.popleft() for _ in range(min(len(self._queue), self._ports.max_batch))]
+        most = self._isolation.most(self._ports.max_batch)
+        rows = [self._queue.popleft() for _ in range(min(len(self._queue), most))]
         self._room.set()
         return rows
 

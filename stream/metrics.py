@@ -12,6 +12,9 @@ class WorkerMetrics:
         self.registry = CollectorRegistry()
         self.commits = Counter("headwater_commits", "Commits of a unit", ["unit"], registry=self.registry)
         self.events = Counter("headwater_events", "Events folded by a unit", ["unit"], registry=self.registry)
+        self.failures = Counter(
+            "headwater_fold_failures", "Folds that failed unexpectedly", ["unit"], registry=self.registry
+        )
         self.fold_seconds = Histogram(
             "headwater_fold_seconds", "Load, fold and commit of a micro-batch", registry=self.registry
         )

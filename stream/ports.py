@@ -104,6 +104,10 @@ class WorkerPorts:
         if age_ms is not None:
             self._metrics.commit_age.observe(max(0, age_ms) / 1000)
 
+    def observe_failure(self, unit: str) -> None:
+        """Note a fold that failed unexpectedly."""
+        self._metrics.failures.labels(unit).inc()
+
     def _topic(self, kind: str) -> str:
         return topic_name(self._settings.namespace, kind)
 
