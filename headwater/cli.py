@@ -1,6 +1,7 @@
 """The command line: ``headwater demo | worker | serve | topics | explore | schema | settings``."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -27,6 +28,17 @@ def _become_service() -> None:
         os.environ.setdefault(name, "1")
 
 
+def _settle_collector() -> None:
+    """Keep the garbage collector off what lives for ever, and let it look at young objects less often.
+
+    A batch holds tens of thousands of decoded objects, none of them in a cycle: with the usual thresholds the
+    collector walks them all again and again, which took a sixth of a worker's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 def _settings() -> Settings:
     try:
         settings = load_settings(os.environ)
@@ -43,6 +55,7 @@ def worker() -> None:
     from stream.worker import run
 
     settings = _checked_secret(_settings())
+    _settle_collector()
     sys.exit(run(settings))
 
 
@@ -52,7 +65,9 @@ def serve() -> None:
     _become_service()
     from serving.app import run
 
-    run(_checked_secret(_settings()))
+    settings = _checked_secret(_settings())
+    _settle_collector()
+    run(settings)
 
 
 def _checked_secret(settings: Settings) -> Settings:

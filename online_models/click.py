@@ -2,12 +2,12 @@
 
 import collections
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from river import linear_model, optim, utils
 
@@ -58,6 +58,30 @@ class ClickModelSettings:
                 raise ValueError(msg)
 
 
+class ArrayRegression(linear_model.LogisticRegression):
+    """River's logistic regression, taking arrays where `learn_many` wants a data frame.
+
+    Wrapping and unwrapping data frames costs ten times as much as the gradient step they carry.
+    """
+
+    def learn_arrays(self, inputs: FloatArray, columns: Sequence[str], clicks: FloatArray) -> None:
+        """Take one step on the mean gradient of a batch, exactly as `learn_many` does.
+
+        Parameters
+        ----------
+        inputs, columns
+            Numbers, shape (n, f), and the names of the f columns.
+        clicks
+            1 for a click, else 0; shape (n,).
+        """
+        river: Any = self  # its methods are untyped
+        saved = river._enter_learn_mode(set(columns))
+        try:
+            river._fit(x=columns, y=clicks, w=1.0, get_grad=partial(river._eval_gradient_many, inputs))
+        finally:
+            river._exit_learn_mode(saved)
+
+
 class ClickModel:
     """Probability of a click from named features, learnt one batch of slots at a time.
 
@@ -75,8 +99,7 @@ class ClickModel:
         self.drift = DriftWatch()
         self._judge = Prequential(self.settings.window)
         self._columns = list(registry.columns)
-        self._index = pd.Index(self._columns)
-        self._river = linear_model.LogisticRegression(
+        self._river = ArrayRegression(
             optimizer=optim.AdaGrad(self.settings.learning_rate),
             l2=self.settings.l2,
             intercept_lr=self.settings.intercept_learning_rate,
@@ -117,9 +140,9 @@ class ClickModel:
         self._judge.update(probabilities, clicks)
         self.drift.update(probabilities, clicks)
         self._forget(len(wide))
-        for part in np.array_split(np.arange(len(wide)), -(-len(wide) // self.settings.sub_batch)):
-            frame = pd.DataFrame(wide[part[0] : part[-1] + 1], columns=self._index, copy=False)
-            self._river.learn_many(frame, pd.Series(clicks[part[0] : part[-1] + 1]))
+        parts = -(-len(wide) // self.settings.sub_batch)
+        for rows, targets in zip(np.array_split(wide, parts), np.array_split(clicks, parts), strict=True):
+            self._river.learn_arrays(rows, self._columns, targets)
         return probabilities
 
     def report(self) -> Report:

@@ -1,6 +1,7 @@
 """Arrays as bytes: version, checksum, raw little-endian numbers. Never pickles."""
 
 import base64
+import binascii
 import struct
 import zlib
 from collections.abc import Mapping
@@ -99,4 +100,4 @@ def to_base64(values: NDArray[Any]) -> str:
 
 def from_base64(text: str) -> FloatArray:
     """Return the numbers (n,) that `to_base64` encoded."""
-    return np.frombuffer(base64.b64decode(text), dtype="<f8").astype(np.float64)
+    return np.frombuffer(binascii.a2b_base64(text), dtype="<f8").astype(np.float64)

@@ -1,5 +1,7 @@
 """The shard of a subject: Kafka's default partitioner (murmur2 of the key), as Java and aiokafka use it."""
 
+from functools import lru_cache
+
 _SEED = 0x9747B28C
 _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
@@ -25,6 +27,7 @@ def murmur2(data: bytes) -> int:
     return h ^ (h >> 15)
 
 
+@lru_cache(maxsize=100_000)
 def shard_of(subject: str, shards: int) -> int:
     """Return the shard, 0 to ``shards - 1``, that owns a subject's events."""
     return (murmur2(subject.encode()) & 0x7FFFFFFF) % shards

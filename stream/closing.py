@@ -1,61 +1,123 @@
 """What a closed decision is worth: the outcome it sends on and the policy update it makes."""
 
+import binascii
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
 from bandits.hybrid import HybridConfig, Learnt, ShardLearner, SlotBatch
 from state.decoding import Refusal
-from state.events import Decision, Outcome, OutcomeSlot
+from state.events import Decision, Outcome, OutcomeSlot, Slot, Versions
 from state.packing import FloatArray, from_base64, to_base64
 from stream.attribution import Closed
+
+_WIDTH = 8  # bytes of a float64
+
+
+class Kept(Struct, array_like=True):
+    """What a shard keeps of a decision until its window closes: all that is learnt from, no candidates.
+
+    ``context`` (dc,), ``arms`` (slots, di) and ``logits`` (slots,) are the bytes of little-endian float64;
+    ``features`` (slots, f) stays packed, as it is most often sent on unchanged.
+    """
+
+    surface: str
+    rung: str
+    versions: Versions
+    slots: list[Slot]
+    context: bytes
+    arms: bytes
+    logits: bytes
+    features: str
 
 
 class Judged(Struct):
     """A closed decision with its slots' rewards; only slots the impression listed are in ``places``."""
 
     closed: Closed
-    decision: Decision
+    decision: Kept
     places: list[int]
     rewards: list[float]
 
 
-def check_arrays(decision: Decision) -> None:
-    """Refuse a decision whose arrays nothing could be learnt from, before its window opens.
+_decoder = msgspec.msgpack.Decoder(Kept)
+encode_kept = msgspec.msgpack.Encoder().encode
+
+
+def decode_kept(raw: bytes) -> Kept:
+    """Return what `encode_kept` made bytes of."""
+    return _decoder.decode(raw)
+
+
+def keep(decision: Decision) -> Kept:
+    """Return what has to be kept of a decision.
 
     Raises
     ------
     Refusal
-        If one is not base64 of finite numbers, or does not have one row a slot.
+        If one of its arrays is not base64 of finite numbers, or does not have one row a slot: nothing could
+        be learnt from it.
     """
     slots = len(decision.slots)
-    for name, rows in (("context", 1), ("features", slots), ("arms", slots), ("logits", slots)):
-        text: str = getattr(decision, name)
-        try:
-            values = from_base64(text)
-        except ValueError as error:
-            raise Refusal("out_of_bounds", name, text, f"base64 of float64 numbers ({error})") from None
-        uneven = len(values) % rows if rows else len(values)
-        if uneven or (name == "logits" and len(values) != slots) or not np.isfinite(values).all():
-            wished = f"finite numbers, one row for each of {slots} slots"
-            raise Refusal("out_of_bounds", name, values.tolist(), wished)
+    context = _numbers(decision, "context", 1)
+    features = _numbers(decision, "features", slots)
+    arms, logits = _numbers(decision, "arms", slots), _numbers(decision, "logits", slots)
+    if len(logits) != _WIDTH * slots or not _finite(context, features, arms, logits):
+        raise _refused(decision, slots)
+    return Kept(
+        decision.surface, decision.rung, decision.versions, decision.slots, context, arms, logits,
+        decision.features,
+    )  # fmt: skip
 
 
-def judge(closed: Closed, decision: Decision, window_ms: int) -> Judged:
+def _numbers(decision: Decision, name: str, rows: int) -> bytes:
+    text: str = getattr(decision, name)
+    try:
+        raw = binascii.a2b_base64(text)
+    except ValueError as error:
+        raise Refusal("out_of_bounds", name, text, f"base64 of float64 numbers ({error})") from None
+    if len(raw) % _WIDTH:
+        wished = f"base64 of float64 numbers ({len(raw)} bytes are no whole number of them)"
+        raise Refusal("out_of_bounds", name, text, wished)
+    if len(raw) // _WIDTH % rows if rows else raw:
+        raise Refusal("out_of_bounds", name, text, f"one row for each of {rows} slots")
+    return raw
+
+
+def _finite(*raws: bytes) -> bool:
+    return bool(np.isfinite(np.frombuffer(b"".join(raws), "<f8")).all())
+
+
+def _refused(decision: Decision, slots: int) -> Refusal:
+    """Return the refusal of the array that is wrong; looked for only once one is known to be."""
+    for name in ("context", "features", "arms", "logits"):
+        values = from_base64(getattr(decision, name))
+        if not np.isfinite(values).all():
+            break
+    wished = f"finite numbers, one row for each of {slots} slots"
+    return Refusal("out_of_bounds", name, values.tolist(), wished)
+
+
+def judge(closed: Closed, decision: Kept, window_ms: int) -> Judged:
     """Return which slots were shown and what each earned."""
     shown = set(closed.entry.shown)
     places = [place for place, slot in enumerate(decision.slots) if slot.item_id in shown]
+    if not closed.entry.rewards:
+        return Judged(closed, decision, places, [0.0] * len(places))
     rewards = [closed.reward(decision.slots[place].item_id, window_ms) for place in places]
     return Judged(closed, decision, places, rewards)
 
 
 def to_outcome(judged: Judged, lane: int, closed_at: int) -> Outcome:
     """Return the message that closes a whole decision."""
-    decision, places = judged.decision, judged.places
-    slots = [
-        _outcome_slot(decision, place, reward) for place, reward in zip(places, judged.rewards, strict=True)
-    ]
+    decision = judged.decision
+    slots = [_outcome_slot(decision, *pair) for pair in zip(judged.places, judged.rewards, strict=True)]
+    features, logits = decision.features, _floats(decision.logits)
+    if len(slots) != len(decision.slots):
+        features = to_base64(from_base64(features).reshape(len(decision.slots), -1)[judged.places])
+        logits = logits[judged.places]
     return Outcome(
         event_id=judged.closed.decision_id,
         occurred_at=closed_at,
@@ -64,42 +126,70 @@ def to_outcome(judged: Judged, lane: int, closed_at: int) -> Outcome:
         lane=lane,
         shown_at=judged.closed.entry.shown_at,
         slots=slots,
-        features=to_base64(_rows(decision.features, decision)[places]),
-        logits=to_base64(from_base64(decision.logits)[places]),
+        features=features,
+        logits=to_base64(logits),
         versions=decision.versions,
         rung=decision.rung,
     )
 
 
-def _outcome_slot(decision: Decision, place: int, reward: float) -> OutcomeSlot:
+def _outcome_slot(decision: Kept, place: int, reward: float) -> OutcomeSlot:
     slot = decision.slots[place]
     return OutcomeSlot(slot.item_id, place, reward, slot.propensity, slot.explored, slot.flag)
 
 
-def _rows(packed: str, decision: Decision) -> FloatArray:
-    values = from_base64(packed)
-    return values.reshape(len(decision.slots), -1) if decision.slots else values.reshape(0, 0)
+def _floats(raw: bytes) -> FloatArray:
+    return np.frombuffer(raw, "<f8")
+
+
+class _Lesson(Struct):
+    """What one closed decision teaches the policy: its unflagged shown slots."""
+
+    context: FloatArray
+    arms: FloatArray
+    logits: FloatArray
+    rewards: list[float]
+    item_ids: list[str]
+    subject: str
 
 
 def learn_policy(
     learner: ShardLearner, judged: Sequence[Judged], blocks: Mapping[str, FloatArray], config: HybridConfig
 ) -> Learnt | None:
     """Learn from closed decisions; flagged slots (pinned, fallback, hold-out) teach nothing."""
-    contexts, arms, ids, users, rewards, offsets = [], [], [], [], [], []
-    for one in judged:
-        context, rows = from_base64(one.decision.context), _rows(one.decision.arms, one.decision)
-        logits = from_base64(one.decision.logits)
-        if context.shape != (config.context_dim,) or rows.shape[1:] != (config.item_dim,):
-            continue  # logged by a version with other features: nothing this policy could learn from
-        for place, reward in zip(one.places, one.rewards, strict=True):
-            if not one.decision.slots[place].flag:
-                contexts.append(context)
-                arms.append(rows[place])
-                ids.append(one.decision.slots[place].item_id)
-                users.append(one.closed.entry.subject)
-                rewards.append(reward)
-                offsets.append(logits[place])
-    if not ids:
+    lessons = [lesson for one in judged if (lesson := _lesson(one, config)) is not None]
+    if not lessons:
         return None
-    batch = SlotBatch(np.array(contexts), np.array(arms), ids, users, np.array(rewards), np.array(offsets))
+    counts = [len(lesson.rewards) for lesson in lessons]
+    batch = SlotBatch(
+        np.repeat([lesson.context for lesson in lessons], counts, axis=0),
+        np.concatenate([lesson.arms for lesson in lessons]),
+        [item_id for lesson in lessons for item_id in lesson.item_ids],
+        [lesson.subject for lesson in lessons for _ in lesson.item_ids],
+        np.array([reward for lesson in lessons for reward in lesson.rewards]),
+        np.concatenate([lesson.logits for lesson in lessons]),
+    )
     return learner.learn(batch, blocks)
+
+
+def _lesson(one: Judged, config: HybridConfig) -> _Lesson | None:
+    """Return what there is to learn; None where a version with other features logged it, or nothing is."""
+    slots, context, arms = one.decision.slots, _floats(one.decision.context), _floats(one.decision.arms)
+    if len(context) != config.context_dim or len(arms) != len(slots) * config.item_dim:
+        return None
+    taught = [
+        (place, reward)
+        for place, reward in zip(one.places, one.rewards, strict=True)
+        if not slots[place].flag
+    ]
+    if not taught:
+        return None
+    places = [place for place, _ in taught]
+    return _Lesson(
+        context,
+        arms.reshape(len(slots), -1)[places],
+        _floats(one.decision.logits)[places],
+        [reward for _, reward in taught],
+        [slots[place].item_id for place in places],
+        one.closed.entry.subject,
+    )

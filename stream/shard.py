@@ -18,7 +18,16 @@ from state.sessions import session_hash
 from state.settings import FeedbackKind
 from state.tokens import TokenSigner
 from stream.attribution import Attribution, OpenDecision
-from stream.closing import Judged, check_arrays, judge, learn_policy, to_outcome
+from stream.closing import (
+    Judged,
+    Kept,
+    decode_kept,
+    encode_kept,
+    judge,
+    keep,
+    learn_policy,
+    to_outcome,
+)
 from stream.effects import Counters, Effects, Place
 from stream.interactions import Caps, add_interaction, begin_or_continue_session, feedback_interest
 from stream.rows import Row
@@ -27,7 +36,6 @@ from stream.subjects import Subjects
 from stream.users import check_reserved, fold_user
 
 _open_decoder = msgspec.msgpack.Decoder(OpenDecision)
-_decision_decoder = msgspec.json.Decoder(Decision)
 _pack = msgspec.msgpack.Encoder().encode
 SHARED = "shared"
 _WATERMARK = "watermark"
@@ -95,13 +103,14 @@ class ShardLogic:
         self.learner = ShardLearner(rules.policy, shared, {name[2:]: b for name, b in blocks.items()})
 
     def _restore_open(self, stored: Mapping[bytes, bytes]) -> None:
-        opened, self.decisions = {}, {}
+        opened: dict[str, OpenDecision] = {}
+        self.decisions: dict[str, Kept] = {}
         for name, raw in stored.items():
             part, decision_id = name[:2], name[2:].decode()
             if part == b"a:":
                 opened[decision_id] = _open_decoder.decode(raw)
             else:
-                self.decisions[decision_id] = _decision_decoder.decode(raw)
+                self.decisions[decision_id] = decode_kept(raw)
         self.attribution = Attribution(self.rules.window_ms, self.rules.wait_ms, opened)
 
     def _restore_trends(self, stored: Mapping[bytes, bytes]) -> None:
@@ -272,13 +281,12 @@ class ShardLogic:
     def _decision(self, row: Row) -> None:
         event = row.event
         assert isinstance(event, Decision)
-        check_arrays(event)
+        kept = keep(event)
         self.attribution.on_decision(event.event_id, event.subject, event.occurred_at)
-        self.decisions[event.event_id] = event
-        raw = row.raw or b""
+        self.decisions[event.event_id] = kept
         key = decision_key(self.place.prefix, event.event_id)
-        self.effects.change.values[key] = (raw, self.rules.decision_ttl_ms)
-        self.effects.write(open_key(self.place.prefix), f"d:{event.event_id}", raw)
+        self.effects.change.values[key] = (row.raw or b"", self.rules.decision_ttl_ms)
+        self.effects.write(open_key(self.place.prefix), f"d:{event.event_id}", encode_kept(kept))
         self._touched_open.add(event.event_id)
 
     def _user(self, row: Row) -> None:

@@ -2,11 +2,13 @@ import json
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from river import linear_model, optim
 
-from online_models.click import ClickModel, ClickModelSettings
+from online_models.click import ArrayRegression, ClickModel, ClickModelSettings
 from online_models.features import Feature, FeatureRegistry
 from online_models.prequential import log_losses
 from online_models.scorer import CompiledScorer, sigmoid
@@ -135,3 +137,17 @@ def test_bad_batches_are_refused_and_change_nothing(inputs: Any, clicks: Any, wo
     with pytest.raises(ValueError, match=words):
         model.learn_many(inputs, clicks)
     np.testing.assert_array_equal(model.snapshot()[0]["weights"], before["weights"])
+
+
+def test_learning_from_arrays_is_what_river_learns_from_data_frames() -> None:
+    rng, columns = np.random.default_rng(4), ["a", "b", "c"]
+    ours, rivers = (kind(optim.AdaGrad(0.4), intercept_lr=0.5, l2=0.01) for kind in _BOTH)
+    for _ in range(20):
+        inputs, clicks = rng.normal(size=(30, 3)), (rng.random(30) < 0.2).astype(float)
+        ours.learn_arrays(inputs, columns, clicks)
+        rivers.learn_many(pd.DataFrame(inputs, columns=columns), pd.Series(clicks))
+        assert ours.weights == pytest.approx(rivers.weights, rel=1e-12)
+        assert ours.intercept == pytest.approx(rivers.intercept, rel=1e-12)
+
+
+_BOTH: Any = (ArrayRegression, linear_model.LogisticRegression)

@@ -20,7 +20,7 @@ from state.events import Decision, Explorations, encode
 from state.feed import ItemFeed
 from state.packing import from_base64
 from state.subject import SubjectRecord
-from stream.closing import check_arrays
+from stream.closing import keep
 from tests.serving.world import CATEGORIES, NOW, World, call, crowded, empty, item, regular
 
 WORLD = World()
@@ -104,7 +104,7 @@ def test_what_is_logged_is_what_was_answered() -> None:
 
 def test_a_logged_decision_can_be_learnt_from() -> None:
     event = logged(explored(LIVE), call("u3", WORLD.record("u3")))
-    check_arrays(event)
+    keep(event)
     features = from_base64(event.features).reshape(10, -1)
     np.testing.assert_allclose(features[:, LIVE.registry.place("position")], np.log1p(np.arange(10)))
     logits = from_base64(event.logits)
