@@ -232,7 +232,7 @@ class ShardLogic:
         if kind.sign < 0:
             self._hide(event)
         else:
-            self._interact(event, feedback_interest(kind, event.value))
+            self._interact(event, feedback_interest(kind, event.value) if kind.sign > 0 else 0.0)
         if kind.reward > 0:
             self._reward(event, kind.reward)
 

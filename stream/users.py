@@ -7,6 +7,7 @@ Both legs go through outboxes, so each happens exactly once.
 import base64
 
 import msgspec
+import numpy as np
 
 from state.decoding import Refusal
 from state.events import User, encode
@@ -108,9 +109,17 @@ def _absorb(record: SubjectRecord, session: SubjectRecord) -> None:
     record.events += session.events
     record.impressions += session.impressions
     record.clicks += session.clicks
+    record.bandit = _summed(record.bandit, session.bandit)
     if session.last_at >= record.last_at:
         record.session_id, record.session_start = session.session_id, session.session_start
         record.session_items, record.last_at = session.session_items, session.last_at
+
+
+def _summed(block: bytes, other: bytes) -> bytes:
+    """Return two bandit blocks as one: natural parameters without the prior add up."""
+    if len(block) != len(other):  # one is empty, or was learnt by a policy of other dimensions
+        return block or other
+    return (np.frombuffer(block, "<f8") + np.frombuffer(other, "<f8")).tobytes()
 
 
 def _forget(record: SubjectRecord) -> None:

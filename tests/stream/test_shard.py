@@ -14,6 +14,7 @@ from bandits.ranking import ARM_DIM, CONTEXT_DIM, ranking_policy
 from state.events import Event
 from state.packing import from_base64, to_base64, unpack_vector
 from state.sessions import session_hash
+from state.settings import FeedbackKind
 from state.subject import id_hash
 from state.tokens import TokenSigner
 from stream.rows import Row, decode_row
@@ -244,6 +245,15 @@ def test_a_hidden_item_is_remembered_exactly_and_once(kind: str) -> None:
     folded.fold([feedback(kind, "b"), feedback(kind, "b", at=AT + 2000), feedback(kind, "c")], AT)
     record = folded.record("u1")
     assert (record.hidden, record.recent, record.seen) == (["b", "c"], [], b"")
+    assert folded.hash("trends") == {}
+
+
+def test_a_neutral_feedback_marks_the_item_as_seen_and_moves_no_taste_and_no_trend() -> None:
+    folded = shard(feedback={"noticed": FeedbackKind(sign=0)})
+    folded.fold([feedback("noticed", "b")], AT)
+    record = folded.record("u1")
+    assert (record.recent, record.recent_interest) == (["b"], [0.0])
+    assert len(record.seen_rows()) == 1
     assert folded.hash("trends") == {}
 
 

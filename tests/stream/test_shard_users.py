@@ -4,6 +4,7 @@ import base64
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from state.events import User
@@ -132,6 +133,23 @@ def test_a_login_carries_the_sessions_record_to_the_user_exactly_once(home: int,
     assert deliver(units, read_to) == 1
     assert units[home].record(user).recent == ["b", "a", "c"]
     assert units[home].record(user).clicks == 3
+
+
+@pytest.mark.parametrize("learnt", [("u1", "s:s1"), ("s:s1",), ("u1",)])
+def test_a_login_adds_up_what_the_policy_learnt_of_session_and_user(learnt: tuple[str, ...]) -> None:
+    folded = shard()
+    for number, subject in enumerate(learnt):
+        user = None if subject == "s:s1" else subject
+        folded.fold([decision(user=user, number=number), impression(user=user, decision=number)], AT)
+    folded.fold([], OVER)
+    blocks = [np.frombuffer(folded.record(subject).bandit) for subject in learnt]
+    rows = [profile("u1", at=OVER + 100, merge_session="s1")]
+    for _ in range(3):  # the login, the question to the session's shard, and its answer
+        sent = len(folded.sent)
+        folded.fold(rows, OVER)
+        rows = [passed_on(message, received_at=OVER + 100) for message in folded.sent[sent:]]
+    assert np.frombuffer(folded.record("u1").bandit).tolist() == np.sum(blocks, axis=0).tolist()
+    assert np.any(blocks)
 
 
 def test_a_login_of_a_user_without_consent_takes_the_sessions_record_away_and_keeps_nothing() -> None:
