@@ -70,6 +70,14 @@ def add_pairs(t: CoVisitTables, r: CoVisitRecipe, before: IntArray, item: int, s
 
 
 @compiled
+def add_rest(t: CoVisitTables, r: CoVisitRecipe, items: IntArray, scale: float) -> None:
+    """Pair each click of a session but the first with the clicks before it."""
+    window = r.position_decay.shape[0] - 1
+    for place in range(1, items.shape[0]):
+        add_pairs(t, r, items[max(0, place - window) : place], items[place], scale)
+
+
+@compiled
 def _nearer(items: IntArray, at: int) -> bool:
     for p in range(at + 1, items.shape[0]):  # noqa: SIM110 - compiled loop
         if items[p] == items[at]:

@@ -1,7 +1,7 @@
 """The retrieval blend: one linear weight vector over all sources, learnt listwise from clicks."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -49,15 +49,24 @@ class Blend:
     ----------
     settings
         See `BlendSettings`.
+    first
+        Weights by name before anything was learnt; what is not named begins at 0.
+    names
+        The inputs, F of them, in order.
     """
 
-    def __init__(self, settings: BlendSettings) -> None:
-        self.settings = settings
-        self.weights = np.array([_FIRST.get(name, 0.0) for name in FEATURES])
-        self.precision = np.eye(len(FEATURES)) * settings.prior
+    def __init__(
+        self,
+        settings: BlendSettings,
+        first: Mapping[str, float] = _FIRST,
+        names: Sequence[str] = FEATURES,
+    ) -> None:
+        self.settings, self.names = settings, tuple(names)
+        self.weights = np.array([first.get(name, 0.0) for name in names])
+        self.precision = np.eye(len(names)) * settings.prior
         self.lessons = 0
         self._keep = math.exp(-1.0 / settings.memory)
-        self._floor = 1e-3 * settings.prior * np.eye(len(FEATURES))
+        self._floor = 1e-3 * settings.prior * np.eye(len(names))
 
     def learn(self, inputs: FloatArray, target: int) -> float:
         """Learn one choice.
@@ -65,7 +74,7 @@ class Blend:
         Parameters
         ----------
         inputs
-            Candidates' features, shape (n, F).
+            Candidates' inputs, shape (n, F).
         target
             The row of `inputs` that was clicked, 0..n-1.
 
@@ -78,8 +87,8 @@ class Blend:
         ValueError
             If the shape does not fit or `target` is out of range.
         """
-        if inputs.ndim != 2 or inputs.shape[1] != len(FEATURES) or not 0 <= target < len(inputs):
-            msg = f"inputs, target are {inputs.shape}, {target}, wanted (n, {len(FEATURES)}), 0..n-1"
+        if inputs.ndim != 2 or inputs.shape[1] != len(self.names) or not 0 <= target < len(inputs):
+            msg = f"inputs, target are {inputs.shape}, {target}, wanted (n, {len(self.names)}), 0..n-1"
             raise ValueError(msg)
         loss = loops.newton_step(inputs, target, self.weights, self.precision, self._keep)
         # What is forgotten of the prior comes back, so that an input that is always 0 stays solvable.
@@ -89,22 +98,24 @@ class Blend:
 
     def snapshot(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """State as arrays and JSON-ready values."""
-        meta = {"features": list(FEATURES), "lessons": self.lessons, "settings": asdict(self.settings)}
+        meta = {"features": list(self.names), "lessons": self.lessons, "settings": asdict(self.settings)}
         return {"weights": self.weights.copy(), "precision": self.precision.copy()}, meta
 
     @classmethod
-    def restore(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Self:
+    def restore(
+        cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any], names: Sequence[str] = FEATURES
+    ) -> Self:
         """Rebuild the blend of a snapshot.
 
         Raises
         ------
         ValueError
-            If the snapshot has other features.
+            If the snapshot has other features than `names`.
         """
-        if tuple(meta["features"]) != FEATURES:
-            msg = f"snapshot has features {meta['features']}, wanted {list(FEATURES)}"
+        if tuple(meta["features"]) != tuple(names):
+            msg = f"snapshot has features {meta['features']}, wanted {list(names)}"
             raise ValueError(msg)
-        blend = cls(BlendSettings(**meta["settings"]))
+        blend = cls(BlendSettings(**meta["settings"]), {}, names)
         blend.weights = np.array(arrays["weights"], np.float64)
         blend.precision = np.array(arrays["precision"], np.float64)
         blend.lessons = int(meta["lessons"])

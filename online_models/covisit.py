@@ -118,6 +118,31 @@ class CoVisits:
         loops.add_pairs(self.tables, self.recipe, earlier[-self.settings.window :], item, scale)
         self.count(scale, begins=earlier.size == 0)
 
+    def add_session(self, items: ArrayLike) -> None:
+        """Fold a whole session at once, exactly as `add` does click by click.
+
+        Parameters
+        ----------
+        items
+            Item rows, >= 0, oldest first, shape (n,).
+
+        Raises
+        ------
+        ValueError
+            If an item is negative.
+        """
+        rows = np.asarray(items, np.int64)
+        if not rows.size:
+            return
+        if rows.min() < 0:
+            msg = f"item is {rows.min()}, wanted a row >= 0"
+            raise ValueError(msg)
+        self.reserve(int(rows.max()) + 1)
+        self.add([], int(rows[0]))
+        scale = self.scale()
+        loops.add_rest(self.tables, self.recipe, rows, scale)
+        self._total += scale * (rows.size - 1)
+
     def score(self, items: ArrayLike, *, limit: int) -> tuple[IntArray, FloatArray]:
         """Rank items for a session.
 
@@ -207,5 +232,5 @@ def warm_up() -> None:
     """Compile (or load from disk) the loops of this module."""
     visits = CoVisits(CoVisitSettings())
     visits.add([], 0)
-    visits.add([0], 1)
+    visits.add_session([0, 1])
     visits.score([0], limit=1)

@@ -65,6 +65,20 @@ def test_scores_are_those_of_the_recipe_written_plainly(streams: Any, query: Any
     assert ranked(fed(streams), query) == pytest.approx(plain_scores(streams, query), rel=1e-4)
 
 
+@settings(max_examples=60, deadline=None)
+@given(sessions)
+def test_whole_sessions_leave_the_same_tables_as_their_clicks_one_by_one(streams: Any) -> None:
+    bulk, recipe = CoVisits(WIDE), CoVisitSettings(neighbours=2, window=3, max_query=4, session_decay=0.2)
+    narrow = CoVisits(recipe)
+    for session in streams:
+        bulk.add_session(session)
+        narrow.add_session(session)
+    for ours, one_by_one in ((bulk, fed(streams)), (narrow, fed(streams, recipe))):
+        for left, right in zip(ours.tables, one_by_one.tables, strict=True):
+            assert np.array_equal(left, right)
+        assert ranked(ours, [1, 2]) == pytest.approx(ranked(one_by_one, [1, 2]), rel=1e-12)
+
+
 def test_both_directions_count_and_the_forward_one_more() -> None:
     visits = fed([[1, 2]] * 5)
     forward = ranked(visits, [1])[2]
@@ -109,6 +123,14 @@ def test_latest_scores_reach_beyond_the_limit() -> None:
     visits.score([1], limit=1)
     asked = [4, 99, 2, -1]
     np.testing.assert_allclose(visits.latest_scores(asked), [every[4], 0, every[2], 0])
+
+
+def test_a_session_without_clicks_changes_nothing() -> None:
+    visits = CoVisits(WIDE)
+    visits.add_session([])
+    assert visits.scale() == 1.0
+    with pytest.raises(ValueError, match="item is -1"):
+        visits.add_session([3, -1])
 
 
 def test_bad_values_are_named() -> None:
