@@ -11,6 +11,7 @@ import numpy as np
 
 from state.decoding import Refusal
 from state.events import User, encode
+from state.packing import FloatArray
 from state.partition import shard_of
 from state.subject import SEEN_ROW, SubjectRecord, decode_subject, encode_subject, id_hash
 from stream.effects import Effects
@@ -119,7 +120,8 @@ def _summed(block: bytes, other: bytes) -> bytes:
     """Return two bandit blocks as one: natural parameters without the prior add up."""
     if len(block) != len(other):  # one is empty, or was learnt by a policy of other dimensions
         return block or other
-    return (np.frombuffer(block, "<f8") + np.frombuffer(other, "<f8")).tobytes()
+    total: FloatArray = np.frombuffer(block, "<f8") + np.frombuffer(other, "<f8")
+    return total.tobytes()
 
 
 def _forget(record: SubjectRecord) -> None:
