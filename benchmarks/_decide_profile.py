@@ -23,12 +23,13 @@ STAGES: Stages = {
     "visitor": ["serving.decide:asked_of", "serving.decide:visitor_of"],
     "retrieve: sessions": ["online_models.session_knn:SessionIndex.score"],
     "retrieve: vectors": ["serving.candidates:_similar"],
-    "retrieve: trends": ["serving.candidates:_trending"],
-    "retrieve: merge, eligibility": ["serving.decide:retrieve"],
+    "retrieve: trends": ["serving.candidates:_trend"],
+    "retrieve: merge, eligibility": ["serving.candidates:_gather"],
+    "retrieve: rest": ["serving.decide:retrieve"],
     "features": ["serving.decide:feature_matrix"],
     "features: policy": ["serving.decide:policy_context", "serving.decide:policy_arms"],
     "click model": ["online_models.scorer:CompiledScorer.logits"],
-    "policy scores": ["bandits.posterior:Posterior.score"],
+    "policy scores": ["bandits.posterior:Posterior.score_rows"],
     "slate": ["serving.decide:draw_slate"],
 }
 REQUESTS = 1_500

@@ -23,7 +23,7 @@ class DecayedTable:
     """
 
     def __init__(self, half_lives_ms: FloatArray) -> None:
-        self._half_lives = half_lives_ms
+        self.half_lives = half_lives_ms
         self.values = np.zeros((64, half_lives_ms.size))
         self.landmarks = np.zeros((64, half_lives_ms.size))
         self._marks = np.zeros(64, np.int64)
@@ -33,7 +33,7 @@ class DecayedTable:
         """Add `weight` at time `at_ms` to every sum of a key; late times count as decayed already."""
         if key >= len(self.values):
             self._grow(key + 1)
-        _add(self.values, self.landmarks, self._half_lives, key, at_ms, weight)
+        _add(self.values, self.landmarks, self.half_lives, key, at_ms, weight)
 
     def merge(self, key: int, values: FloatArray, landmarks: FloatArray) -> None:
         """Add the sums of another table's key, each of shape (H,)."""
@@ -49,7 +49,7 @@ class DecayedTable:
 
     def at(self, keys: IntArray, now_ms: int) -> FloatArray:
         """Give the sums at time `now_ms`, shape (len(keys), H); 0 for keys never seen."""
-        return _at(self.values, self.landmarks, self._half_lives, keys, now_ms)
+        return _at(self.values, self.landmarks, self.half_lives, keys, now_ms)
 
     def largest(self, half_life: int, keys: IntArray, limit: int) -> IntArray:
         """Give the `limit` keys with the largest sums > 0 out of `keys` (repeats allowed), largest first."""
@@ -97,6 +97,14 @@ def _merge(values: FloatArray, landmarks: FloatArray, more: FloatArray, at: Floa
 
 
 @compiled
+def decayed_sum(value: float, landmark: float, half_life: float, now_ms: int) -> float:
+    """Give one sum at time `now_ms`."""
+    if value > 0.0:
+        return float(value * np.exp2(-((now_ms - landmark * half_life) / half_life)))
+    return 0.0
+
+
+@compiled
 def _at(
     values: FloatArray, landmarks: FloatArray, half_lives: FloatArray, keys: IntArray, now_ms: int
 ) -> FloatArray:
@@ -105,9 +113,7 @@ def _at(
         key = keys[n]
         if 0 <= key < values.shape[0]:
             for h in range(half_lives.shape[0]):
-                if values[key, h] > 0.0:
-                    age = (now_ms - landmarks[key, h] * half_lives[h]) / half_lives[h]
-                    sums[n, h] = values[key, h] * np.exp2(-age)
+                sums[n, h] = decayed_sum(values[key, h], landmarks[key, h], half_lives[h], now_ms)
     return sums
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from online_models._session_tables import I32, I64, KEPT, LIVE, NEXT_SEQ, SessionTables
-from online_models._topk import Best, offer, room_for, sort_descending
+from online_models._topk import Best, offer, partition, sort_descending
 from online_models.arrays import FloatArray
 from online_models.compiled import compiled
 
@@ -40,15 +40,15 @@ class Scratch(NamedTuple):
 
     weight: FloatArray  # (S,) zero between queries
     gap: I32  # (S,)
-    touched: I64  # (S,)
+    touched: I64  # (S,) running numbers, then slots
     item_mark: I64  # (N,)
     item_score: FloatArray  # (N,)
     item_list: I64  # (N,)
     number: I64  # (1,) of the query
-    near: Best  # (neighbours,) with slots as keys
+    value: FloatArray  # (S,) of the sessions touched
 
 
-def empty_scratch(capacity: int, items: int, neighbours: int) -> Scratch:
+def empty_scratch(capacity: int, items: int) -> Scratch:
     """Working memory for an index of `capacity` sessions and `items` item rows."""
     return Scratch(
         weight=np.zeros(capacity),
@@ -58,7 +58,7 @@ def empty_scratch(capacity: int, items: int, neighbours: int) -> Scratch:
         item_score=np.zeros(items),
         item_list=np.zeros(items, np.int64),
         number=np.zeros(1, np.int64),
-        near=room_for(neighbours),
+        value=np.zeros(capacity),
     )
 
 
@@ -104,16 +104,19 @@ def _later(query: I64, at: int) -> bool:
 def _nearest(t: SessionTables, s: Scratch, r: Recipe, query: Query, found: int) -> int:
     """Keep the best `neighbours` of the sessions found, by weight, age and length."""
     size, newest, mask = 0, t.counters[NEXT_SEQ], t.seq_at.shape[0] - 1
+    values, slots = s.value, s.touched
     for n in range(found):
         seq = s.touched[n]
         slot = seq & mask
         # A removed session has length 0, and factor 0 with it.
         value = s.weight[slot] * r.age_factor[(newest - seq) >> r.age_shift] * r.length_factor[t.length[slot]]
         s.weight[slot] = 0.0
-        votes = value > 0.0 and (size < r.neighbours or value >= s.near.values[0])
-        if votes and t.last_ms[slot] >= query.oldest_ms and seq != query.skip:
-            size = offer(s.near, size, value, slot)
-    return size
+        if value > 0.0 and t.last_ms[slot] >= query.oldest_ms and seq != query.skip:
+            values[size], slots[size] = value, slot
+            size += 1
+    kept = min(size, r.neighbours)
+    partition(values, slots, size, kept)
+    return kept
 
 
 @compiled
@@ -121,12 +124,12 @@ def _spread(t: SessionTables, s: Scratch, r: Recipe, query: I64, near: int) -> i
     """Spread each neighbour's weight over its items; return how many items were met."""
     met, number, last = 0, s.number[0], query.shape[0] - 1
     for n in range(near):
-        slot = s.near.keys[n]
+        slot = s.touched[n]
         row, length, gap = t.rows[slot], t.length[slot], s.gap[slot]
         at = length - 1
         while at > 0 and row[at] != query[last - gap]:
             at -= 1
-        weight = s.near.values[n] * r.match_decay[gap]
+        weight = s.value[n] * r.match_decay[gap]
         for p in range(length):
             item = row[p]
             share = r.position_decay[p - at] if p >= at else r.backward * r.position_decay[at - p]

@@ -75,3 +75,28 @@ def sort_descending(best: Best, size: int) -> None:
         values[0], values[end] = values[end], values[0]
         keys[0], keys[end] = keys[end], keys[0]
         _sift_down(best, end)
+
+
+@compiled
+def partition(values: FloatArray, keys: IntArray, size: int, best: int) -> None:
+    """Bring the `best` largest of `size` values, with their keys, to the front, in no order (Hoare 1961)."""
+    low, high = 0, size - 1
+    while low < high and low < best:
+        middle = (low + high) >> 1
+        pivot, pivot_key = values[middle], keys[middle]
+        left, right = low, high
+        while left <= right:
+            while _worse(pivot, pivot_key, values[left], keys[left]):
+                left += 1
+            while _worse(values[right], keys[right], pivot, pivot_key):
+                right -= 1
+            if left <= right:
+                values[left], values[right] = values[right], values[left]
+                keys[left], keys[right] = keys[right], keys[left]
+                left, right = left + 1, right - 1
+        if best - 1 <= right:
+            high = right
+        elif best - 1 >= left:
+            low = left
+        else:
+            return

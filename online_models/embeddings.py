@@ -29,7 +29,7 @@ class ItemVectorSettings:
     dim: int = 64
     links: int = 16
     build_effort: int = 100
-    search_effort: int = 96
+    search_effort: int = 150
     exact_below: int = 2_000
     seed: int = 0
 
@@ -153,10 +153,10 @@ class ItemVectors:
         value, limit = unit(vector), min(limit, len(self))
         if limit == 0 or not value.any():
             return np.zeros(0, np.int64), np.zeros(0)
-        labels = self._search(value, limit)
-        sims = (self._vectors[labels] @ value).astype(np.float64)
-        order = np.lexsort((self._row_of[labels], -sims))
-        return self._row_of[labels][order], sims[order]
+        labels, sims = self._search(value, limit)
+        rows = self._row_of[labels]
+        order = np.lexsort((rows, -sims))
+        return rows[order], sims[order]
 
     def nbytes(self) -> int:
         """Bytes of vectors and links, Python's own index of rows left out."""
@@ -200,14 +200,15 @@ class ItemVectors:
         for label in self._free:
             self._graph.mark_deleted(label)
 
-    def _search(self, value: VectorArray, limit: int) -> IntArray:
+    def _search(self, value: VectorArray, limit: int) -> tuple[IntArray, FloatArray]:
         if self._graph is not None:
-            self._graph.set_ef(max(self.settings.search_effort, 3 * limit))
+            self._graph.set_ef(max(self.settings.search_effort, limit))
             try:
-                labels, _ = self._graph.knn_query(value, k=limit, num_threads=1)
-                return np.asarray(labels[0], np.int64)
+                labels, distances = self._graph.knn_query(value, k=limit, num_threads=1)
+                return labels[0].astype(np.int64), 1.0 - distances[0].astype(np.float64)
             except RuntimeError:
                 # Many deletions can leave fewer than `limit` items within reach of the graph's walk.
                 pass
         sims = np.where(self._row_of[: self._used] >= 0, self._vectors[: self._used] @ value, -np.inf)
-        return np.argpartition(-sims, limit - 1)[:limit].astype(np.int64)
+        best = np.argpartition(-sims, limit - 1)[:limit].astype(np.int64)
+        return best, sims[best].astype(np.float64)

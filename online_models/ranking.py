@@ -2,8 +2,21 @@
 
 import numpy as np
 
+from online_models._ranking_loops import Visit, describe, example, taste
+from online_models.candidates import Wanted, empty_marks, gather, look_up
 from online_models.click import ClickModel
 from online_models.features import Feature, FeatureRegistry
+
+__all__ = [
+    "PRIOR_INTERCEPT",
+    "PRIOR_WEIGHTS",
+    "Visit",
+    "describe",
+    "prior_model",
+    "ranking_registry",
+    "taste",
+    "warm_up",
+]
 
 
 def ranking_registry() -> FeatureRegistry:
@@ -70,3 +83,14 @@ def prior_model(registry: FeatureRegistry) -> ClickModel:
     squares = np.full(len(registry.columns), _PRIOR_SQUARES)
     arrays |= {"weights": weights, "squares": squares, "intercept": np.array([PRIOR_INTERCEPT])}
     return ClickModel.restore(registry, arrays, meta)
+
+
+def warm_up() -> None:
+    """Compile (or load from disk) the loops of the decision path, so that no request waits for them."""
+    catalogue, counts, visit = example()
+    rows, one = np.zeros(1, np.int64), np.ones(1)
+    wanted = Wanted(rows[:0], np.zeros(0, np.uint64), rows[:0], 1)
+    gathered = gather(catalogue, empty_marks(1), rows, np.ones(1, np.int64), wanted)
+    taste(catalogue.vectors, visit.recent, visit.weights, 1)
+    inputs = describe(catalogue, counts, visit, gathered.rows, look_up(rows, one, rows), 1)
+    prior_model(ranking_registry()).scorer().logits(inputs)

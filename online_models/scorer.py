@@ -7,13 +7,28 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.arrays import FloatArray
+from online_models.arrays import FloatArray, IntArray
+from online_models.compiled import compiled
 
 
 def sigmoid(logits: FloatArray) -> FloatArray:
     """1 / (1 + exp(-x)) without overflow, any shape."""
     small = np.exp(-np.abs(logits))
     return np.where(logits >= 0, 1.0, small) / (1.0 + small)
+
+
+@compiled
+def _logits(
+    inputs: FloatArray, weights: FloatArray, cross_weights: FloatArray, crosses: IntArray, intercept: float
+) -> FloatArray:
+    out = np.full(inputs.shape[0], intercept)
+    for n in range(inputs.shape[0]):
+        x = inputs[n]
+        for column in range(weights.shape[0]):
+            out[n] += x[column] * weights[column]
+        for cross in range(cross_weights.shape[0]):
+            out[n] += x[crosses[cross, 0]] * x[crosses[cross, 1]] * cross_weights[cross]
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +86,7 @@ class CompiledScorer:
 
     def logits(self, inputs: FloatArray) -> FloatArray:
         """Log odds of a click; `inputs` by `FeatureRegistry.matrix`, shape (K, f) -> (K,)."""
-        out = inputs @ self.weights + self.intercept
-        if len(self.crosses):
-            out += (inputs[:, self.crosses[:, 0]] * inputs[:, self.crosses[:, 1]]) @ self.cross_weights
-        return out
+        return _logits(inputs, self.weights, self.cross_weights, self.crosses, self.intercept)
 
     def probabilities(self, inputs: FloatArray) -> FloatArray:
         """Probability of a click, (K, f) -> (K,)."""

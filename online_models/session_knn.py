@@ -135,7 +135,7 @@ class SessionIndex:
         self.tables = tables.empty_tables(
             settings.max_sessions, settings.max_length, _FIRST_ITEMS, _FIRST_POOL
         )
-        self._scratch = scoring.empty_scratch(self.tables.seq_at.shape[0], _FIRST_ITEMS, settings.neighbours)
+        self._scratch = scoring.empty_scratch(self.tables.seq_at.shape[0], _FIRST_ITEMS)
 
     @property
     def sessions(self) -> int:
@@ -144,7 +144,7 @@ class SessionIndex:
 
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        groups: list[Any] = [self.tables, self._scratch[:-1], self._scratch.near]
+        groups: list[Any] = [self.tables, self._scratch]
         return sum(int(array.nbytes) for group in groups for array in group)
 
     def add(self, session: int, item: int, at_ms: int) -> None:

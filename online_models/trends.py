@@ -1,6 +1,7 @@
 """Decayed popularity in event time: overall and per group, under several half-lives."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,16 +21,21 @@ class _Series:
 
     def __init__(self, half_lives_ms: FloatArray) -> None:
         self.table = DecayedTable(half_lives_ms)
-        self._slot_of: dict[int, int] = {}
+        self.slots = np.full(64, -1, np.int64)  # by item, -1 where it was never counted
+        self._count = 0
         self._items = np.zeros(64, np.int64)
         self._ranked: dict[int, IntArray] = {}
         self._risen: dict[int, set[int]] = {}
 
     def slot(self, item: int) -> int:
         """Place of an item in the table, made on demand."""
-        slot = self._slot_of.get(item)
-        if slot is None:
-            slot = self._slot_of[item] = len(self._slot_of)
+        if item >= len(self.slots):
+            more = max(item + 1, 2 * len(self.slots)) - len(self.slots)
+            self.slots = np.pad(self.slots, (0, more), constant_values=-1)
+        slot = int(self.slots[item])
+        if slot < 0:
+            slot = self.slots[item] = self._count
+            self._count += 1
             if slot == len(self._items):
                 self._items = np.pad(self._items, (0, slot))
             self._items[slot] = item
@@ -41,9 +47,10 @@ class _Series:
         for risen in self._risen.values():
             risen.add(slot)
 
-    def find(self, items: Iterable[int]) -> IntArray:
+    def find(self, items: IntArray) -> IntArray:
         """Places of items, -1 where unknown."""
-        return np.array([self._slot_of.get(item, -1) for item in items], np.int64)
+        known = (items >= 0) & (items < len(self.slots))
+        return np.where(known, self.slots[np.where(known, items, 0)], -1)
 
     def forget_rankings(self) -> None:
         """Rank anew when next asked: something else than an addition happened."""
@@ -53,8 +60,8 @@ class _Series:
     def top(self, half_life: int, limit: int) -> tuple[IntArray, IntArray]:
         """Slots and items of the `limit` largest sums, largest first."""
         held = self._ranked.get(half_life)
-        if held is None or len(held) < limit or 4 * len(self._risen[half_life]) > len(self._slot_of):
-            held = self._rank(half_life, np.arange(len(self._slot_of), dtype=np.int64), max(limit, _CACHED))
+        if held is None or len(held) < limit or 4 * len(self._risen[half_life]) > self._count:
+            held = self._rank(half_life, np.arange(self._count, dtype=np.int64), max(limit, _CACHED))
         elif risen := self._risen[half_life]:
             # Sums only rise between two rankings, so nothing outside the last one and the risen can enter.
             held = self._rank(half_life, np.concatenate([held, list(risen)]), max(len(held), _CACHED))
@@ -65,6 +72,15 @@ class _Series:
         self._ranked[half_life] = self.table.largest(half_life, slots, limit)
         self._risen[half_life] = set()
         return self._ranked[half_life]
+
+
+class Counts(NamedTuple):
+    """Overall counts as arrays, for compiled loops: valid until the next change; `decayed_sum` reads them."""
+
+    slots: IntArray  # (N,) by item row: place in the tables, -1 where there is none
+    values: FloatArray  # (S, H)
+    landmarks: FloatArray  # (S, H)
+    half_lives: FloatArray  # (H,) in ms
 
 
 class Trends:
@@ -153,13 +169,22 @@ class Trends:
         slots, items = series.top(half_life_index, limit)
         return items, series.table.at(slots, now_ms)[:, half_life_index]
 
+    def top_rows(self, half_life_index: int, limit: int) -> IntArray:
+        """Rows of `top` alone: their order is the same at every time, so this needs no clock."""
+        return self._series[OVERALL].top(half_life_index, limit)[1]
+
+    def counts(self) -> Counts:
+        """Give the overall counts as the arrays they are kept in, for compiled loops."""
+        series = self._series[OVERALL]
+        return Counts(series.slots, series.table.values, series.table.landmarks, series.table.half_lives)
+
     def scores(self, rows: ArrayLike, now_ms: int, group: int | None = None) -> FloatArray:
         """Decayed counts of items at `now_ms`, shape (len(rows), H); 0 for items never counted."""
         asked = np.asarray(rows, dtype=np.int64)
         series = self._series.get(OVERALL if group is None else group)
         if series is None:
             return np.zeros((asked.size, self.half_lives_s.size))
-        return series.table.at(series.find(asked.tolist()), now_ms)
+        return series.table.at(series.find(asked), now_ms)
 
     def remove_item(self, item: int) -> None:
         """Forget an item in every group and every shard's part."""
@@ -175,7 +200,7 @@ class Trends:
         rows = []
         for group in (OVERALL, *sorted(self._groups_of.get(item, ()))):
             series = self._series[group]
-            slot = int(series.find([item])[0])
+            slot = int(series.find(np.array([item]))[0])
             if 0 <= slot < len(series.table.values):
                 rows.append(
                     np.concatenate([[group], series.table.values[slot], series.table.landmarks[slot]])

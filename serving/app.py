@@ -1,7 +1,8 @@
 """Builds the server from settings: clients, live state, services and routes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,12 +15,13 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 
 from bandits.ranking import ranking_policy
-from online_models import session_knn, trends
+from online_models import ranking, session_knn, trends
 from online_models.session_knn import SessionKnnSettings
 from serving.api import routes
 from serving.gateway import Gateway
+from serving.hotpath import with_hot_path
 from serving.live import LiveState
-from serving.logbook import Logbook
+from serving.logbook import BATCH_BYTES, Logbook
 from serving.metrics import ServerMetrics
 from serving.problems import on_crash, on_deep_nesting, on_http_error, on_refusal, on_validation_error
 from serving.reader import SubjectReader
@@ -34,6 +36,7 @@ from state.topics import topic_name
 
 log = structlog.get_logger(__name__)
 _DRAIN_S = 5.0
+_CANCEL_AGAIN_S = 0.1
 
 
 def build_app(settings: Settings) -> Litestar:
@@ -76,7 +79,11 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     requests = redis_client(settings, timeout_s=settings.redis_timeout_ms / 1000)
     feeds = redis_client(settings, timeout_s=5.0)
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka, acks="all", linger_ms=2, **kafka_security(settings)
+        bootstrap_servers=settings.kafka,
+        acks="all",
+        linger_ms=2,
+        max_batch_size=BATCH_BYTES,
+        **kafka_security(settings),
     )
     sync = Sync(settings, feeds, live)
     logbook = Logbook(producer, topic_name(settings.namespace, "decisions"), metrics)
@@ -88,19 +95,41 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
     session_knn.warm_up()
     trends.warm_up()
-    tasks = [asyncio.create_task(sync.run()), asyncio.create_task(_log_decisions(producer, logbook))]
+    ranking.warm_up()
+    tasks = [
+        asyncio.create_task(work)
+        for work in (sync.run(), _log_decisions(producer, logbook), _spare_collector(sync))
+    ]
     try:
         yield
     finally:
         left = await logbook.drain(_DRAIN_S)
         if left:
             log.error("decisions not logged at stop", count=left)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
         await producer.stop()
         await requests.aclose()
         await feeds.aclose()
+
+
+async def end_tasks(tasks: Iterable["asyncio.Task[None]"]) -> None:
+    """Cancel tasks until each has ended.
+
+    Once is not enough: the store's client writes inside ``asyncio.wait_for``, which up to Python 3.11
+    swallows a cancellation that comes as the write ends. The task would go on, and the server never stop.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
+
+
+async def _spare_collector(sync: Sync) -> None:
+    """Take what was loaded out of the garbage collector's sight: walking it would stall requests."""
+    await sync.ready.wait()
+    gc.collect()
+    gc.freeze()
 
 
 async def _log_decisions(producer: AIOKafkaProducer, logbook: Logbook) -> None:
@@ -121,7 +150,7 @@ def run(settings: Settings) -> None:
     """Serve until told to stop."""
     settings.secret()
     config = uvicorn.Config(
-        build_app(settings),
+        with_hot_path(build_app(settings)),
         host=settings.host,
         port=settings.port,
         loop="uvloop",

@@ -1,12 +1,15 @@
 """Retrieval: which items a request could be answered with, and which source brought each."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from serving.items import BoolArray, IntArray
+from online_models.candidates import ELSEWHERE, EXCLUDED, SEEN, UNAVAILABLE, Gathered, Wanted, gather, look_up
+from online_models.ranking import taste
+from serving.items import IntArray
 from serving.live import LiveState
 from state.packing import FloatArray
 
@@ -19,6 +22,9 @@ SOURCES = {
     "f": "new",
 }
 _QUOTAS = {"n": 120, "e": 60, "t": 60, "f": 10}
+_REASONS = {UNAVAILABLE: "u", SEEN: "s", EXCLUDED: "x", ELSEWHERE: "c"}
+_TASTE = 10
+"""Interactions, the newest ones, that similar content is looked for by."""
 
 
 class Asked(Struct, frozen=True):
@@ -81,13 +87,15 @@ def retrieve(live: LiveState, asked: Asked, wished: int = 1, *, trend_only: bool
         asked.recent, asked.now_ms, limit=_QUOTAS["n"], exclude_session=asked.session
     )
     brought = [("t", _trend(live, asked, -1))] if trend_only else _sources(live, asked, neighbours)
-    rows, letters = _merge(brought)
-    keep, cuts = _eligible(live, asked, rows)
-    rows, letters = rows[keep][:LIMIT], letters[keep][:LIMIT]
-    if len(rows) < wished:
-        rows, letters = _topped_up(live, asked, rows, letters)
-    scores = _lookup(neighbours, knn, rows)
-    return Found(rows, "".join(letters.tolist()), scores, cuts)
+    wanted = _wanted(asked)
+    gathered = _gather(live, brought, wanted)
+    cuts = dict(zip(gathered.cut.tolist(), map(_REASONS.__getitem__, gathered.reasons.tolist()), strict=True))
+    if len(gathered.rows) < wished:
+        brought.append(("f", live.items.newest(len(live.items))))
+        gathered = _gather(live, brought, wanted)
+    letters = [letter for letter, _ in brought]
+    sources = "".join([letters[part] for part in gathered.parts.tolist()])
+    return Found(gathered.rows, sources, look_up(neighbours, knn, gathered.rows), cuts)
 
 
 def _sources(live: LiveState, asked: Asked, neighbours: IntArray) -> list[tuple[str, IntArray]]:
@@ -96,73 +104,28 @@ def _sources(live: LiveState, asked: Asked, neighbours: IntArray) -> list[tuple[
         ("n", neighbours),
         ("e", _similar(live, asked)),
         ("f", live.items.newest(_QUOTAS["f"])),
-        ("t", _trending(live, asked)),
+        *(("t", _trend(live, asked, index)) for index in range(len(live.trends.half_lives_s))),
     ]
 
 
-def _topped_up(
-    live: LiveState, asked: Asked, rows: IntArray, letters: NDArray[np.str_]
-) -> tuple[IntArray, NDArray[np.str_]]:
-    """Add whatever the catalogue has left, newest first."""
-    others = np.setdiff1d(live.items.newest(len(live.items)), rows)
-    others = others[_eligible(live, asked, others)[0]]
-    newest = others[np.argsort(-live.items.published_at[others], kind="stable")][: LIMIT - len(rows)]
-    return np.concatenate([rows, newest]), np.concatenate([letters, np.repeat(["f"], len(newest))])
+def _wanted(asked: Asked) -> Wanted:
+    categories = np.array(asked.categories, dtype=np.int64)
+    return Wanted(asked.excluded, np.sort(asked.seen_hashes), categories, LIMIT)
+
+
+def _gather(live: LiveState, brought: Sequence[tuple[str, IntArray]], wanted: Wanted) -> Gathered:
+    rows = np.concatenate([part for _, part in brought])
+    ends = np.array([*accumulate(len(part) for _, part in brought)])
+    return gather(live.items.arrays(), live.items.marks, rows, ends, wanted)
 
 
 def _similar(live: LiveState, asked: Asked) -> IntArray:
     if not len(asked.recent):
         return np.empty(0, dtype=np.int64)
-    return live.vectors.nearest(taste(live, asked, last=10), _QUOTAS["e"])[0]
-
-
-def taste(live: LiveState, asked: Asked, last: int) -> NDArray[np.float32]:
-    """Return the unit content vector (dim,) of the newest interactions; zero where nothing is known."""
-    weights = asked.weights[-last:].astype(np.float32)
-    total: NDArray[np.float32] = weights @ live.items.vectors[asked.recent[-last:]]
-    length = float(np.sqrt(total @ total))
-    return total / np.float32(length) if length > 0 else total
-
-
-def _trending(live: LiveState, asked: Asked) -> IntArray:
-    return np.concatenate([_trend(live, asked, index) for index in range(len(live.trends.half_lives_s))])
+    wished = taste(live.items.vectors, asked.recent, asked.weights, _TASTE)
+    return live.vectors.nearest(wished, _QUOTAS["e"])[0]
 
 
 def _trend(live: LiveState, asked: Asked, half_life: int) -> IntArray:
-    quota = _QUOTAS["t"] + len(asked.seen_hashes) // 4
     index = range(len(live.trends.half_lives_s))[half_life]
-    return live.trends.top(index, asked.now_ms, quota)[0]
-
-
-def _merge(brought: Sequence[tuple[str, IntArray]]) -> tuple[IntArray, NDArray[np.str_]]:
-    rows = np.concatenate([part for _, part in brought])
-    letters = np.repeat([letter for letter, _ in brought], [len(part) for _, part in brought])
-    _, first = np.unique(rows, return_index=True)
-    order = np.sort(first)
-    return rows[order], letters[order]
-
-
-def _eligible(live: LiveState, asked: Asked, rows: IntArray) -> tuple[BoolArray, dict[int, str]]:
-    checks: list[tuple[str, BoolArray]] = [("u", ~live.items.available[rows])]
-    if len(asked.seen_hashes):
-        checks.append(("s", np.isin(live.items.hashes[rows], asked.seen_hashes, kind="sort")))
-    if len(asked.excluded):
-        checks.append(("x", np.isin(rows, asked.excluded)))
-    if asked.categories:
-        inside = np.isin(live.items.codes[rows], asked.categories)
-        checks.append(("c", ~np.logical_or.reduce(inside, axis=1)))
-    keep = np.ones(len(rows), dtype=np.bool_)
-    cuts: dict[int, str] = {}
-    for letter, out in checks:
-        cuts |= dict.fromkeys(rows[keep & out].tolist(), letter)
-        keep &= ~out
-    return keep, cuts
-
-
-def _lookup(keys: IntArray, values: FloatArray, wanted: IntArray) -> FloatArray:
-    if not len(keys):
-        return np.zeros(len(wanted))
-    order = np.argsort(keys)
-    at = np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)
-    found = keys[order[at]] == wanted
-    return np.where(found, values[order[at]], 0.0)
+    return live.trends.top_rows(index, _QUOTAS["t"] + len(asked.seen_hashes) // 4)

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from bandits.exploration import Exploration
 from bandits.slates import Slate, SlateProblem, decision_seed, draw_slate
+from online_models.ranking import ranking_registry
 from serving.candidates import SOURCES, Asked, Found, retrieve
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
 from serving.live import LiveState
@@ -17,6 +18,8 @@ from state.packing import FloatArray, to_base64
 from state.subject import SubjectRecord, id_hash
 
 POLICY = "hybrid-1"
+_POSITION = ranking_registry().place("position")
+_HOLDOUT_LAW = Exploration(scheme="greedy")
 LOGGED_CUTS = 100
 """Of a visitor who has seen much, thousands may be cut; a logged decision has to stay readable."""
 
@@ -87,27 +90,16 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     scored = (
         _by_trend(live, found, asked, visitor) if holdout else _score(live, call, asked, (found, visitor))
     )
-    rule = Exploration(scheme="greedy") if holdout else to_exploration(exploration)
+    law = _HOLDOUT_LAW if holdout else live.law(call.request.surface)
     seed = decision_seed(call.decision_id, call.request.surface)
-    slate = draw_slate(SlateProblem(scored.scores, min(call.request.k, len(found.rows))), rule, seed)
+    slate = draw_slate(SlateProblem(scored.scores, min(call.request.k, len(found.rows))), law, seed)
     rung: Rung = "trend" if holdout else _rung(call, asked)
     return Decided(rung, slate, scored, exploration, seed, holdout, visitor.is_new)
 
 
 def in_holdout(subject: str, surface: str, share: float) -> bool:
     """Return whether a subject belongs to a surface's permanent hold-out."""
-    return id_hash(f"holdout|{surface}|{subject}") < share * 2**64
-
-
-def to_exploration(document: Explorations) -> Exploration:
-    """Return the policy room's form of an exploration document."""
-    return Exploration(
-        scheme=document.scheme,
-        rate=document.rate,
-        temperature=document.temperature,
-        optimism=document.optimism,
-        floor=document.floor,
-    )
+    return share > 0 and id_hash(f"holdout|{surface}|{subject}") < share * 2**64
 
 
 def _rung(call: Call, asked: Asked) -> Rung:
@@ -122,37 +114,32 @@ def _score(live: LiveState, call: Call, asked: Asked, given: tuple[Found, Visito
     found, visitor = given
     features = feature_matrix(live, asked, found, visitor)
     logits = live.scorer(call.request.surface).logits(features)
-    context, arms = policy_context(visitor, found), policy_arms(live, features)
-    ids = [live.items.ids[row] for row in found.rows.tolist()]
+    context, arms = policy_context(visitor, found), policy_arms(features)
     block = np.frombuffer(call.record.bandit, dtype="<f8") if call.record and call.record.bandit else None
-    rule = to_exploration(live.exploration(call.request.surface))
-    optimistic = rule.scheme == "optimistic"
-    mean, variance = live.posterior.score(context, arms, ids, block, with_variance=optimistic)
-    return Scored(found, features, logits, context, arms, rule.utilities(logits + mean, variance))
+    law = live.law(call.request.surface)
+    optimistic = law.scheme == "optimistic"
+    mean, variance = live.posterior.score_rows(
+        context, arms, live.items.blocks[found.rows], block, with_variance=optimistic
+    )
+    return Scored(found, features, logits, context, arms, law.utilities(logits + mean, variance))
 
 
 def _by_trend(live: LiveState, found: Found, asked: Asked, visitor: Visitor) -> Scored:
     features = feature_matrix(live, asked, found, visitor)
     logits = live.trends.scores(found.rows, asked.now_ms)[:, -1]
-    return Scored(
-        found, features, logits, policy_context(visitor, found), policy_arms(live, features), logits
-    )
+    return Scored(found, features, logits, policy_context(visitor, found), policy_arms(features), logits)
 
 
 def answer_items(live: LiveState, decided: Decided) -> list[RecommendedItem]:
     """Return the slots as clients get them."""
-    slate, found = decided.slate, decided.scored.found
+    slate, found, items = decided.slate, decided.scored.found, live.items
+    drawn = (slate.indices, found.rows[slate.indices], slate.propensities, slate.explored)
     return [
         RecommendedItem(
-            item_id=live.items.ids[row],
-            position=position,
-            title=live.items.titles[row],
-            reason=SOURCES[found.sources[index]],
-            propensity=float(slate.propensities[position]),
-            explored=bool(slate.explored[position]),
+            items.ids[row], place, items.titles[row], SOURCES[found.sources[index]], propensity, explored
         )
-        for position, (index, row) in enumerate(
-            zip(slate.indices.tolist(), found.rows[slate.indices].tolist(), strict=True)
+        for place, (index, row, propensity, explored) in enumerate(
+            zip(*(values.tolist() for values in drawn), strict=True)
         )
     ]
 
@@ -162,7 +149,7 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
     scored, slate = decided.scored, decided.slate
     chosen = slate.indices
     features = scored.features[chosen]
-    features[:, live.registry.place("position")] = np.log1p(np.arange(len(chosen)))
+    features[:, _POSITION] = np.log1p(np.arange(len(chosen)))
     return Decision(
         event_id=call.decision_id,
         occurred_at=call.now_ms,
@@ -193,25 +180,21 @@ def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:
 
 def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "holdout"]) -> list[Slot]:
     slate, found = decided.slate, decided.scored.found
+    drawn = (slate.indices, slate.propensities, slate.eligible, slate.explored)
+    ids = live.items.names(found.rows[slate.indices])
     return [
-        Slot(
-            item_id=live.items.ids[int(found.rows[index])],
-            propensity=float(slate.propensities[place]),
-            eligible=int(slate.eligible[place]),
-            explored=bool(slate.explored[place]),
-            source=found.sources[index],
-            flag=flag,
+        Slot(item_id, propensity, eligible, explored, found.sources[index], flag)
+        for item_id, index, propensity, eligible, explored in zip(
+            ids, *(values.tolist() for values in drawn), strict=True
         )
-        for place, index in enumerate(slate.indices.tolist())
     ]
 
 
 def _candidates(live: LiveState, scored: Scored) -> Candidates:
-    ids = [live.items.ids[row] for row in scored.found.rows.tolist()]
-    cuts = list(scored.found.cuts.items())[:LOGGED_CUTS]
-    cut = [live.items.ids[row] for row, _ in cuts]
-    letters = "".join(letter for _, letter in cuts)
-    return Candidates([*ids, *cut], to_base64(scored.scores), scored.found.sources, letters)
+    found = scored.found
+    ids, cuts = live.items.names(found.rows), list(found.cuts.items())[:LOGGED_CUTS]
+    ids += [live.items.ids[row] for row, _ in cuts]
+    return Candidates(ids, to_base64(scored.scores), found.sources, "".join([why for _, why in cuts]))
 
 
 def _exploration(decided: Decided) -> dict[str, float | str]:

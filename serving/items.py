@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models.candidates import Catalogue, Marks, empty_marks
 from state.events import Item
 from state.subject import id_hash
 
@@ -35,6 +36,10 @@ class ItemTable:
         (rows, MAX_CATEGORIES) category codes of each item, -1 where it has fewer.
     vectors
         (rows, dim) unit content vectors, zero where there is none.
+    blocks
+        (rows,) where the policy keeps each item's block, 0 where it has none.
+    marks
+        Working memory of retrieval.
     """
 
     def __init__(self, dim: int) -> None:
@@ -47,6 +52,8 @@ class ItemTable:
         self.hashes: NDArray[np.uint64] = np.zeros(64, dtype=np.uint64)
         self.codes: NDArray[np.int32] = np.full((64, MAX_CATEGORIES), -1, dtype=np.int32)
         self.vectors: NDArray[np.float32] = np.zeros((64, dim), dtype=np.float32)
+        self.blocks: IntArray = np.zeros(64, dtype=np.int64)
+        self.marks: Marks = empty_marks(64)
         self._newest: IntArray | None = None
 
     def __len__(self) -> int:
@@ -71,6 +78,14 @@ class ItemTable:
         """Return the rows of the known items among these, in order."""
         known = (self._row_of.get(item_id) for item_id in item_ids)
         return np.array([row for row in known if row is not None], dtype=np.int64)
+
+    def arrays(self) -> Catalogue:
+        """Return the catalogue as compiled loops take it."""
+        return Catalogue(self.available, self.published_at, self.hashes, self.codes, self.vectors)
+
+    def names(self, rows: IntArray) -> list[str]:
+        """Return the ids of rows."""
+        return list(map(self.ids.__getitem__, rows.tolist()))
 
     def put(self, item: Item) -> int:
         """Take in a catalogue upsert; returns the row."""
@@ -111,5 +126,7 @@ class ItemTable:
         self.available = np.pad(self.available, (0, size))
         self.published_at = np.pad(self.published_at, (0, size))
         self.hashes = np.pad(self.hashes, (0, size))
+        self.blocks = np.pad(self.blocks, (0, size))
+        self.marks = empty_marks(2 * size)
         self.codes = np.pad(self.codes, ((0, size), (0, 0)), constant_values=-1)
         self.vectors = np.pad(self.vectors, ((0, size), (0, 0)))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
+from bandits.exploration import Exploration
 from bandits.hybrid import HybridConfig, Posterior
 from online_models.content import content_vector, projected
 from online_models.embeddings import ItemVectors, ItemVectorSettings
@@ -21,6 +22,8 @@ from state.feed import ItemFeed, ShardFeed
 from state.packing import FloatArray, unpack_arrays, unpack_vector
 
 SHARED = "shared"
+SEARCH_EFFORT = 96
+"""Finds 94 % of the 60 items nearest among 50,000, at half the price of 98 %."""
 _item_decoder = msgspec.json.Decoder(Item)
 _exploration_decoder = msgspec.json.Decoder(Explorations)
 
@@ -42,12 +45,13 @@ class LiveState:
         self.registry = ranking_registry()
         self.fingerprint = self.registry.fingerprint()
         self._prior = prior_model(self.registry).scorer()
-        settings = ItemVectorSettings()
+        settings = ItemVectorSettings(search_effort=SEARCH_EFFORT)
         self.items = ItemTable(settings.dim)
         self.vectors = ItemVectors(settings)
         self.scorers: dict[str, CompiledScorer] = {}
         self.model_versions: dict[str, int] = {}
         self.explorations: dict[str, Explorations] = {}
+        self._laws: dict[str, Exploration] = {}
         self._policy, self._half_lives_s, self._knn = policy, tuple(half_lives_s), knn
         self.watermarks: dict[int, int] = {}
         self.forget_subjects()
@@ -57,6 +61,7 @@ class LiveState:
         self.sessions = SessionIndex(self._knn)
         self.trends = Trends(self._half_lives_s)
         self.posterior = Posterior(self._policy)
+        self.items.blocks[:] = 0
 
     def load_trends(self, shard: int, stored: Mapping[bytes, bytes]) -> None:
         """Take in a shard's decayed counts."""
@@ -82,6 +87,8 @@ class LiveState:
             self.posterior.put_shared(shard, unpack_vector(blocks[SHARED]))
         if items:
             self.posterior.put_items(shard, items)
+            rows = [self.items.row(item_id) for item_id in items]
+            self.items.blocks[rows] = self.posterior.rows(list(items))
 
     def apply_shard(self, shard: int, entry: ShardFeed) -> None:
         """Apply one commit of a subject shard; its bandit blocks are fetched apart."""
@@ -133,14 +140,31 @@ class LiveState:
         """Take in a control document."""
         kind, _, key = name.partition("/")
         if kind == "exploration":
-            self.explorations[key] = _exploration_decoder.decode(raw)
+            self.explorations[key] = document = _exploration_decoder.decode(raw)
+            self._laws[key] = to_law(document)
 
     def exploration(self, surface: str) -> Explorations:
         """Return the exploration in force on a surface."""
         return self.explorations.get(surface) or DEFAULT_EXPLORATION
 
+    def law(self, surface: str) -> Exploration:
+        """Return the same exploration in the policy room's form."""
+        return self._laws.get(surface) or _DEFAULT_LAW
+
+
+def to_law(document: Explorations) -> Exploration:
+    """Return the policy room's form of an exploration document."""
+    return Exploration(
+        scheme=document.scheme,
+        rate=document.rate,
+        temperature=document.temperature,
+        optimism=document.optimism,
+        floor=document.floor,
+    )
+
 
 DEFAULT_EXPLORATION = Explorations()
+_DEFAULT_LAW = to_law(DEFAULT_EXPLORATION)
 
 
 def _newest_at(session: tuple[int, tuple[Sequence[str], Sequence[int]]]) -> int:

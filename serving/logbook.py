@@ -13,6 +13,8 @@ from state.events import Decision, encode
 log = structlog.get_logger(__name__)
 CAPACITY = 20_000
 _BATCH = 200
+BATCH_BYTES = 400_000
+"""Of one batch of records; brokers take a megabyte unless told otherwise."""
 
 
 class Logbook:
@@ -62,13 +64,22 @@ class Logbook:
             if not self._waiting:
                 self._arrived.clear()
 
-    async def _send(self, batch: list[tuple[int, bytes, bytes]]) -> None:
+    async def _send(self, waiting: list[tuple[int, bytes, bytes]]) -> None:
         # A batch may go out twice after an error: decisions are dropped as duplicates by their id.
-        pending: list[Any] = [
-            await self._producer.send(self._topic, value=value, key=key, partition=shard)
-            for shard, key, value in batch
-        ]
+        pending: list[Any] = []
+        for shard, records in _by_shard(waiting).items():
+            batch = self._producer.create_batch()
+            for key, value in records:
+                if batch.append(key=key, value=value, timestamp=None) is None:
+                    pending.append(await self._send_batch(batch, shard))
+                    batch = self._producer.create_batch()
+                    batch.append(key=key, value=value, timestamp=None)
+            pending.append(await self._send_batch(batch, shard))
         await asyncio.gather(*pending)
+
+    async def _send_batch(self, batch: Any, shard: int) -> Any:
+        batch.close()
+        return await self._producer.send_batch(batch, self._topic, partition=shard)
 
     async def drain(self, timeout_s: float) -> int:
         """Wait until everything is sent; returns how many decisions remain after the time is up."""
@@ -76,3 +87,10 @@ class Logbook:
         while self._waiting and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.01)
         return len(self._waiting)
+
+
+def _by_shard(waiting: list[tuple[int, bytes, bytes]]) -> dict[int, list[tuple[bytes, bytes]]]:
+    shards: dict[int, list[tuple[bytes, bytes]]] = {}
+    for shard, key, value in waiting:
+        shards.setdefault(shard, []).append((key, value))
+    return shards

@@ -1,5 +1,9 @@
 """Metrics of a server process."""
 
+from collections import Counter as Tally
+from collections.abc import Iterable
+from functools import lru_cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
@@ -30,3 +34,25 @@ class ServerMetrics:
         self.store_failures = Counter(
             "headwater_store_failures", "Store reads that failed", registry=registry
         )
+        # Looking a labelled series up costs as much as a small request stage: once is enough.
+        self._answer = lru_cache(maxsize=1_024)(self.answers.labels)
+        self._shown = lru_cache(maxsize=32)(self.sources.labels)
+        self._read, self._decide = self.stage.labels("read"), self.stage.labels("decide")
+        self._explored, self._exploited = self.slots.labels("explored"), self.slots.labels("exploited")
+
+    def note_answer(self, surface: str, rung: str) -> None:
+        """Count an answer."""
+        self._answer(surface, rung).inc()
+
+    def note_times(self, read_s: float, decide_s: float) -> None:
+        """Note how long the stages of one request took."""
+        self._read.observe(read_s)
+        self._decide.observe(decide_s)
+
+    def note_slots(self, explored: int, sources: Iterable[str]) -> None:
+        """Count the slots of one slate."""
+        tally = Tally(sources)
+        self._explored.inc(explored)
+        self._exploited.inc(tally.total() - explored)
+        for source, count in tally.items():
+            self._shown(source).inc(count)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import lru_cache
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -12,6 +13,9 @@ from state.packing import CorruptStateError
 from state.partition import shard_of
 from state.settings import Settings
 from state.subject import SubjectRecord, decode_subject
+
+subject_shard = lru_cache(maxsize=4_096)(shard_of)
+"""One request asks several times; the hash runs in Python."""
 
 OPEN_FOR_S = 0.5
 FAILURES_TO_OPEN = 3
@@ -65,24 +69,52 @@ class SubjectReader:
         self._redis, self._metrics, self._shards = redis, metrics, settings.shards
         prefixes = [unit_prefix(settings.namespace, subject_unit(n)) for n in range(settings.shards)]
         self._prefixes = prefixes
-        self._timeout_s = settings.redis_timeout_ms / 1000
         self._breaker = Breaker()
+        self._asked: list[tuple[str, asyncio.Future[Any]]] = []
+        self._fetches: set[asyncio.Task[None]] = set()
+        self._timeout_s = settings.redis_timeout_ms / 1000
 
     async def read(self, subject: str) -> SubjectRecord | None:
         """Return a subject's record in one round trip; None where the store does not answer in time."""
         if not self._breaker.allows(time.monotonic()):
             return None
         try:
-            key = subject_key(self._prefixes[shard_of(subject, self._shards)], subject)
-            async with asyncio.timeout(self._timeout_s):
-                raw = await self._redis.get(key)
-            record = decode_subject(raw)
+            key = subject_key(self._prefixes[subject_shard(subject, self._shards)], subject)
+            record = decode_subject(await self._get(key))
         except (RedisError, OSError, TimeoutError, CorruptStateError):
             self._metrics.store_failures.inc()
             self._breaker.note(ok=False, now_s=time.monotonic())
             return None
         self._breaker.note(ok=True, now_s=time.monotonic())
         return record
+
+    async def _get(self, key: str) -> bytes | None:
+        """Return a value; requests that came in together share one round trip."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bytes | None] = loop.create_future()
+        self._asked.append((key, answer))
+        if len(self._asked) == 1:
+            loop.call_soon(self._start_fetch)
+        return await answer
+
+    def _start_fetch(self) -> None:
+        asked, self._asked = self._asked, []
+        task = asyncio.create_task(self._fetch(asked))
+        self._fetches.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._fetches.discard)
+
+    async def _fetch(self, asked: list[tuple[str, asyncio.Future[Any]]]) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                raws = await self._redis.mget([key for key, _ in asked])
+        except Exception as error:  # whatever it is, it belongs to those who wait
+            for _, answer in asked:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        for (_, answer), raw in zip(asked, raws, strict=True):
+            if not answer.done():
+                answer.set_result(raw)
 
     async def read_after(
         self, subject: str, event_id: str, wait_s: float

@@ -10,11 +10,10 @@ from serving.decide import Call, Decided, answer_items, decide, to_event
 from serving.live import LiveState
 from serving.logbook import Logbook
 from serving.metrics import ServerMetrics
-from serving.reader import SubjectReader
+from serving.reader import SubjectReader, subject_shard
 from serving.requests import RecommendationAnswer, RecommendationRequest, RecommendedItem
 from serving.sync import Sync
 from state.events import subject_of
-from state.partition import shard_of
 from state.settings import Settings
 from state.subject import SubjectRecord
 from state.tokens import TokenSigner, make_decision_id
@@ -57,9 +56,8 @@ class Recommender:
         call = self._call(request, subject, record)
         answer = self._answer(call)
         answer.stale, answer.waited_ms = stale, round(1000 * (read - started), 3) if request.after else 0.0
-        self._metrics.stage.labels("read").observe(read - started)
-        self._metrics.stage.labels("decide").observe(time.perf_counter() - read)
-        self._metrics.answers.labels(request.surface, answer.rung).inc()
+        self._metrics.note_answer(request.surface, answer.rung)
+        self._metrics.note_times(read - started, time.perf_counter() - read)
         return answer
 
     async def _read(self, request: RecommendationRequest, subject: str) -> tuple[SubjectRecord | None, bool]:
@@ -70,7 +68,7 @@ class Recommender:
 
     def _call(self, request: RecommendationRequest, subject: str, record: SubjectRecord | None) -> Call:
         now_ms = time.time_ns() // 1_000_000
-        shard = shard_of(subject, self._settings.shards)
+        shard = subject_shard(subject, self._settings.shards)
         return Call(
             request=request,
             subject=subject,
@@ -95,12 +93,13 @@ class Recommender:
         stores_nothing = call.record is not None and call.record.consent == "none"
         if not stores_nothing:
             event = to_event(self._live, call, decided)
-            self._logbook.put(event, shard_of(call.subject, self._settings.shards))
+            self._logbook.put(event, subject_shard(call.subject, self._settings.shards))
         items = answer_items(self._live, decided)
         self._last_good[call.request.surface] = items
-        for item, index in zip(items, decided.slate.indices.tolist(), strict=True):
-            self._metrics.slots.labels("explored" if item.explored else "exploited").inc()
-            self._metrics.sources.labels(decided.scored.found.sources[index]).inc()
+        sources = decided.scored.found.sources
+        self._metrics.note_slots(
+            sum(item.explored for item in items), [sources[n] for n in decided.slate.indices.tolist()]
+        )
         return self._dressed(call, decided.rung, items, is_holdout=decided.is_holdout)
 
     def _static(self, call: Call) -> RecommendationAnswer:

@@ -12,7 +12,9 @@ from state.sessions import session_hash
 from state.subject import SubjectRecord
 
 RECENT = 30
-_DECAY = 0.85
+_TOLD = 50
+_DECAYS = 0.85 ** np.arange(RECENT + _TOLD - 1, -1, -1)
+"""By age of position; the last place is the newest interaction's."""
 
 
 def asked_of(
@@ -42,10 +44,11 @@ def visitor_of(record: SubjectRecord, request: RecommendationRequest) -> Visitor
 def _recent(
     live: LiveState, request: RecommendationRequest, record: SubjectRecord
 ) -> tuple[IntArray, FloatArray]:
-    known = zip(record.recent[-RECENT:], record.recent_interest[-RECENT:], strict=True)
-    told = [(item, 1.0) for item in request.recent_items if item not in set(record.recent[-RECENT:])]
+    recent = record.recent[-RECENT:]
+    known = zip(recent, record.recent_interest[-RECENT:], strict=True)
+    held = set(recent)
+    told = [(item, 1.0) for item in request.recent_items if item not in held]
     found = [(live.items.find(item), interest) for item, interest in [*known, *told]]
     pairs = [(row, interest) for row, interest in found if row is not None]
     rows = np.array([row for row, _ in pairs], dtype=np.int64)
-    ages = np.arange(len(pairs) - 1, -1, -1)
-    return rows, np.array([interest for _, interest in pairs]) * _DECAY**ages
+    return rows, np.array([interest for _, interest in pairs]) * _DECAYS[len(_DECAYS) - len(pairs) :]

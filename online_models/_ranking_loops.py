@@ -1,0 +1,196 @@
+"""The features of `ranking_registry`, for all candidates of a request in one compiled pass."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models._decayed import decayed_sum
+from online_models.arrays import FloatArray, IntArray, VectorArray
+from online_models.candidates import Catalogue
+from online_models.compiled import compiled, compiled_sums
+from online_models.trends import Counts
+
+(
+    _POSITION, _KNN, _KNN_RANK, _CONTENT, _CONTENT_LAST, _FAST, _MID, _SLOW, _RISING, _AFFINITY, _NOVELTY,
+    _AGE, _REPEAT, _SESSION_LENGTH, _NEW_USER,
+) = range(15)  # fmt: skip
+COLUMNS = 15
+_DAY_MS = 86_400_000
+_LONG_TASTE = 50
+_RISING_FLOOR = 0.05
+
+
+class Visit(NamedTuple):
+    """What a request says of its visitor."""
+
+    recent: IntArray  # (n,) rows interacted with, oldest first
+    weights: FloatArray  # (n,) interest in them, >= 0
+    now_ms: int
+    session_length: float
+    is_new: float
+
+
+@compiled_sums
+def _dot(left: VectorArray, right: VectorArray) -> np.float32:
+    total = np.float32(0.0)
+    for n in range(left.shape[0]):
+        total += left[n] * right[n]
+    return total
+
+
+@compiled
+def taste(vectors: VectorArray, recent: IntArray, weights: FloatArray, last: int) -> VectorArray:
+    """Give the unit vector (d,) of the newest `last` rows by weight; zero where nothing is known."""
+    total = np.zeros(vectors.shape[1], np.float32)
+    for n in range(max(0, recent.shape[0] - last), recent.shape[0]):
+        weight, vector = np.float32(weights[n]), vectors[recent[n]]
+        for d in range(total.shape[0]):
+            total[d] += weight * vector[d]
+    length = np.sqrt(_dot(total, total))
+    if length > 0:
+        for d in range(total.shape[0]):
+            total[d] /= length
+    return total
+
+
+@compiled
+def _neighbours(knn: FloatArray, out: FloatArray) -> None:
+    """Scores over the best one, and 1 / sqrt(1 + rank) among those that have one."""
+    best, ranked, falling, lowest = 1e-12, 0, True, np.inf
+    for score in knn:
+        best = max(best, score)
+        if score > 0.0:
+            falling, lowest = falling and score <= lowest, score
+    for n in range(knn.shape[0]):
+        out[n, _KNN] = knn[n] / best
+        if knn[n] > 0.0:
+            # Neighbours come best first, unless another source brought some of them earlier.
+            rank = ranked if falling else _rank(knn, n)
+            out[n, _KNN_RANK] = 1.0 / np.sqrt(1.0 + rank)
+            ranked += 1
+
+
+@compiled
+def _rank(scores: FloatArray, at: int) -> int:
+    rank = 0
+    for n in range(scores.shape[0]):
+        if scores[n] > scores[at] or (scores[n] == scores[at] and n < at):
+            rank += 1
+    return rank
+
+
+@compiled
+def _popularity(counts: Counts, rows: IntArray, now_ms: int, out: FloatArray) -> None:
+    slots, values, landmarks, half_lives = counts
+    last = half_lives.shape[0] - 1
+    columns, chosen = (_FAST, _MID, _SLOW), (0, (last + 1) // 2, last)
+    for which in range(3):
+        column, h, best = columns[which], chosen[which], 1e-9
+        for n in range(rows.shape[0]):
+            row, total = rows[n], 0.0
+            slot = slots[row] if row < slots.shape[0] else -1
+            if 0 <= slot < values.shape[0]:
+                total = decayed_sum(values[slot, h], landmarks[slot, h], half_lives[h], now_ms)
+            out[n, column] = total
+            best = max(best, total)
+        for n in range(rows.shape[0]):
+            if which == 2:
+                out[n, _NOVELTY] = 1.0 / (1.0 + out[n, column])
+            out[n, column] /= best
+    for n in range(rows.shape[0]):
+        out[n, _RISING] = np.log((out[n, _FAST] + _RISING_FLOOR) / (out[n, _SLOW] + _RISING_FLOOR))
+
+
+@compiled
+def _affinity(
+    codes: NDArray[np.int32], recent: IntArray, weights: FloatArray, rows: IntArray, shares: FloatArray
+) -> FloatArray:
+    """Give each row's largest share of the weights by category; `shares` is room for every code, zeroed."""
+    out, total = np.zeros(rows.shape[0]), 0.0
+    for n in range(recent.shape[0]):
+        total += weights[n]
+        for place in range(codes.shape[1]):
+            code = codes[recent[n], place]
+            if code >= 0:
+                shares[code] += weights[n]
+    for n in range(rows.shape[0]):
+        for place in range(codes.shape[1]):
+            code = codes[rows[n], place]
+            if code >= 0:
+                out[n] = max(out[n], shares[code])
+        out[n] /= max(total, 1e-9)
+    return out
+
+
+@compiled_sums
+def _cosines(vectors: VectorArray, rows: IntArray, long: VectorArray, newest: VectorArray) -> VectorArray:
+    """Give the products (k, 2) of the rows' vectors with two tastes."""
+    out = np.empty((rows.shape[0], 2), np.float32)
+    for n in range(rows.shape[0]):
+        row, first, second = rows[n], np.float32(0.0), np.float32(0.0)
+        for d in range(long.shape[0]):
+            first += vectors[row, d] * long[d]
+            second += vectors[row, d] * newest[d]
+        out[n, 0], out[n, 1] = first, second
+    return out
+
+
+@compiled
+def _is_recent(recent: IntArray, row: int) -> bool:
+    for known in recent:  # noqa: SIM110 - compiled loop
+        if known == row:
+            return True
+    return False
+
+
+@compiled
+def describe(
+    c: Catalogue, counts: Counts, v: Visit, rows: IntArray, knn: FloatArray, kinds: int
+) -> FloatArray:
+    """Give the inputs (k, COLUMNS) of candidates at position 0, scaled as `FeatureRegistry.matrix` does.
+
+    Parameters
+    ----------
+    c, counts
+        The catalogue, and the overall trends.
+    v
+        The visitor.
+    rows, knn
+        Of the candidates (k,): rows, and session-kNN scores.
+    kinds
+        Number of category codes.
+    """
+    out = np.zeros((rows.shape[0], COLUMNS))
+    _neighbours(knn, out)
+    _popularity(counts, rows, v.now_ms, out)
+    if v.recent.shape[0] > 0:
+        long = taste(c.vectors, v.recent, v.weights, _LONG_TASTE)
+        newest = taste(c.vectors, v.recent, v.weights, 1)
+        cosines = _cosines(c.vectors, rows, long, newest)
+        out[:, _CONTENT], out[:, _CONTENT_LAST] = cosines[:, 0], cosines[:, 1]
+        out[:, _AFFINITY] = _affinity(c.codes, v.recent, v.weights, rows, np.zeros(kinds))
+    published, recent, now_ms = c.published_at, v.recent, v.now_ms
+    for n in range(rows.shape[0]):
+        out[n, _REPEAT] = 1.0 if _is_recent(recent, rows[n]) else 0.0
+        out[n, _AGE] = np.log1p(max(0.0, (now_ms - published[rows[n]]) / _DAY_MS))
+    for column in (_KNN, _FAST, _MID, _SLOW, _AFFINITY, _NOVELTY, _NEW_USER):
+        _clip(out, column)
+    out[:, _SESSION_LENGTH], out[:, _NEW_USER] = np.log1p(v.session_length), v.is_new
+    return out
+
+
+@compiled
+def _clip(out: FloatArray, column: int) -> None:
+    for n in range(out.shape[0]):
+        out[n, column] = min(1.0, max(0.0, out[n, column]))
+
+
+def example() -> tuple[Catalogue, Counts, Visit]:
+    """Return the smallest arguments of the loops, to compile them with."""
+    catalogue = Catalogue(
+        np.ones(1, np.bool_), np.zeros(1, np.int64), np.zeros(1, np.uint64),
+        np.zeros((1, 1), np.int32), np.ones((1, 4), np.float32),
+    )  # fmt: skip
+    counts = Counts(np.zeros(1, np.int64), np.ones((1, 1)), np.zeros((1, 1)), np.ones(1))
+    return catalogue, counts, Visit(np.zeros(1, np.int64), np.ones(1), 1, 1.0, 0.0)
