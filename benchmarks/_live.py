@@ -3,9 +3,8 @@
 import random
 from collections.abc import Iterator, Sequence
 
-from bandits.ranking import ranking_policy
 from benchmarks._store import SURFACE
-from serving.app import knn_settings
+from serving.app import make_live
 from serving.decide import Call, decide, to_event
 from serving.live import LiveState
 from serving.requests import RecommendationRequest
@@ -22,7 +21,7 @@ SLOTS = 10
 
 async def load_live(settings: Settings) -> LiveState:
     """Return the live state as a server loads it from the store."""
-    live = LiveState(ranking_policy(), settings.trend_half_lives_s, knn_settings(settings))
+    live = make_live(settings)
     redis = redis_client(settings, timeout_s=60.0)
     try:
         await Sync(settings, redis, live).load()

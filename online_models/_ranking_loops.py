@@ -13,9 +13,9 @@ from online_models.trends import Counts
 
 (
     _POSITION, _KNN, _KNN_RANK, _CONTENT, _CONTENT_LAST, _FAST, _MID, _SLOW, _RISING, _AFFINITY, _NOVELTY,
-    _AGE, _REPEAT, _SESSION_LENGTH, _NEW_USER,
-) = range(15)  # fmt: skip
-COLUMNS = 15
+    _AGE, _REPEAT, _SESSION_LENGTH, _NEW_USER, _COVISIT, _COVISIT_RANK, _BLEND,
+) = range(18)  # fmt: skip
+COLUMNS = 18
 _DAY_MS = 86_400_000
 _LONG_TASTE = 50
 _RISING_FLOOR = 0.05
@@ -29,6 +29,13 @@ class Visit(NamedTuple):
     now_ms: int
     session_length: float
     is_new: float
+
+
+class Votes(NamedTuple):
+    """What the sources that score say of the candidates, 0 where they brought nothing."""
+
+    knn: FloatArray  # (k,) session-kNN
+    covisit: FloatArray  # (k,) co-visitation
 
 
 @compiled_sums
@@ -55,29 +62,18 @@ def taste(vectors: VectorArray, recent: IntArray, weights: FloatArray, last: int
 
 
 @compiled
-def _neighbours(knn: FloatArray, out: FloatArray) -> None:
+def _votes(scores: FloatArray, out: FloatArray, share: int, rank: int) -> None:
     """Scores over the best one, and 1 / sqrt(1 + rank) among those that have one."""
-    best, ranked, falling, lowest = 1e-12, 0, True, np.inf
-    for score in knn:
+    best = 1e-12
+    for score in scores:
         best = max(best, score)
-        if score > 0.0:
-            falling, lowest = falling and score <= lowest, score
-    for n in range(knn.shape[0]):
-        out[n, _KNN] = knn[n] / best
-        if knn[n] > 0.0:
-            # Neighbours come best first, unless another source brought some of them earlier.
-            rank = ranked if falling else _rank(knn, n)
-            out[n, _KNN_RANK] = 1.0 / np.sqrt(1.0 + rank)
-            ranked += 1
-
-
-@compiled
-def _rank(scores: FloatArray, at: int) -> int:
-    rank = 0
     for n in range(scores.shape[0]):
-        if scores[n] > scores[at] or (scores[n] == scores[at] and n < at):
-            rank += 1
-    return rank
+        out[n, share] = scores[n] / best
+    order = np.argsort(-scores, kind="mergesort")  # stable: of equals the one brought first
+    for place in range(order.shape[0]):
+        if scores[order[place]] <= 0.0:
+            break
+        out[order[place], rank] = 1.0 / np.sqrt(1.0 + place)
 
 
 @compiled
@@ -145,10 +141,10 @@ def _is_recent(recent: IntArray, row: int) -> bool:
 
 
 @compiled
-def describe(
-    c: Catalogue, counts: Counts, v: Visit, rows: IntArray, knn: FloatArray, kinds: int
-) -> FloatArray:
+def describe(c: Catalogue, counts: Counts, v: Visit, rows: IntArray, votes: Votes, kinds: int) -> FloatArray:
     """Give the inputs (k, COLUMNS) of candidates at position 0, scaled as `FeatureRegistry.matrix` does.
+
+    The blend's column is left at 0: it is made of the others.
 
     Parameters
     ----------
@@ -156,13 +152,14 @@ def describe(
         The catalogue, and the overall trends.
     v
         The visitor.
-    rows, knn
-        Of the candidates (k,): rows, and session-kNN scores.
+    rows, votes
+        Of the candidates (k,).
     kinds
         Number of category codes.
     """
     out = np.zeros((rows.shape[0], COLUMNS))
-    _neighbours(knn, out)
+    _votes(votes.knn, out, _KNN, _KNN_RANK)
+    _votes(votes.covisit, out, _COVISIT, _COVISIT_RANK)
     _popularity(counts, rows, v.now_ms, out)
     if v.recent.shape[0] > 0:
         long = taste(c.vectors, v.recent, v.weights, _LONG_TASTE)
@@ -174,7 +171,7 @@ def describe(
     for n in range(rows.shape[0]):
         out[n, _REPEAT] = 1.0 if _is_recent(recent, rows[n]) else 0.0
         out[n, _AGE] = np.log1p(max(0.0, (now_ms - published[rows[n]]) / _DAY_MS))
-    for column in (_KNN, _FAST, _MID, _SLOW, _AFFINITY, _NOVELTY, _NEW_USER):
+    for column in (_KNN, _COVISIT, _FAST, _MID, _SLOW, _AFFINITY, _NOVELTY, _NEW_USER):
         _clip(out, column)
     out[:, _SESSION_LENGTH], out[:, _NEW_USER] = np.log1p(v.session_length), v.is_new
     return out

@@ -2,21 +2,17 @@
 
 import numpy as np
 
-from online_models._ranking_loops import Visit, describe, example, taste
+from online_models._ranking_loops import Visit, Votes, describe, example, taste
+from online_models.blend import Blend, BlendSettings
 from online_models.candidates import Wanted, empty_marks, gather, look_up
 from online_models.click import ClickModel
 from online_models.features import Feature, FeatureRegistry
+from online_models.scorer import CompiledScorer
 
 __all__ = [
-    "PRIOR_INTERCEPT",
-    "PRIOR_WEIGHTS",
-    "Visit",
-    "describe",
-    "prior_model",
-    "ranking_registry",
-    "taste",
-    "warm_up",
-]
+    "BLEND_WEIGHTS", "PRIOR_INTERCEPT", "PRIOR_WEIGHTS", "Visit", "Votes", "blend_scorer", "describe",
+    "prior_blend", "prior_model", "ranking_registry", "taste", "warm_up",
+]  # fmt: skip
 
 
 def ranking_registry() -> FeatureRegistry:
@@ -45,6 +41,9 @@ def ranking_registry() -> FeatureRegistry:
         Feature("repeat", "flag", 0.0, "profile", "last 50", "interacted with before"),
         Feature("session_length", "count", 0.0, "session", "session", "interactions so far"),
         Feature("new_user", "flag", 0.0, "profile", "all time", "no interaction known"),
+        Feature("covisit", "ratio", 0.0, "session", "session", "co-visitation over the best candidate's"),
+        Feature("covisit_rank", "ratio", 0.0, "session", "session", "1 / sqrt(1 + rank of co-visitation)"),
+        Feature("blend", "score", 0.0, "session", "session", "blend of the others, less the best's"),
     ]
     crosses = [
         ("new_user", "trend_fast"),
@@ -57,20 +56,39 @@ def ranking_registry() -> FeatureRegistry:
     return FeatureRegistry(features, crosses)
 
 
-PRIOR_WEIGHTS = {
+BLEND_WEIGHTS = {
     "knn": 1.5,
     "knn_rank": 1.0,
+    "covisit": 1.0,
+    "covisit_rank": 0.5,
     "trend_fast": 0.4,
     "trend_mid": 0.6,
     "content": 0.3,
     "affinity": 0.2,
-    "position": -0.3,
 }
-"""What ranks a slate on day zero: neighbours first, then what is popular now; learning moves on from here."""
+"""What the blend begins with: what goes with the session first, then what is popular now."""
+
+PRIOR_WEIGHTS = {"blend": 1.0, "position": -0.3}
+"""What a click model begins with: the order of the blend; learning moves on from here."""
 
 PRIOR_INTERCEPT = -3.5
 
 _PRIOR_SQUARES = 0.05
+
+
+def prior_blend(registry: FeatureRegistry) -> Blend:
+    """Return a blend of a registry's columns that begins with `BLEND_WEIGHTS`.
+
+    Its own column is 0 in what it learns from, and stays without weight.
+    """
+    return Blend(BlendSettings(prior=10.0), BLEND_WEIGHTS, registry.columns)
+
+
+def blend_scorer(registry: FeatureRegistry, blend: Blend) -> CompiledScorer:
+    """Return the blend as the compiled sum it is."""
+    weights, crosses = blend.weights.copy(), registry.cross_places
+    width = len(registry)
+    return CompiledScorer(weights[:width], weights[width:], crosses, 0.0, registry.fingerprint())
 
 
 def prior_model(registry: FeatureRegistry) -> ClickModel:
@@ -92,5 +110,10 @@ def warm_up() -> None:
     wanted = Wanted(rows[:0], np.zeros(0, np.uint64), rows[:0], 1)
     gathered = gather(catalogue, empty_marks(1), rows, np.ones(1, np.int64), wanted)
     taste(catalogue.vectors, visit.recent, visit.weights, 1)
-    inputs = describe(catalogue, counts, visit, gathered.rows, look_up(rows, one, rows), 1)
-    prior_model(ranking_registry()).scorer().logits(inputs)
+    votes = Votes(look_up(rows, one, rows), one)
+    inputs = describe(catalogue, counts, visit, gathered.rows, votes, 1)
+    registry = ranking_registry()
+    blend = prior_blend(registry)
+    blend.learn(registry.expand(inputs), 0)
+    blend_scorer(registry, blend).logits(inputs)
+    prior_model(registry).scorer().logits(inputs)

@@ -2,9 +2,10 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
 import structlog
 import uvicorn
@@ -15,7 +16,8 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 
 from bandits.ranking import ranking_policy
-from online_models import ranking, session_knn, trends
+from online_models import covisit, ranking, session_knn, trends
+from online_models.covisit import CoVisitSettings
 from online_models.session_knn import SessionKnnSettings
 from serving.api import routes
 from serving.gateway import Gateway
@@ -37,11 +39,12 @@ from state.topics import topic_name
 log = structlog.get_logger(__name__)
 _DRAIN_S = 5.0
 _CANCEL_AGAIN_S = 0.1
+T = TypeVar("T", SessionKnnSettings, CoVisitSettings)
 
 
 def build_app(settings: Settings) -> Litestar:
     """Return the ASGI application of one server process."""
-    live = LiveState(ranking_policy(), settings.trend_half_lives_s, knn_settings(settings))
+    live = make_live(settings)
     handlers: dict[Any, Any] = {
         ValidationException: on_validation_error,
         HTTPException: on_http_error,
@@ -59,18 +62,27 @@ def build_app(settings: Settings) -> Litestar:
     )
 
 
-def knn_settings(settings: Settings) -> SessionKnnSettings:
-    """Return the session index's settings.
+def make_live(settings: Settings) -> LiveState:
+    """Return an empty live state as the settings want it.
 
     Raises
     ------
     SettingsError
-        If one is unknown or out of bounds.
+        If a setting of one of its sources is unknown or out of bounds.
     """
+    sizes = {"max_sessions": settings.max_sessions}
+    knn = _source_settings(SessionKnnSettings, "KNN", {**sizes, **settings.knn})
+    covisits = _source_settings(CoVisitSettings, "COVISITS", settings.covisits)
+    return LiveState(ranking_policy(), settings.trend_half_lives_s, knn, covisits)
+
+
+def _source_settings(kind: type[T], name: str, values: Mapping[str, float]) -> T:
+    counts = {one.name for one in fields(kind) if one.type is int}
+    given: Any = {key: int(v) if key in counts and v == int(v) else v for key, v in values.items()}
     try:
-        return SessionKnnSettings(max_sessions=settings.max_sessions, **settings.knn)  # type: ignore[arg-type]
+        return kind(**given)
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"setting HEADWATER_KNN has value {settings.knn}; wished: {error}") from None
+        raise SettingsError(f"setting HEADWATER_{name} has value {values}; wished: {error}") from None
 
 
 @asynccontextmanager
@@ -93,9 +105,8 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     app.state.gateway, app.state.tuning = gateway, Tuning(gateway, live)
     app.state.sync, app.state.metrics = sync, metrics
     app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
-    session_knn.warm_up()
-    trends.warm_up()
-    ranking.warm_up()
+    for loops in (session_knn, covisit, trends, ranking):
+        loops.warm_up()
     tasks = [
         asyncio.create_task(work)
         for work in (sync.run(), _log_decisions(producer, logbook), _spare_collector(sync))

@@ -8,7 +8,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from online_models.candidates import ELSEWHERE, EXCLUDED, SEEN, UNAVAILABLE, Gathered, Wanted, gather, look_up
-from online_models.ranking import taste
+from online_models.ranking import Votes, taste
 from serving.items import IntArray
 from serving.live import LiveState
 from state.packing import FloatArray
@@ -16,12 +16,13 @@ from state.packing import FloatArray
 LIMIT = 200
 SOURCES = {
     "n": "neighbours",
+    "v": "seen together",
     "e": "similar content",
     "t": "trending",
     "c": "trending in category",
     "f": "new",
 }
-_QUOTAS = {"n": 120, "e": 60, "t": 60, "f": 10}
+_QUOTAS = {"n": 100, "v": 60, "e": 30, "t": 60, "f": 10}
 _REASONS = {UNAVAILABLE: "u", SEEN: "s", EXCLUDED: "x", ELSEWHERE: "c"}
 _TASTE = 10
 """Interactions, the newest ones, that similar content is looked for by."""
@@ -66,15 +67,15 @@ class Found(Struct):
         (k,) item rows, each once.
     sources
         One letter of `SOURCES` a candidate: the first source that brought it.
-    knn
-        (k,) session-kNN scores, 0 where the neighbours did not bring it.
+    votes
+        What session neighbours and co-visitation say of each, 0 where they did not bring it.
     cuts
         Row -> letter why a retrieved item was cut: s seen, x excluded, u unavailable, c other category.
     """
 
     rows: IntArray
     sources: str
-    knn: FloatArray
+    votes: Votes
     cuts: dict[int, str]
 
 
@@ -86,7 +87,9 @@ def retrieve(live: LiveState, asked: Asked, wished: int = 1, *, trend_only: bool
     neighbours, knn = live.sessions.score(
         asked.recent, asked.now_ms, limit=_QUOTAS["n"], exclude_session=asked.session
     )
-    brought = [("t", _trend(live, asked, -1))] if trend_only else _sources(live, asked, neighbours)
+    together, covisit = live.covisits.score(asked.recent, limit=_QUOTAS["v"])
+    brought = [("t", _trend(live, asked, -1))] if trend_only else [("n", neighbours), ("v", together)]
+    brought += [] if trend_only else _sources(live, asked)
     wanted = _wanted(asked)
     gathered = _gather(live, brought, wanted)
     cuts = dict(zip(gathered.cut.tolist(), map(_REASONS.__getitem__, gathered.reasons.tolist()), strict=True))
@@ -95,13 +98,13 @@ def retrieve(live: LiveState, asked: Asked, wished: int = 1, *, trend_only: bool
         gathered = _gather(live, brought, wanted)
     letters = [letter for letter, _ in brought]
     sources = "".join([letters[part] for part in gathered.parts.tolist()])
-    return Found(gathered.rows, sources, look_up(neighbours, knn, gathered.rows), cuts)
+    votes = Votes(look_up(neighbours, knn, gathered.rows), look_up(together, covisit, gathered.rows))
+    return Found(gathered.rows, sources, votes, cuts)
 
 
-def _sources(live: LiveState, asked: Asked, neighbours: IntArray) -> list[tuple[str, IntArray]]:
+def _sources(live: LiveState, asked: Asked) -> list[tuple[str, IntArray]]:
     # New items before trends: those are many, and `LIMIT` must not cut what nobody has met yet.
     return [
-        ("n", neighbours),
         ("e", _similar(live, asked)),
         ("f", live.items.newest(_QUOTAS["f"])),
         *(("t", _trend(live, asked, index)) for index in range(len(live.trends.half_lives_s))),

@@ -10,6 +10,7 @@ from serving.live import LiveState
 from state.packing import FloatArray
 
 _ARMS = ("knn", "knn_rank", "content", "content_last", "trend_fast", "trend_slow", "affinity", "novelty")
+_BLEND = ranking_registry().place("blend")
 _ARM_COLUMNS = [ranking_registry().place(name) for name in _ARMS]
 
 
@@ -23,16 +24,24 @@ class Visitor(Struct, frozen=True):
 
 def feature_matrix(live: LiveState, asked: Asked, found: Found, visitor: Visitor) -> FloatArray:
     """Return the click model's inputs (k, f) for candidates, at position 0."""
+    inputs = blend_inputs(live, asked, found, visitor)
+    blended = live.blend_scorer.logits(inputs)
+    inputs[:, _BLEND] = blended - blended.max(initial=-np.inf)
+    return inputs
+
+
+def blend_inputs(live: LiveState, asked: Asked, found: Found, visitor: Visitor) -> FloatArray:
+    """Return what the blend is made of: the click model's inputs (k, f) before the blend is among them."""
     visit = Visit(
         asked.recent, asked.weights, asked.now_ms, float(visitor.session_length), float(visitor.is_new)
     )
     kinds = len(live.items.category_codes)
-    return describe(live.items.arrays(), live.trends.counts(), visit, found.rows, found.knn, kinds)
+    return describe(live.items.arrays(), live.trends.counts(), visit, found.rows, found.votes, kinds)
 
 
 def policy_context(visitor: Visitor, found: Found) -> FloatArray:
     """Return the bandit's context (context_dim,)."""
-    has_neighbours = float(found.knn.max(initial=0.0) > 0)
+    has_neighbours = float(found.votes.knn.max(initial=0.0) > 0)
     return np.array(
         [
             1.0,

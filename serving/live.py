@@ -3,7 +3,7 @@
 Pure: feed entries and stored values go in; nothing here reads a clock or a socket.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -11,8 +11,9 @@ import numpy as np
 from bandits.exploration import Exploration
 from bandits.hybrid import HybridConfig, Posterior
 from online_models.content import content_vector, projected
+from online_models.covisit import CoVisits, CoVisitSettings
 from online_models.embeddings import ItemVectors, ItemVectorSettings
-from online_models.ranking import prior_model, ranking_registry
+from online_models.ranking import blend_scorer, prior_blend, prior_model, ranking_registry
 from online_models.scorer import CompiledScorer
 from online_models.session_knn import SessionIndex, SessionKnnSettings
 from online_models.trends import Trends
@@ -24,6 +25,10 @@ from state.packing import FloatArray, unpack_arrays, unpack_vector
 SHARED = "shared"
 SEARCH_EFFORT = 96
 """Finds 94 % of the 60 items nearest among 50,000, at half the price of 98 %."""
+LESSON_SESSIONS = 400
+"""Sessions, the latest ones, that teach the blend when the live state is loaded."""
+Teach = Callable[[int, int, int], None]
+"""Takes an interaction (session, row, ms) before the live state does: predict, then learn."""
 _item_decoder = msgspec.json.Decoder(Item)
 _exploration_decoder = msgspec.json.Decoder(Explorations)
 
@@ -37,11 +42,17 @@ class LiveState:
         Dimensions and priors of the bandit.
     half_lives_s
         Of the trends, shortest first.
-    knn
-        Settings of the session index.
+    knn, covisits
+        Settings of the session index and of co-visitation.
     """
 
-    def __init__(self, policy: HybridConfig, half_lives_s: Sequence[float], knn: SessionKnnSettings) -> None:
+    def __init__(
+        self,
+        policy: HybridConfig,
+        half_lives_s: Sequence[float],
+        knn: SessionKnnSettings,
+        covisits: CoVisitSettings | None = None,
+    ) -> None:
         self.registry = ranking_registry()
         self.fingerprint = self.registry.fingerprint()
         self._prior = prior_model(self.registry).scorer()
@@ -53,12 +64,16 @@ class LiveState:
         self.explorations: dict[str, Explorations] = {}
         self._laws: dict[str, Exploration] = {}
         self._policy, self._half_lives_s, self._knn = policy, tuple(half_lives_s), knn
+        self._covisits = covisits or CoVisitSettings()
         self.watermarks: dict[int, int] = {}
         self.forget_subjects()
 
     def forget_subjects(self) -> None:
         """Drop what came from subject shards, before they are loaded anew."""
         self.sessions = SessionIndex(self._knn)
+        self.covisits = CoVisits(self._covisits)
+        self.blend = prior_blend(self.registry)
+        self.blend_scorer = blend_scorer(self.registry, self.blend)
         self.trends = Trends(self._half_lives_s)
         self.posterior = Posterior(self._policy)
         self.items.blocks[:] = 0
@@ -69,16 +84,39 @@ class LiveState:
             state = unpack_vector(raw).reshape(-1, 1 + 2 * len(self._half_lives_s))
             self.trends.put_row(shard, self.items.row(name.decode()), state)
 
-    def load_sessions(self, sessions: Mapping[int, tuple[Sequence[str], Sequence[int]]]) -> None:
-        """Take in sessions (hash -> items, times), in the order of their last interactions."""
+    def load_sessions(
+        self, sessions: Mapping[int, tuple[Sequence[str], Sequence[int]]], teach: Teach | None = None
+    ) -> None:
+        """Take in sessions (hash -> items, times), in the order of their last interactions.
+
+        The latest of them are taken in click by click, and teach the blend as they do.
+        """
+        ordered = sorted(sessions.items(), key=_newest_at)
+        bulk = ordered if teach is None else ordered[:-LESSON_SESSIONS]
         keys: list[int] = []
         rows: list[int] = []
         times: list[int] = []
-        for session, (item_ids, at_ms) in sorted(sessions.items(), key=_newest_at):
-            keys += [session] * len(item_ids)
-            rows += [self.items.row(item_id) for item_id in item_ids]
+        for session, (item_ids, at_ms) in bulk:
+            found = [self.items.row(item_id) for item_id in item_ids]
+            self.covisits.add_session(found)
+            keys += [session] * len(found)
+            rows += found
             times += at_ms
         self.sessions.add_many(np.array(keys, np.int64), np.array(rows, np.int64), np.array(times, np.int64))
+        for session, (item_ids, at_ms) in ordered[len(bulk) :]:
+            for item_id, at in zip(item_ids, at_ms, strict=True):
+                self._remember(session, self.items.row(item_id), at, teach)
+
+    def _remember(self, session: int, row: int, at_ms: int, teach: Teach | None) -> None:
+        if teach is not None:
+            teach(session, row, at_ms)
+        self.covisits.add(self.sessions.session_items(session), row)
+        self.sessions.add(session, row, at_ms)
+
+    def learn_choice(self, inputs: FloatArray, chosen: int) -> None:
+        """Teach the blend that of candidates with inputs (k, f) one was chosen."""
+        self.blend.learn(self.registry.expand(inputs), chosen)
+        self.blend_scorer = blend_scorer(self.registry, self.blend)
 
     def put_blocks(self, shard: int, blocks: Mapping[str, bytes]) -> None:
         """Take in a shard's accumulators (field name -> packed block)."""
@@ -90,11 +128,11 @@ class LiveState:
             rows = [self.items.row(item_id) for item_id in items]
             self.items.blocks[rows] = self.posterior.rows(list(items))
 
-    def apply_shard(self, shard: int, entry: ShardFeed) -> None:
+    def apply_shard(self, shard: int, entry: ShardFeed, teach: Teach | None = None) -> None:
         """Apply one commit of a subject shard; its bandit blocks are fetched apart."""
         for step in entry.interactions:
             row = self.items.row(step.item_id)
-            self.sessions.add(step.session, row, step.at_ms)
+            self._remember(step.session, row, step.at_ms, teach)
             self.trends.add(row, step.at_ms, step.interest)
         for session in entry.dropped_sessions:
             self.sessions.remove_session(session)

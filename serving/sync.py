@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 from msgspec import Struct
 from redis.exceptions import RedisError
 
+from serving.lessons import Lessons
 from serving.live import SHARED, LiveState
 from state.feed import decode_item_feed, decode_names_feed, decode_shard_feed
 from state.keys import (
@@ -35,6 +36,7 @@ BLOCK_MS = 100
 COUNT = 500
 REFRESH_BLOCKS_S = 0.1
 CHECK_S = 1.0
+Sessions = dict[int, tuple[Sequence[str], Sequence[int]]]
 _UNREACHABLE = (RedisError, OSError, TimeoutError)
 
 
@@ -60,6 +62,7 @@ class Sync:
 
     def __init__(self, settings: Settings, redis: Any, live: LiveState) -> None:
         self._settings, self._redis, self.live = settings, redis, live
+        self._lessons = Lessons(live)
         names = [subject_unit(n) for n in range(settings.shards)]
         names += [item_unit(n) for n in range(settings.item_shards)]
         names += [lane_unit(n) for n in range(settings.lanes)]
@@ -106,10 +109,12 @@ class Sync:
 
     def _apply_loaded(self, loaded: Mapping[str, list[Any]]) -> None:
         self.live.forget_subjects()
-        for name, (meta, *hashes) in loaded.items():
+        sessions: Sessions = {}
+        # The catalogue first: lessons of loaded sessions need it.
+        for name, (meta, *hashes) in sorted(loaded.items(), key=lambda unit: unit[0].isdigit()):
             self._cursors[name] = Cursor(int(meta[0] or 0), int(meta[1] or 0))
             if name.isdigit():
-                self._load_shard(int(name), hashes)
+                self._load_shard(int(name), hashes, sessions)
             elif name == CONTROL:
                 for document, raw in hashes[0].items():
                     self.live.put_control(document.decode(), raw)
@@ -119,13 +124,15 @@ class Sync:
             else:
                 for surface, raw in hashes[0].items():
                     self.live.put_model(surface.decode(), raw)
+        self.live.load_sessions(sessions, self._lessons.teach)
         self._dirty.clear()
 
-    def _load_shard(self, shard: int, hashes: list[dict[bytes, bytes]]) -> None:
-        trends, sessions, blocks = hashes
+    def _load_shard(self, shard: int, hashes: list[dict[bytes, bytes]], sessions: Sessions) -> None:
+        trends, stored, blocks = hashes
         self.live.load_trends(shard, trends)
-        rows = {int(key): decode_session(raw) for key, raw in sessions.items()}
-        self.live.load_sessions({key: (row.items, row.at_ms) for key, row in rows.items()})
+        for key, raw in stored.items():
+            row = decode_session(raw)
+            sessions[int(key)] = row.items, row.at_ms
         self.live.put_blocks(shard, {key.decode(): raw for key, raw in blocks.items()})
 
     async def _follow(self) -> None:
@@ -172,7 +179,7 @@ class Sync:
             return
         if name.isdigit():
             entry = decode_shard_feed(change)
-            self.live.apply_shard(int(name), entry)
+            self.live.apply_shard(int(name), entry, self._lessons.teach)
             if entry.bandit_shared:
                 self._dirty[int(name)] |= {SHARED, *(f"i:{item}" for item in entry.bandit_items)}
         elif name.startswith("i"):

@@ -13,7 +13,7 @@ from state.subject import SubjectRecord
 
 RECENT = 30
 _TOLD = 50
-_DECAYS = 0.85 ** np.arange(RECENT + _TOLD - 1, -1, -1)
+_DECAYS: FloatArray = np.power(0.85, np.arange(RECENT + _TOLD - 1, -1, -1), dtype=np.float64)
 """By age of position; the last place is the newest interaction's."""
 
 
@@ -51,4 +51,9 @@ def _recent(
     found = [(live.items.find(item), interest) for item, interest in [*known, *told]]
     pairs = [(row, interest) for row, interest in found if row is not None]
     rows = np.array([row for row, _ in pairs], dtype=np.int64)
-    return rows, np.array([interest for _, interest in pairs]) * _DECAYS[len(_DECAYS) - len(pairs) :]
+    return rows, np.array([interest for _, interest in pairs]) * decayed_interest(len(pairs))
+
+
+def decayed_interest(count: int) -> FloatArray:
+    """Return the weight by age of position of `count` interactions, oldest first, shape (count,)."""
+    return _DECAYS[len(_DECAYS) - count :]

@@ -6,6 +6,9 @@ from msgspec import Struct
 SOURCE_HEADER = "hw-source"
 NUMBER_HEADER = "hw-number"
 FORWARDED_HEADER = "hw-forwarded"
+SENT_AT_ONCE = 1000
+"""Messages of one unit under way at a time: none of the next is sent before all of these are acknowledged."""
+_WINDOW = 1024
 
 
 class Message(Struct, array_like=True):
@@ -14,7 +17,7 @@ class Message(Struct, array_like=True):
     Attributes
     ----------
     number
-        Running number within the unit; consumers drop what is not above the highest they saw.
+        Running number within the unit; consumers take each once (`Arrivals`).
     kind
         Topic kind.
     partition
@@ -36,6 +39,39 @@ class Message(Struct, array_like=True):
         """Return the Kafka headers that make the message's effect happen once."""
         marks = [(SOURCE_HEADER, unit.encode()), (NUMBER_HEADER, str(self.number).encode())]
         return [*marks, (FORWARDED_HEADER, b"1")] if self.forwarded else marks
+
+
+class Arrivals:
+    """Which messages of one unit's outbox have arrived, whatever was sent twice or in another order.
+
+    A batch may fail while a later one arrives, and is then sent again. As at most `SENT_AT_ONCE` messages are
+    under way, it is enough to know which of the latest numbers have arrived; all older ones have.
+
+    Parameters
+    ----------
+    stored
+        What `encode` returned; empty for none.
+    """
+
+    def __init__(self, stored: str = "") -> None:
+        highest, _, bits = stored.partition(":")
+        self.highest, self._bits = int(highest or 0), int(bits or "0", 16)
+
+    def is_new(self, number: int) -> bool:
+        """Note a number; returns whether it arrived for the first time."""
+        ahead = number - self.highest
+        if number <= 0 or ahead <= -_WINDOW or (ahead <= 0 and self._bits >> -ahead & 1):
+            return False
+        if ahead > 0:
+            self.highest = number
+            self._bits = 1 if ahead >= _WINDOW else (self._bits << ahead | 1) & ((1 << _WINDOW) - 1)
+        else:
+            self._bits |= 1 << -ahead
+        return True
+
+    def encode(self) -> str:
+        """Return what has arrived, as the highest number and the bits of those before it."""
+        return f"{self.highest}:{self._bits:x}"
 
 
 _decoder = msgspec.msgpack.Decoder(Message)

@@ -108,6 +108,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         Of the trends, shortest first, JSON list; divided by the speed-up.
     knn
         JSON object of session-kNN settings that differ from the defaults.
+    covisits
+        JSON object of co-visitation settings that differ from the defaults.
     max_sessions
         Sessions kept for the session index, over all shards.
     metrics_port
@@ -162,6 +164,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         1_209_600.0,
     )
     knn: dict[str, float] = field(default_factory=dict)
+    covisits: dict[str, float] = field(default_factory=dict)
     max_sessions: Positive = 100_000
     metrics_port: Port = 0
     hidden_cap: Positive = 10_000
@@ -253,7 +256,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 
 _CREDENTIALS = re.compile(r"//.*@")
-_JSON = ("feedback", "half_lives_s", "knn")
+_JSON = ("feedback", "half_lives_s", "knn", "covisits")
 _NOT_SETTINGS = {"TEST_KAFKA", "DATA", "CACHE"}
 
 

@@ -11,6 +11,7 @@ from online_models.ranking import prior_model
 from state.events import Outcome
 from state.feed import NamesFeed, encode_feed
 from state.keys import counters_key, models_key
+from state.outbox import Arrivals
 from state.packing import FloatArray, from_base64, pack_arrays, unpack_arrays
 from stream.effects import Counters, Effects, Place
 from stream.rows import Row
@@ -43,7 +44,7 @@ class LaneLogic:
         """Take in what the store holds."""
         self.outbox_number = int(meta.get("outbox", "0"))
         self.counters = Counters(hashes[counters_key(self.place.prefix)])
-        self._seen = {k[len(_SEEN) :]: int(v) for k, v in meta.items() if k.startswith(_SEEN)}
+        self._arrivals = {k[len(_SEEN) :]: Arrivals(v) for k, v in meta.items() if k.startswith(_SEEN)}
         self._models = {}
         for name, raw in hashes[models_key(self.place.prefix)].items():
             self._models[name.decode()] = self._restored(raw)
@@ -78,17 +79,16 @@ class LaneLogic:
         for surface, outcomes in by_surface.items():
             self._learn(surface, outcomes, effects)
         effects.change.feed = encode_feed(NamesFeed(sorted(by_surface)))
-        effects.change.meta.update({_SEEN + source: str(n) for source, n in self._seen.items()})
+        effects.change.meta.update({_SEEN + source: a.encode() for source, a in self._arrivals.items()})
         self.outbox_number = effects.outbox_number
         return effects
 
     def _is_new(self, row: Row) -> bool:
         """Drop what was seen: a source numbers its messages, and sends them again after a crash."""
-        if row.number <= self._seen.get(row.source, 0):
-            self.counters.add("outcomes.duplicate")
-            return False
-        self._seen[row.source] = row.number
-        return True
+        if self._arrivals.setdefault(row.source, Arrivals()).is_new(row.number):
+            return True
+        self.counters.add("outcomes.duplicate")
+        return False
 
     def _learn(self, surface: str, outcomes: Sequence[Outcome], effects: Effects) -> None:
         model = self._models.get(surface)

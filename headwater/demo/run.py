@@ -46,6 +46,14 @@ MOVIE_SESSIONS = {
     "idf_power": 1.0,
     "idf_weight": 0.3,
 }
+MOVIE_PAIRS = {
+    "window": 20,
+    "max_query": 20,
+    "query_decay": 10.0,
+    "position_decay": 30.0,
+    "backward": 1.0,
+    "idf_weight": 0.3,
+}
 DRAIN_GRACE_S = 60.0
 _REPORT_OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
@@ -122,6 +130,7 @@ def demo_settings(options: DemoOptions) -> Iterator[Settings]:
             decision_wait_s=1200.0,
             session_idle_s=1800.0 * SPEED_UP,
             knn=MOVIE_SESSIONS,
+            covisits=MOVIE_PAIRS,
             fetch_wait_ms=10,
             seed=options.seed,
             log_level="WARNING",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from online_models import candidates, ranking
 from online_models.candidates import Catalogue, Wanted, empty_marks, gather, look_up
-from online_models.ranking import Visit, describe, ranking_registry, taste, warm_up
+from online_models.ranking import Visit, Votes, describe, ranking_registry, taste, warm_up
 from online_models.trends import Trends
 
 ROWS, KINDS, NOW = 60, 7, 40 * 86_400_000
@@ -92,12 +92,14 @@ def affinities(c: Catalogue, visit: Visit, rows: Any) -> Any:
     return weights[c.codes[rows]].max(axis=1) / max(float(visit.weights.sum()), 1e-9)
 
 
-def plainly_described(c: Catalogue, trends: Trends, visit: Visit, rows: Any, knn: Any) -> Any:
+def plainly_described(c: Catalogue, trends: Trends, visit: Visit, rows: Any, votes: Votes) -> Any:
     sums = trends.scores(rows, NOW)
     shares = sums / np.maximum(sums.max(axis=0, initial=0.0), 1e-9)
     values = {
-        "knn": knn / max(float(knn.max(initial=0.0)), 1e-12),
-        "knn_rank": inverse_ranks(knn),
+        "knn": votes.knn / max(float(votes.knn.max(initial=0.0)), 1e-12),
+        "knn_rank": inverse_ranks(votes.knn),
+        "covisit": votes.covisit / max(float(votes.covisit.max(initial=0.0)), 1e-12),
+        "covisit_rank": inverse_ranks(votes.covisit),
         "content": c.vectors[rows] @ plain_taste(c, visit, 50),
         "content_last": c.vectors[rows] @ plain_taste(c, visit, 1),
         "trend_fast": shares[:, 0],
@@ -131,8 +133,9 @@ def test_features_equal_the_plain_formula(
         trends.add(row, int(rng.integers(NOW - 86_400_000, NOW)), float(rng.random()) + 0.1)
     visit = Visit(np.array(recent, np.int64), rng.random(len(recent)), NOW, float(seed), float(seed % 2))
     scores = np.array(sorted(knn, reverse=True) if falling else knn)[: len(rows)]
-    got = describe(c, trends.counts(), visit, np.array(rows, np.int64), scores, KINDS)
-    want = plainly_described(c, trends, visit, np.array(rows, np.int64), scores)
+    votes = Votes(scores, scores[::-1].copy())
+    got = describe(c, trends.counts(), visit, np.array(rows, np.int64), votes, KINDS)
+    want = plainly_described(c, trends, visit, np.array(rows, np.int64), votes)
     np.testing.assert_allclose(got, want, rtol=1e-12, atol=5e-7)
     exact = [n for n, name in enumerate(ranking_registry().names) if not name.startswith("content")]
     np.testing.assert_allclose(got[:, exact], want[:, exact], rtol=1e-12, atol=1e-15)
@@ -156,6 +159,6 @@ def test_warm_up_leaves_nothing_to_compile(loop: Any) -> None:
     wanted = Wanted(np.array([1]), np.sort(c.hashes[:3]), np.array([2]), 9)
     rows = gather(c, empty_marks(ROWS), np.arange(9), np.array([4, 9]), wanted).rows
     knn = look_up(np.arange(3), np.ones(3), rows)
-    describe(c, trends.counts(), visit, rows, knn, KINDS)
+    describe(c, trends.counts(), visit, rows, Votes(knn, knn), KINDS)
     taste(c.vectors, visit.recent, visit.weights, 10)
     assert len(loop.signatures) == compiled
