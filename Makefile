@@ -48,7 +48,7 @@ schema: setup  ## Write the generated documents
 
 lock: setup  ## Resolve the lock file anew
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --no-header --no-annotate --all-extras pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --extra embedded --extra dev pyproject.toml --output-file requirements.lock
 
 clean:  ## Remove what setup made
 	rm -rf $(VENV)

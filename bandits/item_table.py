@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from bandits.arrays import FloatArray, IntArray, ServingArray
-from bandits.natural import check_block, moments, packed_size, triangle
+from bandits.natural import Variance, check_block, moments, packed_size, triangle
 
 UNSEEN = 0
 """Row of every item without a block: the prior."""
@@ -55,7 +55,7 @@ class ItemTable:
         Of its prior.
     """
 
-    def __init__(self, d: int, prior_variance: float) -> None:
+    def __init__(self, d: int, prior_variance: Variance) -> None:
         self._d, self._prior = d, prior_variance
         self._places: dict[str, int] = {}
         self._shards: dict[int, _ShardRows] = {}

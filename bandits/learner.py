@@ -10,6 +10,7 @@ from scipy.special import expit
 from bandits.arrays import FloatArray, IntArray
 from bandits.model import HybridConfig, Learnt, SlotBatch
 from bandits.natural import (
+    Variance,
     check_block,
     crossed,
     empty_block,
@@ -76,7 +77,7 @@ class _Blocks:
     """Blocks of one kind while a batch is learnt: a packed row for each id in it."""
 
     def __init__(
-        self, ids: Sequence[str], stored: Mapping[str, FloatArray], d: int, prior_variance: float
+        self, ids: Sequence[str], stored: Mapping[str, FloatArray], d: int, prior_variance: Variance
     ) -> None:
         self.ids = list(dict.fromkeys(ids))
         places = {key: place for place, key in enumerate(self.ids)}
@@ -155,6 +156,31 @@ class ShardLearner:
         """Forget an item's block; an unknown item is no error."""
         self.items.pop(item_id, None)
 
+    def fade(self, kept: float) -> Learnt:
+        """Forget a part of everything, so that a world that changed is learnt anew, and return all blocks.
+
+        Blocks hold no prior, so what is forgotten gives way to the prior and not to nothing; and shards that
+        fade alike sum to what one learner would have kept. Users' blocks are not kept here: scale them alike.
+
+        Parameters
+        ----------
+        kept
+            Share of every accumulator that stays, in (0, 1]: exp(-elapsed / tau).
+
+        Raises
+        ------
+        ValueError
+            If it is out of its range.
+        """
+        if not 0 < kept <= 1:
+            msg = f"kept is {kept}, wanted a number in (0, 1]"
+            raise ValueError(msg)
+        self.shared *= kept
+        self.items = {key: block * kept for key, block in self.items.items()}
+        for block in self.items.values():
+            block.flags.writeable = False
+        return Learnt(self.shared.copy(), dict(self.items), {})
+
     def learn(self, batch: SlotBatch, user_blocks: Mapping[str, FloatArray]) -> Learnt:
         """Learn from a batch and return the new value of every block it touched.
 
@@ -178,7 +204,7 @@ class ShardLearner:
             key: check_block(f"user_blocks[{key!r}]", block, config.item_dim)
             for key, block in user_blocks.items()
         }
-        items = _Blocks(batch.item_ids, self.items, config.context_dim, config.item_variance)
+        items = _Blocks(batch.item_ids, self.items, config.context_dim, config.item_prior)
         users = _Blocks(
             batch.users, {**known, "": empty_block(config.item_dim)}, config.item_dim, config.user_variance
         )

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from bandits.arrays import FloatArray
+from bandits.natural import Variance
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,9 @@ class HybridConfig:
     shared_variance, item_variance, user_variance
         Prior variances of the three kinds of blocks, logit units squared, > 0. A tight prior learns slowly, a
         wide one generalises little.
+    item_base_variance
+        The same for each item's own bias, which differs in scale from what it adds to features; None for
+        `item_variance`.
 
     Raises
     ------
@@ -41,21 +46,38 @@ class HybridConfig:
     shared_variance: float = 0.25
     item_variance: float = 0.25
     user_variance: float = 0.25
+    item_base_variance: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("context_dim", "item_dim"):
             if getattr(self, name) < 1:
                 msg = f"{name} is {getattr(self, name)}, wanted at least 1"
                 raise ValueError(msg)
-        for name in ("shared_variance", "item_variance", "user_variance"):
-            if not 0 < getattr(self, name) < np.inf:
-                msg = f"{name} is {getattr(self, name)}, wanted a positive finite number"
+        for name in ("shared_variance", "item_variance", "user_variance", "item_base_variance"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < np.inf:
+                msg = f"{name} is {value}, wanted a positive finite number"
                 raise ValueError(msg)
 
     @property
     def shared_dim(self) -> int:
         """Length of z and theta."""
         return self.context_dim * self.item_dim
+
+    @property
+    def item_prior(self) -> Variance:
+        """Prior variance of an item's block: one number, or one for each coefficient."""
+        return _with_base(self.context_dim, self.item_variance, self.item_base_variance)
+
+
+@cache
+def _with_base(d: int, variance: float, base: float | None) -> Variance:
+    if base is None:
+        return variance
+    out = np.full(d, variance)
+    out[0] = base
+    out.flags.writeable = False
+    return out
 
 
 @dataclass(frozen=True, slots=True)

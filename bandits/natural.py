@@ -12,6 +12,9 @@ from scipy.linalg import lapack
 
 from bandits.arrays import FloatArray, IntArray
 
+Variance = float | FloatArray
+"""Prior variance of a block's coefficients: the same for all, or one for each (d,)."""
+
 
 def packed_size(d: int) -> int:
     """Return the number of float64 values in a packed block of dimension `d`."""
@@ -79,15 +82,15 @@ def unpack(blocks: FloatArray, d: int) -> tuple[FloatArray, FloatArray]:
     return blocks[..., 1 : 1 + d], blocks[..., _mirror(d)]
 
 
-def moments(blocks: FloatArray, d: int, prior_variance: float) -> tuple[FloatArray, FloatArray]:
-    """Return means (..., d) and covariances (..., d, d) of packed blocks under the prior N(0, variance I)."""
+def moments(blocks: FloatArray, d: int, prior_variance: Variance) -> tuple[FloatArray, FloatArray]:
+    """Return means (..., d) and covariances (..., d, d) of packed blocks under N(0, diag(variance))."""
     eta, precision = unpack(blocks, d)
     precision[..., np.arange(d), np.arange(d)] += 1.0 / prior_variance
     covariance = np.linalg.inv(precision).astype(np.float64, copy=False)
     return np.matmul(covariance, eta[..., None])[..., 0], covariance
 
 
-def mean(block: FloatArray, d: int, prior_variance: float) -> FloatArray:
+def mean(block: FloatArray, d: int, prior_variance: Variance) -> FloatArray:
     """Return the mean (d,) of one packed block: that of `moments`, without the price of an inverse."""
     eta, precision = unpack(block, d)
     precision.flat[:: d + 1] += 1.0 / prior_variance
@@ -96,7 +99,7 @@ def mean(block: FloatArray, d: int, prior_variance: float) -> FloatArray:
 
 
 def predict(
-    block: FloatArray, d: int, prior_variance: float, features: FloatArray
+    block: FloatArray, d: int, prior_variance: Variance, features: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Return mean and variance (n,) of features (n, d) times the coefficients of one packed block.
 

@@ -24,7 +24,7 @@ class Posterior:
 
     def __init__(self, config: HybridConfig) -> None:
         self.config = config
-        self._items = ItemTable(config.context_dim, config.item_variance)
+        self._items = ItemTable(config.context_dim, config.item_prior)
         self._shared: dict[int, FloatArray] = {}
         self._refresh_shared()
 
@@ -126,10 +126,10 @@ class Posterior:
         d = self.config.context_dim
         x, features = context.astype(np.float32), items.astype(np.float32)
         if not with_variance:
-            own = self._items.serving[rows, :d] @ x
+            own = self._items.serving.take(rows, axis=0)[:, :d] @ x
             return (features @ self._weights(x, self._user_mean(user_block)) + own).astype(np.float64), None
         user_mean, user_covariance = self._user_moments(user_block)
-        taken = self._items.serving[rows]
+        taken = self._items.serving.take(rows, axis=0)
         expected = features @ self._weights(x, user_mean) + taken[:, :d] @ x
         own_variance = taken[:, d:] @ quadratic_form(context).astype(np.float32)
         covariance = self._shared_covariance(x) + user_covariance.astype(np.float32)

@@ -12,6 +12,7 @@ and the double exponential distribution"; Kool, van Hoof, Welling (2019), "Stoch
 find them: the Gumbel-top-k trick for sampling sequences without replacement".
 """
 
+from functools import lru_cache
 from math import exp
 
 import numpy as np
@@ -47,7 +48,7 @@ class Race:
         """Return indices and whether each slot explored, two arrays (min(size, K),)."""
         size = min(size, self._k)
         numbers = uniforms(seed, 2 * size + self._k)
-        shares, floors = self._exploration.shares(self._eligible(size))
+        shares, floors = _shares(self._exploration, self._k, size)
         # A slot needs the first not placed yet: with fewer than `size` placed, it is among the first `size`.
         order = self._ranked(numbers[2 * size :], size)
         coins = numbers[:size]
@@ -60,15 +61,12 @@ class Race:
         """Return the propensity of each slot's candidate given the slots before it, shape (k,)."""
         if not len(indices):
             return np.empty(0)
-        n = self._eligible(len(indices))
-        explored, floor = self._exploration.shares(n)
+        n = _eligible(self._k, len(indices))
+        explored, floor = _shares(self._exploration, self._k, len(indices))
         pi = self._best(indices) if self._exploration.takes_best else self._softmax(indices)
         if self._weights is None:
             return (1.0 - explored) * pi + explored / n
         return (1.0 - explored) * pi + (explored - floor) * _weighted(self._weights, indices, n) + floor / n
-
-    def _eligible(self, size: int) -> FloatArray:
-        return np.arange(float(self._k), float(self._k - size), -1.0)
 
     def _ranked(self, numbers: FloatArray, size: int) -> IntArray:
         if self._exploration.takes_best:
@@ -134,10 +132,29 @@ class Race:
         return np.array(own)
 
 
+@lru_cache(maxsize=512)
+def _eligible(k: int, size: int) -> FloatArray:
+    """Return how many of k candidates are left at each slot, read-only, shape (size,)."""
+    left = np.arange(float(k), float(k - size), -1.0)
+    left.flags.writeable = False
+    return left
+
+
+@lru_cache(maxsize=512)
+def _shares(exploration: Exploration, k: int, size: int) -> tuple[FloatArray, FloatArray]:
+    """Return the exploration's shares at each slot, read-only, two arrays (size,)."""
+    shares = exploration.shares(_eligible(k, size))
+    for part in shares:
+        part.flags.writeable = False
+    return shares
+
+
 def _smallest(keys: FloatArray, size: int) -> IntArray:
     """Return the places of the smallest keys in order, the first of equals first, shape (size,)."""
     if not size:
         return np.empty(0, np.int64)
+    if size == 1:
+        return np.array([keys.argmin()])
     places = np.flatnonzero(keys <= np.partition(keys, size - 1)[size - 1])
     return places[np.argsort(keys[places], kind="stable")[:size]]
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.special import expit
 
 from bandits.arrays import FloatArray
-from bandits.hybrid import HybridConfig, ShardLearner, SlotBatch, empty_block, packed_size
+from bandits.hybrid import HybridConfig, Posterior, ShardLearner, SlotBatch, empty_block, packed_size
 from bandits.learner import CHUNK, Sites
 from bandits.natural import moments
 
@@ -208,3 +208,51 @@ def test_stored_blocks_that_cannot_be_are_refused_by_name(shared: Any, items: An
 def test_a_wrong_configuration_is_refused_by_field(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field} is 0, wanted"):
         HybridConfig(**{"context_dim": 2, "item_dim": 3, field: 0})
+
+
+def test_fading_scales_what_was_seen_and_leaves_the_prior() -> None:
+    learner = ShardLearner(CONFIG)
+    learnt = learner.learn(batch_of(40), {})
+    faded = learner.fade(0.25)
+    np.testing.assert_allclose(faded.shared, 0.25 * learnt.shared)
+    assert faded.items.keys() == learnt.items.keys()
+    for key, block in faded.items.items():
+        np.testing.assert_allclose(block, 0.25 * learnt.items[key])
+        assert not block.flags.writeable
+    for _ in range(60):
+        faded = learner.fade(0.25)
+    theta, covariance = moments(faded.shared, CONFIG.shared_dim, CONFIG.shared_variance)
+    np.testing.assert_allclose(theta, 0.0, atol=1e-12)
+    np.testing.assert_allclose(covariance, CONFIG.shared_variance * np.eye(CONFIG.shared_dim), atol=1e-12)
+
+
+def test_shards_that_fade_alike_sum_to_what_one_block_would_have_kept() -> None:
+    learners = [ShardLearner(CONFIG) for _ in range(2)]
+    learnt = [learner.learn(batch_of(20, seed=n), {}).shared for n, learner in enumerate(learners)]
+    faded = [learner.fade(0.5).shared for learner in learners]
+    np.testing.assert_allclose(faded[0] + faded[1], 0.5 * (learnt[0] + learnt[1]))
+
+
+@pytest.mark.parametrize("kept", [0.0, -0.1, 1.1, np.nan])
+def test_fading_refuses_shares_that_are_none(kept: float) -> None:
+    with pytest.raises(ValueError, match=f"kept is {kept}"):
+        ShardLearner(CONFIG).fade(kept)
+
+
+def test_an_items_own_bias_may_have_a_wider_prior_than_its_other_coefficients() -> None:
+    wide = replace(CONFIG, item_base_variance=5.0)
+    np.testing.assert_array_equal(wide.item_prior, [5.0, 0.4])
+    assert CONFIG.item_prior == 0.4
+    batch = batch_of(30)
+    block = ShardLearner(wide).learn(batch, {}).items[batch.item_ids[0]]
+    _, covariance = moments(np.zeros_like(block), 2, wide.item_prior)
+    np.testing.assert_allclose(covariance, np.diag([5.0, 0.4]))
+    posterior = Posterior(wide)
+    context, items = np.array([1.0, 0.0]), np.ones((1, 3))
+    _, variance = posterior.score(context, items, ["new"], None, with_variance=True)
+    _, narrow = Posterior(CONFIG).score(context, items, ["new"], None, with_variance=True)
+    assert variance is not None
+    assert narrow is not None
+    np.testing.assert_allclose(variance - narrow, 5.0 - 0.4, rtol=1e-5)
+    with pytest.raises(ValueError, match="item_base_variance is 0"):
+        replace(CONFIG, item_base_variance=0.0)

@@ -128,19 +128,19 @@ def _fields_of() -> Iterator[tuple[str, str, bytes]]:
     yield "decisions", "out_of_bounds", _with("decisions", {"slots": no_chance})
 
 
-def _addressed(kind: str, reason: str, raw: bytes | None) -> Bad:
+def _addressed(kind: str, reason: str, raw: bytes | None, shards: int) -> Bad:
     """Give a record the key and the partition its event would have."""
     if kind == "items":
         return Bad(kind, reason, raw, b"bad-item", 0)
     if kind in ("outcomes", "control"):
         return Bad(kind, reason, raw, b"key", 0)
     subject = "s:someone" if reason == "reserved_id" and raw and b"s:someone" in raw else "bad"
-    return Bad(kind, reason, raw, subject.encode(), shard_of(subject, SHARDS))
+    return Bad(kind, reason, raw, subject.encode(), shard_of(subject, shards))
 
 
-def _misplaced() -> Iterator[Bad]:
+def _misplaced(shards: int) -> Iterator[Bad]:
     """Records whose key, partition or headers are wrong."""
-    home = shard_of("bad", SHARDS)
+    home = shard_of("bad", shards)
     yield Bad("items", "bad_key", _with("items", {}), b"another-item", 0)
     yield Bad("items", "bad_key", _with("items", {}), b"\xff\xff", 0)
     yield Bad("items", "bad_key", None, b"", 0)
@@ -148,10 +148,10 @@ def _misplaced() -> Iterator[Bad]:
     yield Bad("clicks", "bad_header", _with("clicks", {}), b"bad", home, wrong_number)
     yield Bad("outcomes", "bad_header", _with("outcomes", {}), b"key", 0, wrong_number)
     forwarded = ((FORWARDED_HEADER, b"1"),)
-    yield Bad("clicks", "misrouted", _with("clicks", {}), b"bad", (home + 1) % SHARDS, forwarded)
+    yield Bad("clicks", "misrouted", _with("clicks", {}), b"bad", (home + 1) % shards, forwarded)
 
 
-def bad_events(number: int) -> list[Bad]:
+def bad_events(number: int, shards: int = SHARDS) -> list[Bad]:
     """Return one record of each kind of mistake, over all topics a worker reads."""
     plain = [*_bytes_of(number), *_fields_of()]
-    return [*(_addressed(*one) for one in plain), *_misplaced()]
+    return [*(_addressed(*one, shards) for one in plain), *_misplaced(shards)]

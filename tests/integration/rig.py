@@ -158,7 +158,7 @@ class Rig:
     async def __aenter__(self) -> Self:
         settings = self.settings
         specs = topic_specs(settings.namespace, settings.shards, settings.item_shards, settings.lanes)
-        await create_topics(settings.kafka, specs)
+        await create_topics(settings.kafka, specs, settings.replication)
         timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
         self.http = await self._stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
         producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all", linger_ms=0)
@@ -333,22 +333,9 @@ class Rig:
         self, kind: str, enough: Callable[[list[Any]], bool], patience_s: float = PATIENCE_S
     ) -> list[Any]:
         """Read a topic from its beginning until it holds enough, and what comes right after that."""
-        topic = topic_name(self.settings.namespace, kind)
-        specs = topic_specs(self.settings.namespace, self.settings.shards)
-        count = next(spec.partitions for spec in specs if spec.name == topic)
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.settings.kafka, auto_offset_reset="earliest", fetch_max_wait_ms=50
-        )
-        records: list[Any] = []
-        deadline = time.monotonic() + patience_s
-        async with consumer:
-            consumer.assign([TopicPartition(topic, partition) for partition in range(count)])
-            while True:
-                found = await consumer.getmany(timeout_ms=500)
-                records += [record for part in found.values() for record in part]
-                if not found and enough(records):
-                    return records
-                assert time.monotonic() < deadline, f"{topic} has only {len(records)} records"
+        records, is_enough = await read_topic(self.settings, kind, enough, patience_s)
+        assert is_enough, f"{kind} has only {len(records)} records"
+        return records
 
     async def events(self, kind: str, at_least: int) -> list[Any]:
         """Return the events of a topic once it holds so many different ones (by id), each once."""
@@ -359,6 +346,29 @@ class Rig:
 
         records = await self.read(kind, enough)
         return list({event.event_id: event for event in (decode(r.value) for r in records)}.values())
+
+
+async def read_topic(
+    settings: Settings, kind: str, enough: Callable[[list[Any]], bool], patience_s: float
+) -> tuple[list[Any], bool]:
+    """Read a topic from its beginning until it is silent and holds enough, or patience ends; says which."""
+    topic = topic_name(settings.namespace, kind)
+    specs = topic_specs(settings.namespace, settings.shards, settings.item_shards, settings.lanes)
+    count = next(spec.partitions for spec in specs if spec.name == topic)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka, auto_offset_reset="earliest", fetch_max_wait_ms=50
+    )
+    records: list[Any] = []
+    deadline = time.monotonic() + patience_s
+    async with consumer:
+        consumer.assign([TopicPartition(topic, partition) for partition in range(count)])
+        while True:
+            found = await consumer.getmany(timeout_ms=500)
+            records += [record for part in found.values() for record in part]
+            if not found and enough(records):
+                return records, True
+            if time.monotonic() > deadline:
+                return records, False
 
 
 def is_alive(child: Child) -> bool:

@@ -1,0 +1,190 @@
+"""Bandits in worlds whose truth is known: the engine's policies and public libraries on the same rounds.
+
+Suites: `cold` (50 items that come and go), `delay` (rewards 1,000 decisions late), `flip` (tastes turn over
+at half time, the last quarter counts), `movielens` (real users and ratings, nothing learnt before),
+`newcomers` (how many new items are shown ten times in 2,000 decisions at 5 % exploration), `speed` (one
+thread). A policy's score is its expected reward above chance as a share of the possible, in `movielens` its
+mean reward. Rivals that are not installed are skipped and said to be. A file given twice keeps what it holds.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from benchmarks._bandit_arms import found
+from benchmarks._bandit_play import Births, Trace, interval, play
+from benchmarks._bandit_speed import run_speed
+from benchmarks._bandit_suites import Entry, Suite, suites
+from benchmarks._run import console, finish
+
+Report = dict[str, Any]
+PACKAGES = ("vowpalwabbit", "mabwiser", "river")
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """How many streams, from which on."""
+
+    first: int
+    count: int
+
+    def of(self, entry: Entry) -> range:
+        """Return those that an entry plays."""
+        return range(self.first, self.first + min(self.count, entry.most_seeds))
+
+
+def measure(suite: Suite, entry: Entry, seeds: range) -> Report:
+    """Play one entry on each seed."""
+    started = time.process_time()
+    traces = [
+        play(suite.world(seed, suite.rounds), entry.make(), suite.rounds, suite.delay, seed) for seed in seeds
+    ]
+    scores = [_score(suite, trace) for trace in traces]
+    return {
+        "score": interval(scores),
+        "scores": scores,
+        "reward": float(np.mean([trace.got.mean() for trace in traces])),
+        "has_exact_propensities": all(bool(trace.exact.all()) for trace in traces),
+        "newcomers": None if suite.is_absolute else _newcomers(traces),
+        "seconds_per_seed": (time.process_time() - started) / len(traces),
+    }
+
+
+def _score(suite: Suite, trace: Trace) -> float:
+    start = int(suite.scored_from * suite.rounds)
+    return float(trace.got[start:].mean()) if suite.is_absolute else trace.score(start)
+
+
+def _newcomers(traces: list[Trace]) -> Report | None:
+    waits = np.concatenate([trace.waits for trace in traces])
+    if not len(waits):
+        return None
+    return {"items": len(waits), "reached": float((waits <= Births.WITHIN).mean())}
+
+
+def run(suite: Suite, seeds: Seeds, known: dict[str, Report]) -> Iterator[Report]:
+    """Play everybody who is installed and not known already; yield the comparison after each."""
+    policies, skipped = dict(known), dict[str, str]()
+    yield {"policies": policies, "skipped": skipped, **compare(suite, policies)}
+    for name, entry in suite.entries.items():
+        if entry.package and found(entry.package) is None:
+            skipped[name] = f"{entry.package} is not installed: pip install 'headwater[bench]'"
+        elif name not in policies:
+            policies[name] = measure(suite, entry, seeds.of(entry))
+            _say(name, policies[name])
+        yield {"policies": policies, "skipped": skipped, **compare(suite, policies)}
+
+
+def compare(suite: Suite, policies: dict[str, Report]) -> Report:
+    """Return ours over each policy on the seeds both played, over the best of VW and over the best rival."""
+    if suite.ours not in policies:
+        return {}
+    scores = policies[suite.ours]["scores"]
+    over = {name: _over(scores, one["scores"]) for name, one in policies.items() if name != suite.ours}
+    rivals = {name: over[name] for name in over if suite.entries[name].package}
+    of_vw = {name: over[name] for name in rivals if name.startswith("vw ")}
+    return {
+        "ours": suite.ours,
+        "ours_over": over,
+        **_best("vw", of_vw),
+        **_best("rival", rivals),
+    }
+
+
+def _over(ours: list[float], theirs: list[float]) -> float:
+    mean = float(np.mean(theirs))
+    return float(np.mean(ours[: len(theirs)])) / mean if mean > 0 else float("inf")
+
+
+def _best(kind: str, over: dict[str, float]) -> Report:
+    """Return the rival we are least above: chosen after the fact, in its favour."""
+    name = min(over, key=lambda one: over[one]) if over else None
+    return {f"best_{kind}": name, f"ours_over_best_{kind}": over[name] if name else None}
+
+
+def _say(name: str, one: Report) -> None:
+    score = one["score"]
+    console.print(f"{name}: {score['mean']:.4f} [{score['low']:.4f}, {score['high']:.4f}]", style="dim")
+
+
+def table(title: str, report: Report) -> Table:
+    """Return everybody, best first."""
+    columns = ("policy", "score", "95 % interval", "seeds", "exact propensities", "newcomers", "ours over it")
+    out = Table(*columns, title=title, title_justify="left")
+    ranked = sorted(report["policies"].items(), key=lambda pair: -pair[1]["score"]["mean"])
+    for name, one in ranked:
+        score, over = one["score"], report.get("ours_over", {}).get(name)
+        reached = f"{one['newcomers']['reached']:.1%}" if one["newcomers"] else ""
+        out.add_row(
+            name, f"{score['mean']:.4f}", f"{score['low']:.4f} .. {score['high']:.4f}", str(score["seeds"]),
+            "yes" if one["has_exact_propensities"] else "no", reached, f"{over:.3f}" if over else "",
+        )  # fmt: skip
+    for name, why in report["skipped"].items():
+        out.add_row(name, "skipped", why)
+    return out
+
+
+def earlier(given: argparse.Namespace, asked: Report) -> dict[str, Report]:
+    """Return the policies that a file holds already, if it was made with the same suite, seeds and rounds."""
+    if given.json is None or not given.json.exists() or given.afresh:
+        return {}
+    held = json.loads(given.json.read_text())
+    return dict(held["policies"]) if held.get("stream") == asked else {}
+
+
+def options() -> argparse.ArgumentParser:
+    """Return the command line of this benchmark."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bandits", description=__doc__)
+    parser.add_argument("--suite", choices=[*suites(0), "speed"], required=True)
+    parser.add_argument("--seeds", type=int, default=10, metavar="N", help="streams of each policy")
+    parser.add_argument("--seed", type=int, default=0, help="of the first stream")
+    parser.add_argument("--rounds", type=int, help="length of a stream; the suite's own if not given")
+    parser.add_argument("--vw", type=int, default=4, metavar="N", help="of VW's 18 settings, by merit")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="play these; a file keeps the others")
+    parser.add_argument("--afresh", action="store_true", help="play again what the file holds already")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+    return parser
+
+
+def play_suite(given: argparse.Namespace) -> Report:
+    """Play a suite and print its table."""
+    suite = suites(given.vw)[given.suite]
+    suite = replace(suite, rounds=given.rounds or suite.rounds)
+    asked = {"suite": given.suite, "seed": given.seed, "seeds": given.seeds, "rounds": suite.rounds}
+    known = {name: one for name, one in earlier(given, asked).items() if name in suite.entries}
+    if given.only:
+        kept = {name: one for name, one in suite.entries.items() if name in given.only or name in known}
+        suite = replace(suite, entries=kept)
+    report: Report = {}
+    for report in run(suite, Seeds(given.seed, given.seeds), known):
+        # After each, not at the end: what took minutes must survive an interruption.
+        keep(given, {"stream": asked, **report})
+    console.print(table(f"{given.suite}: {suite.rounds:,} rounds, rewards {suite.delay} late", report))
+    return {"stream": asked, **report}
+
+
+def keep(given: argparse.Namespace, report: Report) -> None:
+    """Write the report with the versions it was made with."""
+    finish(given, {"versions": {package: found(package) for package in PACKAGES}, **report})
+
+
+def main() -> None:
+    """Run one suite and report."""
+    given = options().parse_args()
+    report = run_speed(given.seed) if given.suite == "speed" else play_suite(given)
+    for name in ("ours_over_best_vw", "ours_over_best_rival"):
+        console.print(
+            f"{name}: {report[name]:.3f}" if report.get(name) else f"{name}: nobody to compare with"
+        )
+    keep(given, report)
+
+
+if __name__ == "__main__":
+    main()
