@@ -15,6 +15,9 @@ OVERALL = -1
 
 _CACHED = 200
 
+MAX_ROWS = 1 << 26
+"""Bound of item rows: places are kept in an array by row."""
+
 
 class _Series:
     """Decayed sums of the items of one group, and a cached ranking per half-life."""
@@ -121,7 +124,7 @@ class Trends:
         Parameters
         ----------
         item_row
-            Row of the item, >= 0.
+            Row of the item, 0 to `MAX_ROWS` - 1; memory grows with the highest one.
         at_ms
             Event time, milliseconds.
         weight
@@ -132,11 +135,12 @@ class Trends:
         Raises
         ------
         ValueError
-            If the row or a group is negative or the weight is not > 0.
+            If the row is out of bounds, a group negative, or the weight not > 0.
         """
         groups = (group,) if isinstance(group, int) else tuple(group)
-        if item_row < 0 or not weight > 0 or min(groups, default=0) < 0:
-            msg = f"item_row, weight, group are {item_row}, {weight}, {groups}, wanted >= 0, > 0, >= 0"
+        if not 0 <= item_row < MAX_ROWS or not weight > 0 or min(groups, default=0) < 0:
+            wished = f"wanted 0 to {MAX_ROWS - 1}, > 0, >= 0"
+            msg = f"item_row, weight, group are {item_row}, {weight}, {groups}, {wished}"
             raise ValueError(msg)
         for g in (OVERALL, *groups):
             self._of(g).add(item_row, at_ms, weight)
@@ -229,9 +233,9 @@ class Trends:
                 self._merge(item, part[item])
 
     def nbytes(self) -> int:
-        """Bytes of the counts, rankings and indices left out."""
+        """Bytes of the counts and of where they are; rankings are left out."""
         parts = sum(state.nbytes for part in self._parts.values() for state in part.values())
-        return parts + sum(series.table.nbytes() for series in self._series.values())
+        return parts + sum(series.table.nbytes() + series.slots.nbytes for series in self._series.values())
 
     def _of(self, group: int) -> _Series:
         series = self._series.get(group)

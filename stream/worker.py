@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 from prometheus_client import start_http_server
 from redis.exceptions import RedisError
 
+from online_models import trends
 from state.clients import kafka_security, redis_client
 from state.settings import Settings
 from state.topics import topic_name
@@ -150,6 +151,7 @@ def engine_settings(settings: Settings) -> EngineSettings:
 def run(settings: Settings) -> int:
     """Run a worker until it is told to stop; returns its exit code."""
     settings.secret()
+    trends.warm_up()
     worker = Worker(settings)
     if settings.metrics_port:
         start_http_server(settings.metrics_port, registry=worker.metrics.registry)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online_models.trends import Trends
+from online_models.trends import MAX_ROWS, Trends
 
 HOUR = 3_600_000
 NOW = 1_790_000_000_000
@@ -115,11 +115,13 @@ def test_the_last_hour_beats_all_time_under_a_short_half_life() -> None:
     assert trends.top(1, NOW + 48 * HOUR, 1)[0].tolist() == [1]
 
 
-def test_item_rows_far_apart_need_no_room_between_them() -> None:
+def test_memory_grows_with_the_highest_row_up_to_a_bound() -> None:
     trends = Trends([60.0])
-    trends.add(2_000_000_000, NOW)
-    assert trends.nbytes() < 100_000
-    assert trends.top(0, NOW, 3)[0].tolist() == [2_000_000_000]
+    trends.add(1_000_000, NOW)
+    assert 8_000_000 < trends.nbytes() < 20_000_000
+    assert trends.top(0, NOW, 3)[0].tolist() == [1_000_000]
+    with pytest.raises(ValueError, match=rf"item_row.* are {MAX_ROWS}, .*wanted 0 to {MAX_ROWS - 1}"):
+        trends.add(MAX_ROWS, NOW)
 
 
 def test_unknown_groups_and_items_count_nothing() -> None:
