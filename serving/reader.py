@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from functools import lru_cache
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -13,9 +12,6 @@ from state.packing import CorruptStateError
 from state.partition import shard_of
 from state.settings import Settings
 from state.subject import SubjectRecord, decode_subject
-
-subject_shard = lru_cache(maxsize=4_096)(shard_of)
-"""One request asks several times; the hash runs in Python."""
 
 OPEN_FOR_S = 0.5
 FAILURES_TO_OPEN = 3
@@ -79,7 +75,7 @@ class SubjectReader:
         if not self._breaker.allows(time.monotonic()):
             return None
         try:
-            key = subject_key(self._prefixes[subject_shard(subject, self._shards)], subject)
+            key = subject_key(self._prefixes[shard_of(subject, self._shards)], subject)
             record = decode_subject(await self._get(key))
         except (RedisError, OSError, TimeoutError, CorruptStateError):
             self._metrics.store_failures.inc()

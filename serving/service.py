@@ -10,10 +10,11 @@ from serving.decide import Call, Decided, answer_items, decide, to_event
 from serving.live import LiveState
 from serving.logbook import Logbook
 from serving.metrics import ServerMetrics
-from serving.reader import SubjectReader, subject_shard
+from serving.reader import SubjectReader
 from serving.requests import RecommendationAnswer, RecommendationRequest, RecommendedItem
 from serving.sync import Sync
 from state.events import subject_of
+from state.partition import shard_of
 from state.settings import Settings
 from state.subject import SubjectRecord
 from state.tokens import TokenSigner, make_decision_id
@@ -68,7 +69,7 @@ class Recommender:
 
     def _call(self, request: RecommendationRequest, subject: str, record: SubjectRecord | None) -> Call:
         now_ms = time.time_ns() // 1_000_000
-        shard = subject_shard(subject, self._settings.shards)
+        shard = shard_of(subject, self._settings.shards)
         return Call(
             request=request,
             subject=subject,
@@ -93,7 +94,7 @@ class Recommender:
         stores_nothing = call.record is not None and call.record.consent == "none"
         if not stores_nothing:
             event = to_event(self._live, call, decided)
-            self._logbook.put(event, subject_shard(call.subject, self._settings.shards))
+            self._logbook.put(event, shard_of(call.subject, self._settings.shards))
         items = answer_items(self._live, decided)
         self._last_good[call.request.surface] = items
         sources = decided.scored.found.sources

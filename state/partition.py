@@ -29,5 +29,5 @@ def murmur2(data: bytes) -> int:
 
 @lru_cache(maxsize=100_000)
 def shard_of(subject: str, shards: int) -> int:
-    """Return the shard, 0 to ``shards - 1``, that owns a subject's events."""
+    """Return the shard, 0 to ``shards - 1``, that owns a subject's events; remembered, as hashing is slow."""
     return (murmur2(subject.encode()) & 0x7FFFFFFF) % shards
