@@ -102,7 +102,7 @@ def run_demo(options: DemoOptions) -> int:
         asyncio.run(_publish_catalogue(settings, data))
         wait_ready(api, len(data.items), children)
         report = asyncio.run(_drive(options, settings, data, Screen(console, options.events)))
-        console.print(summary_table(report))
+        console.print("\n", summary_table(report), sep="")
         if options.report is not None:
             options.report.write_bytes(orjson.dumps(report, option=_REPORT_OPTIONS))
         _show_addresses(console, api, settings)
