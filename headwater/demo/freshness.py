@@ -69,19 +69,22 @@ class FreshnessProbe:
         published = await self._hide(producer, user, shown[0])
         deadline = published + PATIENCE_S
         polls: list[asyncio.Task[float | None]] = []
-        while time.perf_counter() < deadline:
-            waiting = sum(not poll.done() for poll in polls)
-            if waiting < MOST_POLLS:  # a server that is behind must not be asked into the ground
-                polls.append(asyncio.create_task(self._gone_at(http, user, shown[0])))
-            await asyncio.sleep(self._poll_s)
-            seen = [poll.result() for poll in polls if poll.done() and not poll.cancelled()]
-            times = [at for at in seen if at is not None]
-            if times:
-                self.found.waits_ms.append(1000 * (min(times) - published))
-                break
-        else:
+        try:
+            while time.perf_counter() < deadline:
+                waiting = sum(not poll.done() for poll in polls)
+                if waiting < MOST_POLLS:  # a server that is behind must not be asked into the ground
+                    polls.append(asyncio.create_task(self._gone_at(http, user, shown[0])))
+                await asyncio.sleep(self._poll_s)
+                seen = [poll.result() for poll in polls if poll.done() and not poll.cancelled()]
+                times = [at for at in seen if at is not None]
+                if times:
+                    self.found.waits_ms.append(1000 * (min(times) - published))
+                    return
             self.found.missed += 1
-        await asyncio.gather(*polls, return_exceptions=True)
+        finally:
+            for poll in polls:
+                poll.cancel()
+            await asyncio.gather(*polls, return_exceptions=True)
 
     async def _hide(self, producer: AIOKafkaProducer, user: str, item_id: str) -> float:
         event = Feedback(
