@@ -142,7 +142,7 @@ def _floats(raw: bytes) -> FloatArray:
     return np.frombuffer(raw, "<f8")
 
 
-class _Lesson(Struct):
+class _Taught(Struct):
     """What one closed decision teaches the policy: its unflagged shown slots."""
 
     context: FloatArray
@@ -157,22 +157,22 @@ def learn_policy(
     learner: ShardLearner, judged: Sequence[Judged], blocks: Mapping[str, FloatArray], config: HybridConfig
 ) -> Learnt | None:
     """Learn from closed decisions; flagged slots (pinned, fallback, hold-out) teach nothing."""
-    lessons = [lesson for one in judged if (lesson := _lesson(one, config)) is not None]
-    if not lessons:
+    parts = [part for one in judged if (part := _taught(one, config)) is not None]
+    if not parts:
         return None
-    counts = [len(lesson.rewards) for lesson in lessons]
+    counts = [len(part.rewards) for part in parts]
     batch = SlotBatch(
-        np.repeat([lesson.context for lesson in lessons], counts, axis=0),
-        np.concatenate([lesson.arms for lesson in lessons]),
-        [item_id for lesson in lessons for item_id in lesson.item_ids],
-        [lesson.subject for lesson in lessons for _ in lesson.item_ids],
-        np.array([reward for lesson in lessons for reward in lesson.rewards]),
-        np.concatenate([lesson.logits for lesson in lessons]),
+        np.repeat([part.context for part in parts], counts, axis=0),
+        np.concatenate([part.arms for part in parts]),
+        [item_id for part in parts for item_id in part.item_ids],
+        [part.subject for part in parts for _ in part.item_ids],
+        np.array([reward for part in parts for reward in part.rewards]),
+        np.concatenate([part.logits for part in parts]),
     )
     return learner.learn(batch, blocks)
 
 
-def _lesson(one: Judged, config: HybridConfig) -> _Lesson | None:
+def _taught(one: Judged, config: HybridConfig) -> _Taught | None:
     """Return what there is to learn; None where a version with other features logged it, or nothing is."""
     slots, context, arms = one.decision.slots, _floats(one.decision.context), _floats(one.decision.arms)
     if len(context) != config.context_dim or len(arms) != len(slots) * config.item_dim:
@@ -185,7 +185,7 @@ def _lesson(one: Judged, config: HybridConfig) -> _Lesson | None:
     if not taught:
         return None
     places = [place for place, _ in taught]
-    return _Lesson(
+    return _Taught(
         context,
         arms.reshape(len(slots), -1)[places],
         _floats(one.decision.logits)[places],

@@ -207,9 +207,8 @@ class Folder:
                 return
 
     async def _step(self, rows: list[Row]) -> None:
-        while (
-            len(self._unsent) > MAX_UNSENT and not self._lost
-        ):  # a broker that takes nothing must not fill our memory
+        # A broker that takes nothing must not fill our memory.
+        while len(self._unsent) > MAX_UNSENT and not self._lost:
             await asyncio.sleep(TICK_S)
         rows += await self._take()
         self._isolation.mark(rows)

@@ -1,6 +1,5 @@
 """Parity with a published implementation on six real logs (Open Bandit Dataset sample, CC BY 4.0)."""
 
-import gzip
 import json
 import os
 from pathlib import Path
@@ -9,25 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bandits.arrays import FloatArray
 from bandits.ope import Evaluation, Rounds
+from benchmarks.ope import THEIR_NAMES, read
 
 DATA = Path(os.environ.get("HEADWATER_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 GOLDEN = DATA / "ope_golden"
 LOGS = [
     f"{campaign}_{way}" for campaign in ("all", "men", "women") for way in ("random_to_bts", "bts_to_random")
 ]
-THEIR_NAMES = {
-    "dm": "dm",
-    "ips": "ipw",
-    "cips": "ipw_clip10",
-    "snips": "snipw",
-    "dr": "dr",
-    "sndr": "sndr",
-    "switch": "switch-dr",
-    "dros": "dr-os",
-}
-
 pytestmark = pytest.mark.skipif(
     not GOLDEN.is_dir(),
     reason=f"no golden numbers at {GOLDEN}: set HEADWATER_DATA to the folder of data sets",
@@ -35,9 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def rounds_of(log: str) -> Rounds:
-    with gzip.open(GOLDEN / f"{log}.tsv.gz", "rt") as lines:
-        table: FloatArray = np.loadtxt(lines, skiprows=1, delimiter="\t")
-    return Rounds(table[:, 0], table[:, 2], table[:, 3], table[:, 4], table[:, 5])
+    return read(GOLDEN / f"{log}.tsv.gz")
 
 
 def golden(log: str) -> Any:

@@ -26,4 +26,6 @@ async def test_a_swallowed_cancellation_does_not_keep_a_server_from_stopping() -
 
 
 async def test_nothing_to_end_is_no_trouble() -> None:
-    await end_tasks([])
+    async with asyncio.timeout(1.0):
+        await end_tasks([])
+    assert not asyncio.all_tasks() - {asyncio.current_task()}
