@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -9,11 +10,31 @@ from pathlib import Path
 
 import click
 
+from headwater.console import checked_secret, command_settings, finish
 from headwater.logs import configure_logs
-from state.settings import Settings, SettingsError, load_settings
+
+# Commands that live in modules of their own, imported only when they are called: a worker must not load a web
+# framework, nor a server Faust.
+LAZY: dict[str, str] = {}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class LazyGroup(click.Group):
+    """A group that also finds the commands of `LAZY`, by "module:attribute"."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted([*super().list_commands(ctx), *LAZY])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, importing its module where it has one of its own."""
+        if cmd_name not in LAZY:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = LAZY[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="headwater")
 def main() -> None:
     """Headwater: streaming, real-time personalization.
@@ -39,22 +60,13 @@ def _settle_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-def _settings() -> Settings:
-    try:
-        settings = load_settings(os.environ)
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from None
-    configure_logs(settings.log_level)
-    return settings
-
-
 @main.command()
 def worker() -> None:
     """Fold events: own shards, learn, keep the store's state."""
     _become_service()
     from stream.worker import run
 
-    settings = _checked_secret(_settings())
+    settings = checked_secret(command_settings())
     _settle_collector()
     sys.exit(run(settings))
 
@@ -65,17 +77,9 @@ def serve() -> None:
     _become_service()
     from serving.app import run
 
-    settings = _checked_secret(_settings())
+    settings = checked_secret(command_settings())
     _settle_collector()
     run(settings)
-
-
-def _checked_secret(settings: Settings) -> Settings:
-    try:
-        settings.secret()
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from None
-    return settings
 
 
 @main.group()
@@ -88,7 +92,7 @@ def topics_create() -> None:
     """Create missing topics; running it again changes nothing."""
     from headwater.topics import create
 
-    _finish(asyncio.run(create(_settings())))
+    finish(asyncio.run(create(command_settings())))
 
 
 @topics.command("check")
@@ -96,14 +100,7 @@ def topics_check() -> None:
     """Compare the topics with the settings; exits with 1 where they differ."""
     from headwater.topics import check
 
-    _finish(asyncio.run(check(_settings())))
-
-
-def _finish(result: tuple[bool, list[str]]) -> None:
-    ok, lines = result
-    for line in lines:
-        click.echo(line)
-    sys.exit(0 if ok else 1)
+    finish(asyncio.run(check(command_settings())))
 
 
 @main.command()
@@ -120,7 +117,7 @@ def explore(
     from headwater.explore import Wish, explore_surface
 
     wish = Wish(surface, {"rate": rate, "scheme": scheme, "temperature": temperature}, changed_by, why)
-    _finish(asyncio.run(explore_surface(_settings(), wish)))
+    finish(asyncio.run(explore_surface(command_settings(), wish)))
 
 
 @main.command()
@@ -130,7 +127,7 @@ def schema(*, check: bool, into: Path) -> None:
     """Write JSON Schemas and an AsyncAPI document of all events."""
     from headwater.schemas import check_documents, write_documents
 
-    _finish(check_documents(into) if check else write_documents(into))
+    finish(check_documents(into) if check else write_documents(into))
 
 
 @main.command("settings")
@@ -140,7 +137,7 @@ def settings_page(*, check: bool, into: Path) -> None:
     """Write the table of all settings."""
     from headwater.settings_page import check_page, write_page
 
-    _finish(check_page(into) if check else write_page(into))
+    finish(check_page(into) if check else write_page(into))
 
 
 @main.command("warm-up")

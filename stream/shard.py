@@ -13,10 +13,10 @@ from state.events import SUBJECT_KINDS, Click, Decision, Feedback, Impression, U
 from state.feed import Interaction, ShardFeed, encode_feed
 from state.keys import bandit_key, counters_key, decision_key, open_key, sessions_key, trends_key
 from state.packing import FloatArray, pack_vector, unpack_vector
-from state.partition import shard_of
 from state.sessions import session_hash
 from state.settings import FeedbackKind
 from state.tokens import TokenSigner
+from stream.admission import Admission, SubjectRow
 from stream.attribution import Attribution, OpenDecision
 from stream.closing import (
     Judged,
@@ -33,7 +33,7 @@ from stream.interactions import Caps, add_interaction, begin_or_continue_session
 from stream.rows import Row
 from stream.sessions import Sessions
 from stream.subjects import Subjects
-from stream.users import check_reserved, fold_user
+from stream.users import fold_user
 
 _open_decoder = msgspec.msgpack.Decoder(OpenDecision)
 _pack = msgspec.msgpack.Encoder().encode
@@ -93,8 +93,9 @@ class ShardLogic:
         """Take in what the store holds of the shard."""
         prefix, rules = self.place.prefix, self.rules
         self.outbox_number = int(meta.get("outbox", "0"))
-        self._late_before = int(meta.get(_WATERMARK, "0"))
         self.counters = Counters(hashes[counters_key(prefix)])
+        self.admission = Admission(self.place, rules.shards, (self.subjects, self.counters))
+        self.admission.late_before = int(meta.get(_WATERMARK, "0"))
         self.sessions = Sessions(prefix, hashes[sessions_key(prefix)], rules.max_sessions)
         self._restore_open(hashes[open_key(prefix)])
         self._restore_trends(hashes[trends_key(prefix)])
@@ -130,7 +131,7 @@ class ShardLogic:
     def wanted(self, rows: Sequence[Row], watermark: int) -> list[str]:
         """Return the keys that have to be loaded before these rows can be folded."""
         due = self.attribution.subjects_due(max(watermark, self._latest_possible(rows)))
-        subjects = [row.event.subject for row in rows if isinstance(row.event, _SUBJECT_EVENTS)]
+        subjects = [row.event.subject for row in rows if isinstance(row.event, SubjectRow)]
         self._wanted = self.subjects.missing([*subjects, *sorted(due)])
         return [self.subjects.key(subject) for subject in self._wanted]
 
@@ -155,48 +156,15 @@ class ShardLogic:
             self._fold_row(row)
         self._close()
         self._write()
-        self.outbox_number, self._late_before = self.effects.outbox_number, watermark
+        self.outbox_number, self.admission.late_before = self.effects.outbox_number, watermark
         return self.effects
 
     def _fold_row(self, row: Row) -> None:
         try:
-            if row.refusal is not None:
-                raise row.refusal
-            if isinstance(row.event, User) and not row.forwarded:
-                check_reserved(row.event)  # before forwarding, which would make it look like our own
-            if self._belongs_elsewhere(row) or self._is_repeat(row):
-                return
-            self._fold_one[row.kind](row)
+            if self.admission.admits(row, self.effects):
+                self._fold_one[row.kind](row)
         except Refusal as refusal:
             self.effects.refuse(row, refusal.reason, str(refusal))
-
-    def _belongs_elsewhere(self, row: Row) -> bool:
-        assert isinstance(row.event, _SUBJECT_EVENTS)
-        owner = shard_of(row.event.subject, self.rules.shards)
-        if owner == self.place.number:
-            return False
-        if row.forwarded:
-            raise Refusal("misrouted", "key", row.event.subject, f"an event of shard {self.place.number}")
-        self.counters.add("forwarded")
-        self.effects.send(row.kind, row.event.subject.encode(), row.raw or b"", owner, forwarded=True)
-        return True
-
-    def _is_repeat(self, row: Row) -> bool:
-        """Count, and mark as folded, every event that is neither late nor a duplicate."""
-        event = row.event
-        assert isinstance(event, _SUBJECT_EVENTS)
-        if event.occurred_at < self._late_before:
-            self.counters.add(f"{row.kind}.late")
-            return True
-        if self.subjects.read(event.subject).has_applied(event.event_id):
-            self.counters.add(f"{row.kind}.duplicate")
-            return True
-        self.counters.add(row.kind)
-        if self.subjects.read(event.subject).consent == "none" and row.kind != "users":
-            self.counters.add("no_consent")
-            return True
-        self.subjects.touch(event.subject).mark_applied(event.event_id, event.occurred_at)
-        return False
 
     def _impression(self, row: Row) -> None:
         event = row.event
@@ -363,6 +331,3 @@ class ShardLogic:
         self.subjects.write(effects, self.watermark)
         effects.change.feed = encode_feed(self.feed)
         effects.change.meta |= {"open": str(len(self.attribution.open)), _WATERMARK: str(self.watermark)}
-
-
-_SUBJECT_EVENTS = (Impression, Click, Feedback, User, Decision)

@@ -1,0 +1,37 @@
+"""What every command needs: the settings of its environment, and a way to end with lines and an exit code."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from headwater.logs import configure_logs
+from state.settings import Settings, SettingsError, load_settings
+
+
+def command_settings() -> Settings:
+    """Return the settings of the environment; ends the command where one cannot be used."""
+    try:
+        settings = load_settings(os.environ)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    configure_logs(settings.log_level)
+    return settings
+
+
+def checked_secret(settings: Settings) -> Settings:
+    """Return the settings; ends the command where their token secret is missing or short."""
+    try:
+        settings.secret()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    return settings
+
+
+def finish(result: tuple[bool, Sequence[str]]) -> None:
+    """Print lines and end the command: with 0, or with 1 where it did not go well."""
+    ok, lines = result
+    for line in lines:
+        click.echo(line)
+    sys.exit(0 if ok else 1)
