@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 TopicPartition = tuple[str, int]
 # Nobody waits for derived messages: a few hundred in one batch cost broker and readers less than one each.
 OUTBOX_LINGER_MS = 100
+OUTBOX_BATCH_BYTES = 524_288
 
 
 class Worker:
@@ -116,6 +117,7 @@ class Worker:
                 bootstrap_servers=self.settings.kafka,
                 acks="all",
                 linger_ms=OUTBOX_LINGER_MS,
+                max_batch_size=OUTBOX_BATCH_BYTES,
                 **kafka_security(self.settings),
             )
             await self._producer.start()
