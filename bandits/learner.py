@@ -87,10 +87,16 @@ class _Blocks:
             if key in stored:
                 self.rows[place] = stored[key]
         self._d, self._prior = d, prior_variance
+        # Which rows each chunk touches, for all chunks at once: a chunk's own `np.unique` costs a tenth of it.
+        chunks = np.arange(len(self.places)) // CHUNK
+        keys, self._inverse = np.unique(chunks * len(self.ids) + self.places, return_inverse=True)
+        self._touched = keys % max(1, len(self.ids))
+        self._first = np.searchsorted(keys, np.arange(len(self.places) // CHUNK + 2) * len(self.ids))
 
     def predict(self, chunk: slice, features: FloatArray) -> "_Prediction":
         """Mean and variance that the blocks of a chunk's slots give their logits; features (n, d)."""
-        touched, inverse = np.unique(self.places[chunk], return_inverse=True)
+        first, last = self._first[chunk.start // CHUNK : chunk.start // CHUNK + 2]
+        touched, inverse = self._touched[first:last], self._inverse[chunk] - first
         means, covariances = moments(self.rows[touched], self._d, self._prior)
         column = features[:, :, None]
         spread = (covariances[inverse] @ column * column).sum(axis=(1, 2))
@@ -208,8 +214,10 @@ class ShardLearner:
         users = _Blocks(
             batch.users, {**known, "": empty_block(config.item_dim)}, config.item_dim, config.user_variance
         )
+        has_user = np.fromiter((key != "" for key in batch.users), np.float64, len(batch))
         for start in range(0, len(batch), CHUNK):
-            self._learn_chunk(batch, slice(start, start + CHUNK), items, users)
+            chunk = slice(start, start + CHUNK)
+            self._learn_chunk(batch, chunk, (items, users), has_user[chunk])
         learnt = items.values()
         self.items.update(learnt)
         by_user = users.values()
@@ -225,12 +233,14 @@ class ShardLearner:
                 msg = f"{name} has shape {value.shape}, wanted ({len(batch)}, {d})"
                 raise ValueError(msg)
 
-    def _learn_chunk(self, batch: SlotBatch, chunk: slice, items: _Blocks, users: _Blocks) -> None:
+    def _learn_chunk(
+        self, batch: SlotBatch, chunk: slice, blocks: tuple[_Blocks, _Blocks], has_user: FloatArray
+    ) -> None:
+        items, users = blocks
         x, features = batch.contexts[chunk], batch.items[chunk]
         z = crossed(x, features)
         shared_mean, shared_variance = predict(self.shared, z.shape[1], self.config.shared_variance, z)
         item, user = items.predict(chunk, x), users.predict(chunk, features)
-        has_user = np.fromiter((key != "" for key in batch.users[chunk]), np.float64, len(x))
         offset = 0.0 if batch.offsets is None else batch.offsets[chunk]
         mean = shared_mean + item.mean + user.mean + offset
         variance = shared_variance + item.variance + user.variance * has_user

@@ -34,7 +34,7 @@ class Change(Struct):
     fields
         Hash key -> field -> bytes.
     dropped_fields
-        Hash key -> fields to delete.
+        Hash key -> fields to delete, as the keys of a dictionary: in order, each once.
     dropped_keys
         Keys to delete.
     outbox
@@ -50,7 +50,7 @@ class Change(Struct):
     offsets: dict[str, tuple[int | None, int]] = field(default_factory=dict)
     values: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     fields: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    dropped_fields: dict[str, list[str]] = field(default_factory=dict)
+    dropped_fields: dict[str, dict[str, None]] = field(default_factory=dict)
     dropped_keys: list[str] = field(default_factory=list)
     outbox: list[bytes] = field(default_factory=list)
     sent: int = 0

@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+from functools import lru_cache
 
 import msgspec
 import numpy as np
@@ -145,6 +146,7 @@ def _has_row(rows: bytes, needle: bytes, width: int) -> bool:
     return False
 
 
+@lru_cache(maxsize=8_192)
 def id_hash(text: str) -> int:
-    """Return the 64-bit hash ids are remembered by."""
+    """Return the 64-bit hash ids are remembered by; remembered, as one fold asks for each several times."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

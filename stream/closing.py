@@ -177,19 +177,17 @@ def _taught(one: Judged, config: HybridConfig) -> _Taught | None:
     slots, context, arms = one.decision.slots, _floats(one.decision.context), _floats(one.decision.arms)
     if len(context) != config.context_dim or len(arms) != len(slots) * config.item_dim:
         return None
-    taught = [
-        (place, reward)
-        for place, reward in zip(one.places, one.rewards, strict=True)
-        if not slots[place].flag
-    ]
-    if not taught:
+    places, rewards = one.places, one.rewards
+    if any(slot.flag for slot in slots):
+        taught = [pair for pair in zip(places, rewards, strict=True) if not slots[pair[0]].flag]
+        places, rewards = [place for place, _ in taught], [reward for _, reward in taught]
+    if not places:
         return None
-    places = [place for place, _ in taught]
     return _Taught(
         context,
         arms.reshape(len(slots), -1)[places],
         _floats(one.decision.logits)[places],
-        [reward for _, reward in taught],
+        rewards,
         [slots[place].item_id for place in places],
         one.closed.entry.subject,
     )

@@ -90,16 +90,12 @@ class Effects:
     def write(self, key: str, field_: str, value: bytes) -> None:
         """Write one hash field; a deletion of it in the same batch is undone."""
         self.change.fields.setdefault(key, {})[field_] = value
-        dropped = self.change.dropped_fields.get(key)
-        if dropped and field_ in dropped:
-            dropped.remove(field_)
+        self.change.dropped_fields.get(key, {}).pop(field_, None)
 
     def erase(self, key: str, field_: str) -> None:
         """Delete one hash field; a write of it in the same batch is undone."""
         self.change.fields.get(key, {}).pop(field_, None)
-        dropped = self.change.dropped_fields.setdefault(key, [])
-        if field_ not in dropped:
-            dropped.append(field_)
+        self.change.dropped_fields.setdefault(key, {})[field_] = None
 
     def finish(self) -> Change:
         """Return the change with counters and the outbox number in it."""

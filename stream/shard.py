@@ -130,13 +130,10 @@ class ShardLogic:
 
     def wanted(self, rows: Sequence[Row], watermark: int) -> list[str]:
         """Return the keys that have to be loaded before these rows can be folded."""
-        due = self.attribution.subjects_due(max(watermark, self._latest_possible(rows)))
+        due = self.attribution.subjects_due(watermark)
         subjects = [row.event.subject for row in rows if isinstance(row.event, SubjectRow)]
         self._wanted = self.subjects.missing([*subjects, *sorted(due)])
         return [self.subjects.key(subject) for subject in self._wanted]
-
-    def _latest_possible(self, rows: Sequence[Row]) -> int:
-        return max((row.received_at for row in rows), default=0)
 
     def put(self, values: Sequence[bytes | None]) -> None:
         """Take in the values of the wanted keys, in order."""
