@@ -87,7 +87,7 @@ class _Blocks:
             if key in stored:
                 self.rows[place] = stored[key]
         self._d, self._prior = d, prior_variance
-        # Which rows each chunk touches, for all chunks at once: a chunk's own `np.unique` costs a tenth of it.
+        # For all chunks at once: a `np.unique` for each was a tenth of learning.
         chunks = np.arange(len(self.places)) // CHUNK
         keys, self._inverse = np.unique(chunks * len(self.ids) + self.places, return_inverse=True)
         self._touched = keys % max(1, len(self.ids))

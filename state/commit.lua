@@ -1,6 +1,6 @@
 -- One commit of one unit (shard, item shard, lane, control): all of it, or nothing.
 -- KEYS[1]: the unit's meta hash; every other key in the request carries the same hash tag.
--- ARGV, in groups that begin with how many entries follow: epoch; offsets {topic, previous, next}; values
+-- ARGV, in groups that begin with how many entries follow: epoch; the commit it follows or nothing; offsets {topic, previous, next}; values
 -- {key, ttl_ms, value}; hash fields {key, field, value}; dropped fields {key, field}; dropped keys {key};
 -- meta fields {field, value}; outbox entries {entry}; then outbox key, entries sent, feed key, feed cap, feed entry.
 local at = 0
@@ -16,10 +16,15 @@ local function group(width, act)
     end
 end
 
-local epoch, refusal = take(), nil
+local epoch, follows, refusal = take(), take(), nil
 local held = redis.call('HGET', KEYS[1], 'epoch')
 if held ~= epoch then
     return {'fenced', held or ''}
+end
+-- Offsets alone would let a change through that read no topic, on a store that went back to an older copy.
+local last = redis.call('HGET', KEYS[1], 'commit') or '0'
+if follows ~= '' and follows ~= last then
+    return {'commit', last}
 end
 local first_offset = at
 group(3, function(topic, previous)

@@ -11,8 +11,12 @@ from state.keys import feed_key, meta_key, outbox_key
 
 FEED_CAP = 20_000
 _SCRIPT = files("state").joinpath("commit.lua").read_text()
+# A store that failed over to an older copy has forgotten the latest epochs: by the clock, none comes twice.
 _CLAIM = """
-redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+local now = redis.call('TIME')
+local held = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
+local epoch = math.max(held + 1, now[1] * 1000 + math.floor(now[2] / 1000))
+redis.call('HSET', KEYS[1], 'epoch', string.format('%.0f', epoch))
 redis.call('HSET', KEYS[1], 'claimed_at', redis.call('HGET', KEYS[1], 'commit') or '0')
 return redis.call('HGETALL', KEYS[1])
 """
@@ -45,6 +49,8 @@ class Change(Struct):
         The feed entry.
     meta
         Further fields of the unit's meta hash, for example the watermark.
+    follows
+        Number of the commit it was folded upon; None for what is folded upon nothing, as a filled store is.
     """
 
     offsets: dict[str, tuple[int | None, int]] = field(default_factory=dict)
@@ -56,6 +62,7 @@ class Change(Struct):
     sent: int = 0
     feed: bytes = b""
     meta: dict[str, str] = field(default_factory=dict)
+    follows: int | None = None
 
 
 class Claim(Struct, frozen=True):
@@ -63,6 +70,11 @@ class Claim(Struct, frozen=True):
 
     epoch: int
     meta: Mapping[str, str]
+
+    @property
+    def commit(self) -> int:
+        """Number of the unit's last commit."""
+        return int(self.meta.get("commit", "0"))
 
     def next_offsets(self) -> dict[str, int]:
         """Return topic -> next offset to read."""
@@ -90,7 +102,8 @@ async def commit(redis: RedisClient, prefix: str, epoch: int, change: Change) ->
     Raises
     ------
     FencedError
-        If another owner claimed the unit or a stored offset differs; nothing was written.
+        If another owner claimed the unit, its last commit is another, or a stored offset differs; nothing was
+        written.
     """
     request = _request(prefix, epoch, change)
     answer = [part.decode() for part in await redis.eval(_SCRIPT, 1, meta_key(prefix), *request)]
@@ -98,6 +111,8 @@ async def commit(redis: RedisClient, prefix: str, epoch: int, change: Change) ->
         return int(answer[1])
     if answer[0] == "fenced":
         raise FencedError(f"unit {prefix} is held by epoch {answer[1]!r}, the commit named {epoch}")
+    if answer[0] == "commit":
+        raise FencedError(f"unit {prefix} stands at commit {answer[1]}, the change follows {change.follows}")
     raise FencedError(
         f"unit {prefix} stands at offset {answer[2]!r} of {answer[1]}; the commit named another"
     )
@@ -114,7 +129,7 @@ def _request(prefix: str, epoch: int, change: Change) -> list[str | bytes | int]
         list(change.meta.items()),
         [(entry,) for entry in change.outbox],
     ]
-    flat: list[str | bytes | int] = [epoch]
+    flat: list[str | bytes | int] = [epoch, "" if change.follows is None else change.follows]
     for group in groups:
         flat.append(len(group))
         flat += chain.from_iterable(group)

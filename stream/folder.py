@@ -160,6 +160,7 @@ class Folder:
         outbox = await self._ports.redis.lrange(outbox_key(prefix), 0, -1)
         logic.restore(self._claim.meta, hashes)
         self._logic, self._stored = logic, self._claim.next_offsets()
+        self._number = self._claim.commit
         self._expected = dict(self._stored)
         self._queue.clear()
         self._unsent = deque(decode_message(raw) for raw in outbox)
@@ -267,8 +268,8 @@ class Folder:
         return change
 
     async def _commit(self, change: Change) -> None:
-        change.sent = self._sent
-        await commit(self._ports.redis, self._logic.place.prefix, self._claim.epoch, change)
+        change.sent, change.follows = self._sent, self._number
+        self._number = await commit(self._ports.redis, self._logic.place.prefix, self._claim.epoch, change)
         self._sent -= change.sent
         self._stored.update({kind: new for kind, (_, new) in change.offsets.items()})
         self._unsent.extend(decode_message(raw) for raw in change.outbox)
