@@ -1,4 +1,4 @@
--- One commit of one unit (shard, item shard, lane, control): all of it, or nothing.
+-- One commit of one unit (shard, item shard, lane, control): all of it, or nothing; nothing while it is held.
 -- KEYS[1]: the unit's meta hash; every other key in the request carries the same hash tag.
 -- ARGV, in groups that begin with how many entries follow: epoch; offsets {topic, previous, next}; values
 -- {key, ttl_ms, value}; hash fields {key, field, value}; dropped fields {key, field}; dropped keys {key};
@@ -16,6 +16,9 @@ local function group(width, act)
     end
 end
 
+if redis.call('EXISTS', (string.gsub(KEYS[1], 'meta$', 'hold'))) == 1 then
+    return {'held'}
+end
 local epoch, refusal = take(), nil
 local held = redis.call('HGET', KEYS[1], 'epoch')
 if held ~= epoch then
