@@ -103,7 +103,7 @@ def _read_one(path: Path, file: IO[bytes]) -> tuple[bytes, bytes]:
 def _decoded(path: Path, body: bytes) -> list[Any]:
     try:
         frame = _decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(f"file {path} holds a frame that cannot be read ({error})") from None
     if not isinstance(frame, list) or not frame:
         raise FrameError(f"file {path} holds a frame of type {type(frame).__name__}; wished: a list")
