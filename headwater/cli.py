@@ -3,19 +3,22 @@
 import asyncio
 import gc
 import importlib
-import os
 import signal
 import sys
 from pathlib import Path
 
 import click
 
-from headwater.console import checked_secret, command_settings, finish
+from headwater.console import become_service, checked_secret, command_settings, finish
 from headwater.logs import configure_logs
 
 # Commands that live in modules of their own, imported only when they are called: a worker must not load a web
 # framework, nor a server Faust.
-LAZY: dict[str, str] = {}
+LAZY: dict[str, str] = {
+    "replay": "headwater.replay:replay",
+    "snapshot": "headwater.snapshot:snapshot",
+    "state-hash": "headwater.state_hash:state_hash",
+}
 
 
 class LazyGroup(click.Group):
@@ -43,12 +46,6 @@ def main() -> None:
     """
 
 
-def _become_service() -> None:
-    """Set what numpy reads when it is first imported: more BLAS threads only slow small matrices down."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
-
-
 def _settle_collector() -> None:
     """Keep the garbage collector off what lives for ever, and let it look at young objects less often.
 
@@ -63,7 +60,7 @@ def _settle_collector() -> None:
 @main.command()
 def worker() -> None:
     """Fold events: own shards, learn, keep the store's state."""
-    _become_service()
+    become_service()
     from stream.worker import run
 
     settings = checked_secret(command_settings())
@@ -74,7 +71,7 @@ def worker() -> None:
 @main.command()
 def serve() -> None:
     """Answer requests over HTTP."""
-    _become_service()
+    become_service()
     from serving.app import run
 
     settings = checked_secret(command_settings())

@@ -5,9 +5,16 @@ import sys
 from collections.abc import Sequence
 
 import click
+import msgspec
 
 from headwater.logs import configure_logs
 from state.settings import Settings, SettingsError, load_settings
+
+
+def become_service() -> None:
+    """Set what numpy reads when it is first imported: more BLAS threads only slow small matrices down."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 
 def command_settings() -> Settings:
@@ -18,6 +25,14 @@ def command_settings() -> Settings:
         raise click.ClickException(str(error)) from None
     configure_logs(settings.log_level)
     return settings
+
+
+def with_namespace(settings: Settings, namespace: str) -> Settings:
+    """Return the settings of another namespace; ends the command where its name cannot be one."""
+    try:
+        return msgspec.convert({**msgspec.to_builtins(settings), "namespace": namespace}, Settings)
+    except msgspec.ValidationError as error:
+        raise click.ClickException(f"namespace is {namespace!r}; wished: {error}") from None
 
 
 def checked_secret(settings: Settings) -> Settings:

@@ -1,7 +1,7 @@
--- One commit of one unit (shard, item shard, lane, control): all of it, or nothing.
+-- One commit of one unit (shard, item shard, lane, control): all of it, or nothing; nothing while it is held.
 -- KEYS[1]: the unit's meta hash; every other key in the request carries the same hash tag.
--- ARGV, in groups that begin with how many entries follow: epoch; the commit it follows or nothing; offsets {topic, previous, next}; values
--- {key, ttl_ms, value}; hash fields {key, field, value}; dropped fields {key, field}; dropped keys {key};
+-- ARGV, in groups that begin with how many entries follow: epoch; the commit it follows or nothing; offsets
+-- {topic, previous, next}; values {key, ttl_ms, value}; hash fields {key, field, value}; dropped fields {key, field}; dropped keys {key};
 -- meta fields {field, value}; outbox entries {entry}; then outbox key, entries sent, feed key, feed cap, feed entry.
 local at = 0
 local function take()
@@ -16,6 +16,9 @@ local function group(width, act)
     end
 end
 
+if redis.call('EXISTS', (string.gsub(KEYS[1], 'meta$', 'hold'))) == 1 then
+    return {'held'}
+end
 local epoch, follows, refusal = take(), take(), nil
 local held = redis.call('HGET', KEYS[1], 'epoch')
 if held ~= epoch then

@@ -1,5 +1,6 @@
 """The one script through which a unit's state changes: values, offsets, outbox and feed, or nothing."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import chain
@@ -10,6 +11,7 @@ from msgspec import Struct, field
 from state.keys import feed_key, meta_key, outbox_key
 
 FEED_CAP = 20_000
+HELD_RETRY_S = 0.02
 _SCRIPT = files("state").joinpath("commit.lua").read_text()
 # A store that failed over to an older copy has forgotten the latest epochs: by the clock, none comes twice.
 _CLAIM = """
@@ -97,7 +99,7 @@ async def claim_unit(redis: RedisClient, prefix: str) -> Claim:
 
 
 async def commit(redis: RedisClient, prefix: str, epoch: int, change: Change) -> int:
-    """Commit a change under an epoch; returns the commit number.
+    """Commit a change under an epoch; returns the commit number. Waits while a snapshot holds the unit.
 
     Raises
     ------
@@ -106,7 +108,11 @@ async def commit(redis: RedisClient, prefix: str, epoch: int, change: Change) ->
         written.
     """
     request = _request(prefix, epoch, change)
-    answer = [part.decode() for part in await redis.eval(_SCRIPT, 1, meta_key(prefix), *request)]
+    answer = ["held"]
+    while answer[0] == "held":
+        answer = [part.decode() for part in await redis.eval(_SCRIPT, 1, meta_key(prefix), *request)]
+        if answer[0] == "held":
+            await asyncio.sleep(HELD_RETRY_S)
     if answer[0] == "ok":
         return int(answer[1])
     if answer[0] == "fenced":

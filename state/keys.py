@@ -28,6 +28,11 @@ def meta_key(prefix: str) -> str:
     return f"{prefix}meta"
 
 
+def hold_key(prefix: str) -> str:
+    """Value: who reads the unit just now; while it is there, nothing commits."""
+    return f"{prefix}hold"
+
+
 def feed_key(prefix: str) -> str:
     """Stream of changes, one entry per commit, id = commit number."""
     return f"{prefix}feed"

@@ -16,6 +16,7 @@ from state.keys import outbox_key
 from state.outbox import SENT_AT_ONCE, Message, decode_message
 from stream.effects import Effects, Place
 from stream.isolation import Isolation
+from stream.journal import Journal, JournalEntry, Rules, marks
 from stream.rows import Row
 from stream.watermark import Progress, Watermark
 
@@ -35,6 +36,7 @@ class UnitLogic(Protocol):
     """Pure logic of a unit: what the folder around it needs to know."""
 
     place: Place
+    outbox_number: int
 
     @property
     def kinds(self) -> Sequence[str]:
@@ -102,10 +104,15 @@ class Folder:
         Partition of every topic of the unit.
     ports
         Store, broker, clock.
+    rules
+        What the logic folds under; journalled whenever it is not what it was.
     """
 
-    def __init__(self, make_logic: Callable[[], UnitLogic], partition: int, ports: Ports) -> None:
+    def __init__(
+        self, make_logic: Callable[[], UnitLogic], partition: int, ports: Ports, rules: Rules | None = None
+    ) -> None:
         self._make_logic, self._partition, self._ports = make_logic, partition, ports
+        self._rules = rules or {}
         self._queue: deque[Row] = deque()
         self._arrived, self._room = asyncio.Event(), asyncio.Event()
         self._unsent: deque[Message] = deque()
@@ -156,6 +163,7 @@ class Folder:
         logic = self._make_logic()
         prefix = logic.place.prefix
         self._claim: Claim = await claim_unit(self._ports.redis, prefix)
+        self._journal = Journal(self._claim.meta, self._rules)
         hashes = {key: await self._ports.redis.hgetall(key) for key in logic.hashes}
         outbox = await self._ports.redis.lrange(outbox_key(prefix), 0, -1)
         logic.restore(self._claim.meta, hashes)
@@ -223,8 +231,8 @@ class Folder:
         wanted = self._logic.wanted(rows, watermark)
         if wanted:
             self._logic.put(await self._ports.redis.mget(wanted))
-        change = self._journalled(self._logic.fold(rows, watermark), rows, watermark)
-        await self._commit(change)
+        entry = self._journal.entry(rows, watermark, now_ms())
+        await self._commit(self._journalled(self._logic.fold(rows, watermark), rows, entry), entry)
         self._isolation.passed(rows)
         oldest = now_ms() - rows[0].received_at if rows else None
         self._ports.observe(self._logic.place.unit, len(rows), time.perf_counter() - started, oldest)
@@ -250,26 +258,25 @@ class Folder:
         ends = {k: self._ports.end_seen_at(k, self._partition) for k in self._logic.kinds if k not in queued}
         return {kind: at for kind, at in ends.items() if at is not None}
 
-    def _journalled(self, effects: Effects, rows: Sequence[Row], watermark: int) -> Change:
+    def _journalled(self, effects: Effects, rows: Sequence[Row], entry: JournalEntry) -> Change:
         offsets: dict[str, tuple[int | None, int]] = {}
         for row in rows:
             offsets[row.kind] = (self._stored.get(row.kind), row.offset + 1)
-        if self._logic.place.unit.isdigit():
-            entry = {
-                "epoch": self._claim.epoch,
-                "order": _runs(rows),
-                "watermark": watermark,
-                "at": now_ms(),
-            }
-            effects.send("journal", None, encode(entry), self._logic.place.number)
+        place = self._logic.place
+        # Shards know their partition; for the others their name as the key decides it.
+        partition = place.number if place.unit.isdigit() else None
+        effects.send("journal", place.unit.encode(), encode(entry), partition)
+        self._logic.outbox_number = effects.outbox_number
         change = effects.finish()
         change.offsets = offsets
         change.meta[_PROGRESS] = encode(self._watermark.progress).decode()
+        change.meta |= marks(entry)
         return change
 
-    async def _commit(self, change: Change) -> None:
+    async def _commit(self, change: Change, entry: JournalEntry | None = None) -> None:
         change.sent, change.follows = self._sent, self._number
         self._number = await commit(self._ports.redis, self._logic.place.prefix, self._claim.epoch, change)
+        self._journal.committed(self._number, entry)
         self._sent -= change.sent
         self._stored.update({kind: new for kind, (_, new) in change.offsets.items()})
         self._unsent.extend(decode_message(raw) for raw in change.outbox)
@@ -305,17 +312,6 @@ async def _until_sent(attempt: Callable[[], Awaitable[None]]) -> None:
             log.warning("outbox not sent", why=str(error))
             await asyncio.sleep(delay)
             delay = min(2.0, delay * 2)
-
-
-def _runs(rows: Sequence[Row]) -> list[tuple[str, int, int]]:
-    """Return the arrival order as runs (topic kind, first offset, last offset)."""
-    runs: list[tuple[str, int, int]] = []
-    for row in rows:
-        if runs and runs[-1][0] == row.kind:
-            runs[-1] = (row.kind, runs[-1][1], row.offset)
-        else:
-            runs.append((row.kind, row.offset, row.offset))
-    return runs
 
 
 def _decode_progress(text: str) -> Progress:

@@ -43,5 +43,10 @@ class Isolation:
         key = (rows[0].kind, rows[0].offset)
         if self._refused.pop(key, None) is not None:
             return False
-        self._refused[key] = Refusal("fold_failed", "value", repr(error), "an event this version can fold")
+        self._refused[key] = fold_failed(repr(error))
         return True
+
+
+def fold_failed(error: str) -> Refusal:
+    """Return the refusal of a row no fold could take."""
+    return Refusal("fold_failed", "value", error, "an event this version can fold")

@@ -70,6 +70,7 @@ class LaneLogic:
         """Learn from the outcomes of a micro-batch, surface by surface."""
         effects = Effects(self.place, self.counters, self.outbox_number)
         by_surface: dict[str, list[Outcome]] = defaultdict(list)
+        following = rows[-1].offset + 1 if rows else 0
         for row in rows:
             if row.refusal is not None:
                 effects.refuse(row, row.refusal.reason, str(row.refusal))
@@ -77,7 +78,7 @@ class LaneLogic:
                 self.counters.add("outcomes")
                 by_surface[row.event.surface].append(row.event)
         for surface, outcomes in by_surface.items():
-            self._learn(surface, outcomes, effects)
+            self._learn(surface, outcomes, (effects, following))
         effects.change.feed = encode_feed(NamesFeed(sorted(by_surface)))
         effects.change.meta.update({_SEEN + source: a.encode() for source, a in self._arrivals.items()})
         self.outbox_number = effects.outbox_number
@@ -90,7 +91,8 @@ class LaneLogic:
         self.counters.add("outcomes.duplicate")
         return False
 
-    def _learn(self, surface: str, outcomes: Sequence[Outcome], effects: Effects) -> None:
+    def _learn(self, surface: str, outcomes: Sequence[Outcome], to: tuple[Effects, int]) -> None:
+        effects, following = to
         model = self._models.get(surface)
         if model is None:
             model = self._models[surface] = prior_model(self._registry)
@@ -103,6 +105,7 @@ class LaneLogic:
         if len(features):
             model.learn_many(features, clicked)
         arrays, document = model.snapshot()
+        document["offset"] = following  # all outcomes before it, and none after, are in the model
         effects.write(models_key(self.place.prefix), surface, pack_arrays(arrays, document))
 
 

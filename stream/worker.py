@@ -18,6 +18,7 @@ from stream.folder import Folder
 from stream.metrics import WorkerMetrics
 from stream.ports import WorkerPorts, start_position
 from stream.rows import Row, decode_row
+from stream.rules import unit_rules
 from stream.units import KINDS, logic_maker, unit_of
 
 log = structlog.get_logger(__name__)
@@ -74,7 +75,8 @@ class Worker:
         running = self.folders.get(unit)
         if running is not None:
             return running.rewind()
-        folder = Folder(logic_maker(self.settings, unit, partition), partition, ports)
+        rules = unit_rules(self.settings, unit)
+        folder = Folder(logic_maker(self.settings, unit, partition), partition, ports, rules)
         delay = 0.05
         while True:
             try:

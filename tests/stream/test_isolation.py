@@ -18,6 +18,7 @@ from stream.catalogue import CatalogueLogic
 from stream.effects import Effects, Place
 from stream.folder import Folder
 from stream.isolation import Isolation
+from stream.journal import decode_entry
 from stream.rows import Row, decode_row
 from tests.stream.folding import AT
 
@@ -83,6 +84,9 @@ class LogPorts:
         self.sent: list[Message] = []
         self.failures = 0
 
+    def messages(self, kind: str) -> list[Message]:
+        return [message for message in self.sent if message.kind == kind]
+
     def end_seen_at(self, kind: str, partition: int) -> int | None:  # noqa: ARG002
         return None
 
@@ -123,13 +127,23 @@ async def test_poison_among_good_items_becomes_dead_letters_and_every_good_item_
     await ports.folder.start()
     await ports.seek({("items", 0): None})
     async with asyncio.timeout(10):
-        while ports.folder.positions() != {("items", 0): 8} or len(ports.sent) < 2:
+        while ports.folder.positions() != {("items", 0): 8} or len(ports.messages("deadletters")) < 2:
             await asyncio.sleep(0.01)
     stored = await ports.redis.hkeys(items_key(unit_prefix(namespace, "i0")))
     assert sorted(stored) == [f"i{n}".encode() for n in range(8) if n not in (2, 5)]
-    letters = [msgspec.json.decode(message.value, type=DeadLetter) for message in ports.sent]
+    letters = [
+        msgspec.json.decode(message.value, type=DeadLetter) for message in ports.messages("deadletters")
+    ]
     assert [(letter.reason, letter.offset) for letter in letters] == [("fold_failed", 2), ("fold_failed", 5)]
     assert ports.failures >= 2
+    entries = [decode_entry(message.value, message.number) for message in ports.messages("journal")]
+    refused = [
+        (kind, offset)
+        for entry in entries
+        for kind, offset, error in entry.refused
+        if repr(ERROR)[:20] in error
+    ]
+    assert refused == [("items", 2), ("items", 5)]
 
 
 def test_the_change_a_refused_row_makes_is_only_its_dead_letter() -> None:

@@ -1,0 +1,254 @@
+"""A replay of the journal ends in the state the workers left, from the beginning and from a snapshot."""
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from state.clients import redis_client
+from state.events import Control, User, encode
+from state.keys import outbox_key, unit_prefix
+from state.outbox import SOURCE_HEADER
+from state.partition import shard_of
+from state.settings import Settings
+from state.statehash import StateHash, hash_state
+from state.topics import create_topics, topic_name, topic_specs
+from tests.integration.malformed import bad_events
+from tests.integration.rig import (
+    Processes,
+    Rig,
+    click_on,
+    feedback_on,
+    make_items,
+    now_ms,
+    read_topic,
+    stamp,
+    until,
+)
+from tests.integration.test_exactness import more_folded, restart, steady
+
+FAMILIES = {
+    "subjects", "decisions", "counters", "sessions", "trends", "bandit", "items", "models", "control",
+    "watermark",
+}  # fmt: skip
+
+
+async def state_of(rig: Rig, namespace: str) -> StateHash:
+    async with redis_client(rig.settings, timeout_s=5.0) as redis:
+        return await hash_state(redis, namespace)
+
+
+async def settled(rig: Rig, decisions: int) -> None:
+    """Wait until every window has closed, every outcome is learnt and every outbox is empty."""
+    await rig.learnt(decisions)
+    keys = [outbox_key(unit_prefix(rig.settings.namespace, unit)) for unit in rig.units]
+    async with redis_client(rig.settings, timeout_s=5.0) as redis:
+
+        async def are_empty() -> bool:
+            return not any([await redis.llen(key) for key in keys])
+
+        await until(are_empty, "outboxes are empty")
+
+
+def wild_steps(number: int, rng: random.Random) -> list[Any]:
+    """Return what steady visits leave out: copies, late events, hides, merges, consent, erasure."""
+    user, session = f"wild-{number}", f"session-{number}"
+    anonymous, late = click_on(session, "comedy-1"), click_on(user, "crime-3")
+    anonymous.user_id, anonymous.session_id = None, session
+    late.occurred_at = now_ms() - 60_000
+    steps: list[Any] = [click_on(user, f"drama-{rng.randrange(10)}") for _ in range(3)]
+    steps += [steps[0], late, feedback_on(user, "crime-1", "hide"), feedback_on(user, "crime-2", "purchase")]
+    steps += [anonymous, User(**stamp(), user_id=user, merge_session=session)]
+    if number % 3 == 0:
+        steps.append(User(**stamp(), user_id=user, consent="none"))
+    if number % 5 == 4:
+        steps.append(User(**stamp(), user_id=user, erase=True))
+    return [*steps, click_on(user, "drama-2")]
+
+
+async def wild(rig: Rig) -> None:
+    """Publish wild events, garbage, and an event on a shard that is not its own."""
+    rng, shards = random.Random(4), rig.settings.shards
+    for number in range(10):
+        await rig.publish(*wild_steps(number, rng))
+    for bad in bad_events(0, shards):
+        await rig.send(bad.kind, bad.raw, bad.key, bad.partition, headers=list(bad.headers))
+    elsewhere = (shard_of("astray", shards) + 1) % shards
+    await rig.send("clicks", encode(click_on("astray", "drama-1")), b"astray", elsewhere)
+
+
+async def change_shop(rig: Rig) -> None:
+    """Change the catalogue and a control document."""
+    await rig.publish(*make_items(("crime",), 5, available=False))
+    await rig.send("items", None, b"drama-9", 0)
+    event = Control(**stamp(), name="exploration/home", document={"rate": 0.1})
+    await rig.send("control", encode(event), event.name.encode(), 0)
+
+
+async def live_through(rig: Rig, snapshot: Path) -> StateHash:
+    """Live through everything: a killed worker, two owners, a snapshot in between; returns the end's hash."""
+    (worker,) = await rig.start()
+    await rig.catalogue(make_items(("drama", "comedy", "crime", "romance"), 10))
+    async with steady(rig) as visits:
+        await more_folded(rig, 20)
+        await wild(rig)
+        await restart(rig, worker)
+        await change_shop(rig)
+        before = await rig.epochs()
+        rig.processes.worker()
+        await rig.claimed(since=before)
+        await rig.command("snapshot", "create", str(snapshot))
+        await more_folded(rig, 40)
+    await settled(rig, len(visits.truth.shown))
+    return await state_of(rig, rig.settings.namespace)
+
+
+async def test_a_replay_ends_in_the_state_the_workers_left(rig: Rig, tmp_path: Path) -> None:
+    live, name = await live_through(rig, tmp_path / "middle"), rig.settings.namespace
+    assert {family for families in live.families.values() for family in families} == FAMILIES
+
+    await rig.command("replay", "--to", "0:9,1:9,2:9,3:9,m0:2", "--into", f"{name}-a")
+    assert live.differences(await state_of(rig, f"{name}-a")), "a part is not the whole"
+    await rig.command("replay", "--into", f"{name}-a")
+    assert live.differences(await state_of(rig, f"{name}-a")) == []
+    printed = await rig.command("state-hash", "--diff", f"{name}-a")
+    assert printed.count(live.hash) == 2
+
+    await rig.command("replay", "--from", str(tmp_path / "middle"), "--into", f"{name}-b")
+    assert live.differences(await state_of(rig, f"{name}-b")) == []
+
+    await rig.command("snapshot", "create", "--namespace", f"{name}-b", str(tmp_path / "end"))
+    await rig.command("snapshot", "restore", str(tmp_path / "end"), "--into", f"{name}-c")
+    assert live.differences(await state_of(rig, f"{name}-c")) == []
+
+
+async def short_life(rig: Rig) -> StateHash:
+    """Live through a few visits; returns the hash of their end, with no worker left."""
+    (worker,) = await rig.start()
+    await rig.catalogue(make_items(("drama",), 10))
+    of_shard_0 = next(f"u{n}" for n in range(99) if shard_of(f"u{n}", rig.settings.shards) == 0)
+    async with steady(rig) as visits:
+        await visits.visit(of_shard_0)
+        await more_folded(rig, 10)
+    await settled(rig, len(visits.truth.shown))
+    worker.terminate()
+    await rig.ended(worker)
+    return await state_of(rig, rig.settings.namespace)
+
+
+async def copy_of(rig: Rig, name: str, change: Callable[[Sequence[Any]], Sequence[Any]]) -> Rig:
+    """Copy all topics to another namespace, record by record, the journal of shard 0 changed on the way."""
+    settings = msgspec.structs.replace(rig.settings, namespace=name)
+    specs = topic_specs(name, settings.shards, settings.item_shards, settings.lanes)
+    await create_topics(settings.kafka, specs)
+    for spec in specs:
+        kind = spec.name.rpartition(".")[2]
+        for partition, records in (await held(rig.settings, kind)).items():
+            for one in change(records) if (kind, partition) == ("journal", 0) else records:
+                await rig.producer.send(
+                    topic_name(name, kind), one.value, key=one.key, partition=partition,
+                    timestamp_ms=one.timestamp, headers=list(one.headers),
+                )  # fmt: skip
+    await rig.producer.flush()
+    return Rig(Processes(settings))
+
+
+async def held(settings: Settings, kind: str) -> dict[int, list[Any]]:
+    """Return the records of a topic by partition."""
+    records, _ = await read_topic(settings, kind, lambda _: True, 30.0)
+    parts: dict[int, list[Any]] = {}
+    for record in records:
+        parts.setdefault(record.partition, []).append(record)
+    return parts
+
+
+def of_shard(records: Sequence[Any]) -> list[int]:
+    """Return the places of shard 0's own entries."""
+    return [n for n, record in enumerate(records) if dict(record.headers)[SOURCE_HEADER] == b"0"]
+
+
+def shuffled(records: Sequence[Any]) -> Sequence[Any]:
+    """Return records in another order, some twice."""
+    rng, twice = random.Random(1), [*records, *records[::3]]
+    rng.shuffle(twice)
+    return twice
+
+
+def one_dropped(records: Sequence[Any]) -> Sequence[Any]:
+    """Return records without one entry in the middle."""
+    places = of_shard(records)
+    gone = places[len(places) // 2]
+    return [*records[:gone], *records[gone + 1 :]]
+
+
+class Shortened:
+    """An entry that says nothing of its last run of rows."""
+
+    def __init__(self, record: Any) -> None:
+        self.key, self.timestamp, self.headers = record.key, record.timestamp, record.headers
+        entry = msgspec.json.decode(record.value)
+        self.value = encode(entry | {"order": entry["order"][:-1]})
+
+
+def one_shortened(records: Sequence[Any]) -> Sequence[Any]:
+    """Return records of which one leaves rows out."""
+    place = next(n for n in of_shard(records) if b'"order"' in records[n].value)
+    return [*records[:place], Shortened(records[place]), *records[place + 1 :]]
+
+
+async def refused(rig: Rig, *arguments: str) -> str:
+    """Run a command that has to be refused; returns what it says."""
+    with pytest.raises(AssertionError) as told:
+        await rig.command(*arguments)
+    said = str(told.value)
+    assert "Traceback" not in said
+    return said
+
+
+async def test_a_journal_that_is_not_true_is_found_out(rig: Rig) -> None:
+    live, name = await short_life(rig), rig.settings.namespace
+    twice = await copy_of(rig, f"{name}-t", shuffled)
+    await twice.command("replay", "--into", f"{name}-ta")
+    assert live.differences(await state_of(rig, f"{name}-ta")) == []
+
+    gap = await copy_of(rig, f"{name}-g", one_dropped)
+    assert "unit 0: the journal lacks what follows commit" in await refused(
+        gap, "replay", "--into", f"{name}-ga"
+    )
+
+    other = await copy_of(rig, f"{name}-o", one_shortened)
+    await other.command("replay", "--into", f"{name}-oa")
+    differing = live.differences(await state_of(rig, f"{name}-oa"))
+    assert differing
+    assert all(sentence.startswith("unit 0, ") for sentence in differing)
+    with pytest.raises(AssertionError, match="unit 0, counters"):
+        await rig.command("state-hash", "--diff", f"{name}-oa")
+
+
+async def test_a_replay_that_cannot_be_true_is_refused(rig: Rig, tmp_path: Path) -> None:
+    await short_life(rig)
+    name = rig.settings.namespace
+    assert "the namespace that is replayed" in await refused(rig, "replay", "--into", name)
+    await rig.command("snapshot", "create", str(tmp_path / "end"))
+    await rig.command("snapshot", "restore", str(tmp_path / "end"), "--into", f"{name}-full")
+    assert "holds other state" in await refused(rig, "replay", "--into", f"{name}-full")
+    said = await refused(rig, "snapshot", "restore", str(tmp_path / "end"), "--into", name)
+    assert "holds state of its own" in said
+
+    told = msgspec.structs.replace(
+        rig.settings, attribution_window_s=1200.0, token_secret="another-secret-here"
+    )
+    said = await refused(Rig(Processes(told)), "replay", "--into", f"{name}-rules")
+    assert "was folded under other rules: token_secret; window_ms was 3000, is 6000" in said
+    assert "integration-tests" not in said
+    assert "another-secret" not in said
+
+    damaged = bytearray((tmp_path / "end").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "damaged").write_bytes(damaged)
+    said = await refused(rig, "snapshot", "restore", str(tmp_path / "damaged"), "--into", f"{name}-d")
+    assert "damaged" in said
+    assert (await state_of(rig, f"{name}-d")).families == {}
