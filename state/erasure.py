@@ -40,6 +40,10 @@ class ErasureKeys:
         """Return the keyed hash a subject goes by in the list."""
         return _mac(self._subject, subject.encode(), 16)
 
+    def receipt_id(self, event_id: str) -> str:
+        """Return what the receipt of an erasure event goes by: the event's id may tell who it was."""
+        return _mac(self._receipt, event_id.encode(), 16)
+
     def sign(self, message: bytes) -> str:
         """Return the signature of a receipt's content."""
         return _mac(self._receipt, message, 32)

@@ -50,7 +50,7 @@ class Erasure(Struct, kw_only=True, omit_defaults=True):
     Attributes
     ----------
     receipt_id
-        Event id of the erasure.
+        Keyed hash of the event's id.
     erased_at
         Its event time, ms: what occurred until then has no effect when it comes later.
     why

@@ -71,7 +71,7 @@ class Forgetting:
         name = self._listed.note(subject, event.occurred_at)
         self._subjects.drop(subject, effects)
         entry = Erasure(
-            receipt_id=event.event_id,
+            receipt_id=self._rules.keys.receipt_id(event.event_id),
             erased_at=event.occurred_at,
             why=event.why,
             removed=removed,

@@ -229,6 +229,7 @@ def decision_event(
     slots = [Slot(item, 0.5, len(shown) - n, source="t", flag=flag) for n, item in enumerate(shown)]
     arms = np.eye(arm_dim)[np.arange(1, len(shown) + 1) % arm_dim]
     given: dict[str, Any] = {
+        "session_id": "s1",
         "surface": "home",
         "rung": "personal",
         "slots": slots,
@@ -241,9 +242,7 @@ def decision_event(
         "versions": Versions("hybrid-1", 3, 2, "f"),
         "seed": 7,
     }
-    return Decision(
-        event_id=decision_id(number), occurred_at=at, session_id="s1", user_id=user, **(given | more)
-    )
+    return Decision(event_id=decision_id(number), occurred_at=at, user_id=user, **(given | more))
 
 
 def _common(event_id: str, at: int, user: str | None, more: dict[str, Any]) -> dict[str, Any]:
