@@ -133,30 +133,34 @@ class Erasures:
         """Return whether a dead letter is of a subject that was erased after it was written."""
         if letter.topic not in SUBJECT_KINDS:
             return False
-        return any(self.voids(subject, letter.occurred_at) for subject in _subjects_of(letter))
+        named = subjects_named(_unpacked(letter.key), _unpacked(letter.raw))
+        return any(self.voids(subject, letter.occurred_at) for subject in named)
 
 
-def _subjects_of(letter: DeadLetter) -> set[str]:
-    """Return every subject the key or the raw bytes of a dead letter may name."""
-    found = {_text(letter.key or "")}
+def subjects_named(key: bytes | None, raw: bytes | None) -> set[str]:
+    """Return whom a record is about, by its key and by its value; never raises on bad input.
+
+    A dead letter is about whom the record in it is about, an outcome about whose decision it closes.
+    """
     try:
-        event: Any = msgspec.json.decode(_raw(letter.raw))
+        value: Any = msgspec.json.decode(raw or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        event = None
-    if isinstance(event, dict):
-        user, *sessions = (event.get(name) for name in ("user_id", "session_id", "merge_session"))
-        found |= {user} if isinstance(user, str) else set()
-        found |= {subject_of(None, session) for session in sessions if isinstance(session, str)}
-    return found - {""}
+        value = None
+    event: dict[str, Any] = value if isinstance(value, dict) else {}
+    user, session, subject = (_text(event.get(name)) for name in ("user_id", "session_id", "subject"))
+    named = {(key or b"").decode(errors="replace"), subject, user or (session and subject_of(None, session))}
+    if "raw" in event and "reason" in event:
+        named |= subjects_named(_unpacked(event.get("key")), _unpacked(event["raw"]))
+    return named - {""}
 
 
-def _text(encoded: str) -> str:
-    return _raw(encoded).decode(errors="replace")
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
-def _raw(encoded: str) -> bytes:
+def _unpacked(encoded: object) -> bytes:
     try:
-        return base64.b64decode(encoded)
+        return base64.b64decode(_text(encoded))
     except (binascii.Error, ValueError):
         return b""
 
