@@ -18,6 +18,7 @@ LAZY: dict[str, str] = {
     "replay": "headwater.replay:replay",
     "snapshot": "headwater.snapshot:snapshot",
     "state-hash": "headwater.state_hash:state_hash",
+    "users": "headwater.users:users",
 }
 
 

@@ -39,6 +39,7 @@ def checked_secret(settings: Settings) -> Settings:
     """Return the settings; ends the command where their token secret is missing or short."""
     try:
         settings.secret()
+        settings.erasure_key()
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
     return settings

@@ -9,7 +9,7 @@ import msgspec
 
 from state.settings import PREFIX, Settings
 
-_SECRETS = ("token_secret", "kafka_sasl_password")
+_SECRETS = ("token_secret", "erasure_secret", "kafka_sasl_password")
 _HEAD = """# Settings
 
 Every setting is an environment variable; a bad value is refused at start with a message that names it.

@@ -10,6 +10,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from prometheus_client import generate_latest
 
 from serving.dashboard import dashboard_page
+from serving.privacy import delete_user, get_receipt, get_user
 from serving.problems import BadRequest
 from serving.requests import (
     EventBatch,
@@ -140,6 +141,6 @@ def routes() -> Router:
     """Return every route of the server."""
     handlers: list[Any] = [
         get_recommendations, post_recommendations, post_events, get_exploration, put_exploration,
-        get_stats, healthz, readyz, metrics, openapi, dashboard,
+        get_user, delete_user, get_receipt, get_stats, healthz, readyz, metrics, openapi, dashboard,
     ]  # fmt: skip
     return Router(path="/", route_handlers=handlers)

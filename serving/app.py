@@ -25,6 +25,7 @@ from serving.hotpath import with_hot_path
 from serving.live import LiveState
 from serving.logbook import BATCH_BYTES, Logbook
 from serving.metrics import ServerMetrics
+from serving.privacy import Privacy
 from serving.problems import on_crash, on_deep_nesting, on_http_error, on_refusal, on_validation_error
 from serving.reader import SubjectReader
 from serving.service import Recommender
@@ -103,6 +104,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     parts = (SubjectReader(settings, requests, metrics), logbook, sync, metrics)
     app.state.recommender = Recommender(settings, live, parts)
     app.state.gateway, app.state.tuning = gateway, Tuning(gateway, live)
+    app.state.privacy = Privacy(settings, feeds, gateway)
     app.state.sync, app.state.metrics = sync, metrics
     app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
     for loops in (session_knn, covisit, trends, ranking):
@@ -160,6 +162,7 @@ async def _log_decisions(producer: AIOKafkaProducer, logbook: Logbook) -> None:
 def run(settings: Settings) -> None:
     """Serve until told to stop."""
     settings.secret()
+    settings.erasure_key()
     config = uvicorn.Config(
         with_hot_path(build_app(settings)),
         host=settings.host,

@@ -19,7 +19,7 @@ from online_models.session_knn import SessionIndex, SessionKnnSettings
 from online_models.trends import Trends
 from serving.items import ItemTable
 from state.events import Explorations, Item
-from state.feed import ItemFeed, ShardFeed
+from state.feed import NO_SESSION, ItemFeed, ShardFeed
 from state.packing import FloatArray, unpack_arrays, unpack_vector
 
 SHARED = "shared"
@@ -130,9 +130,12 @@ class LiveState:
 
     def apply_shard(self, shard: int, entry: ShardFeed, teach: Teach | None = None) -> None:
         """Apply one commit of a subject shard; its bandit blocks are fetched apart."""
+        for session in entry.erased_sessions:
+            self.sessions.remove_session(session)
         for step in entry.interactions:
             row = self.items.row(step.item_id)
-            self._remember(step.session, row, step.at_ms, teach)
+            if step.session != NO_SESSION:
+                self._remember(step.session, row, step.at_ms, teach)
             self.trends.add(row, step.at_ms, step.interest)
         for session in entry.dropped_sessions:
             self.sessions.remove_session(session)

@@ -96,7 +96,8 @@ class Recommender:
             event = to_event(self._live, call, decided)
             self._logbook.put(event, shard_of(call.subject, self._settings.shards))
         items = answer_items(self._live, decided)
-        self._last_good[call.request.surface] = items
+        if not stores_nothing:
+            self._last_good[call.request.surface] = items
         sources = decided.scored.found.sources
         self._metrics.note_slots(
             sum(item.explored for item in items), [sources[n] for n in decided.slate.indices.tolist()]

@@ -28,6 +28,19 @@ class FencedError(RuntimeError):
     """The commit named an epoch or an offset that is not the stored one; nothing was written."""
 
 
+class Purge(Struct, frozen=True):
+    """An index whose values go with it: the keys ``prefix`` + each member, then the index itself.
+
+    Where ``list_key`` is given, the JSON object ``entry`` is written to its ``name``, completed by the script
+    with ``commit`` and with ``decisions``, how many values there were.
+    """
+
+    prefix: str
+    list_key: str = ""
+    name: str = ""
+    entry: bytes = b""
+
+
 class Change(Struct):
     """What one commit writes.
 
@@ -37,6 +50,10 @@ class Change(Struct):
         Topic -> (previous next offset or None at the very first commit, new next offset).
     values
         Key -> (bytes, time to live in ms; 0 for ever).
+    purged
+        Index key -> what goes with it; done before anything is written.
+    indexed
+        Index key -> member -> how long it is kept, ms.
     fields
         Hash key -> field -> bytes.
     dropped_fields
@@ -49,6 +66,8 @@ class Change(Struct):
         How many entries at the outbox's head Kafka has acknowledged.
     feed
         The feed entry.
+    empties_feed
+        Whether all earlier feed entries go.
     meta
         Further fields of the unit's meta hash, for example the watermark.
     follows
@@ -57,12 +76,15 @@ class Change(Struct):
 
     offsets: dict[str, tuple[int | None, int]] = field(default_factory=dict)
     values: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+    purged: dict[str, Purge] = field(default_factory=dict)
+    indexed: dict[str, dict[str, int]] = field(default_factory=dict)
     fields: dict[str, dict[str, bytes]] = field(default_factory=dict)
     dropped_fields: dict[str, dict[str, None]] = field(default_factory=dict)
     dropped_keys: list[str] = field(default_factory=list)
     outbox: list[bytes] = field(default_factory=list)
     sent: int = 0
     feed: bytes = b""
+    empties_feed: bool = False
     meta: dict[str, str] = field(default_factory=dict)
     follows: int | None = None
 
@@ -128,7 +150,9 @@ def _request(prefix: str, epoch: int, change: Change) -> list[str | bytes | int]
     offsets = [(t, "" if old is None else old, new) for t, (old, new) in change.offsets.items()]
     groups: list[Sequence[tuple[str | bytes | int, ...]]] = [
         offsets,
+        [(key, p.prefix, p.list_key, p.name, p.entry) for key, p in change.purged.items()],
         [(key, ttl, value) for key, (value, ttl) in change.values.items()],
+        [(key, name, ttl) for key, names in change.indexed.items() for name, ttl in names.items()],
         [(key, name, value) for key, fields in change.fields.items() for name, value in fields.items()],
         [(key, name) for key, names in change.dropped_fields.items() for name in names],
         [(key,) for key in change.dropped_keys],
@@ -139,4 +163,5 @@ def _request(prefix: str, epoch: int, change: Change) -> list[str | bytes | int]
     for group in groups:
         flat.append(len(group))
         flat += chain.from_iterable(group)
-    return [*flat, outbox_key(prefix), change.sent, feed_key(prefix), FEED_CAP, change.feed]
+    feed = (feed_key(prefix), int(change.empties_feed), FEED_CAP, change.feed)
+    return [*flat, outbox_key(prefix), change.sent, *feed]

@@ -113,7 +113,8 @@ class User(Event, kw_only=True, omit_defaults=True):
     """Profile upsert, consent, login merge or erasure request of one user.
 
     ``merge_session`` names an anonymous session that turned out to be this user's; ``carried`` is filled
-    in by the engine when that session's record travels to the user's shard.
+    in by the engine when that session's record travels to the user's shard, and so is ``proof``, without
+    which nobody may erase an anonymous session. ``why`` is kept with an erasure.
     """
 
     user_id: SubjectId
@@ -122,6 +123,8 @@ class User(Event, kw_only=True, omit_defaults=True):
     merge_session: SubjectId | None = None
     carried: str | None = None
     erase: bool = False
+    why: Annotated[str, Meta(max_length=512)] = ""
+    proof: Annotated[str, Meta(max_length=64)] | None = None
 
     @property
     def subject(self) -> str:

@@ -3,6 +3,8 @@
 import msgspec
 from msgspec import Struct, field
 
+NO_SESSION = 0
+
 
 class Interaction(Struct, array_like=True):
     """One interaction counted into shared statistics.
@@ -10,7 +12,7 @@ class Interaction(Struct, array_like=True):
     Attributes
     ----------
     session
-        64-bit session hash, signed.
+        64-bit session hash, signed; `NO_SESSION` where its subject left in the same commit.
     item_id, at_ms
         What and when.
     interest
@@ -38,6 +40,8 @@ class ShardFeed(Struct, array_like=True):
         Session hashes that left the shard's sessions.
     watermark
         Event time up to which the shard is complete, ms.
+    erased_sessions
+        Session hashes whose subject left; dropped before the interactions are applied.
     """
 
     interactions: list[Interaction] = field(default_factory=list)
@@ -45,6 +49,7 @@ class ShardFeed(Struct, array_like=True):
     bandit_shared: bool = False
     dropped_sessions: list[int] = field(default_factory=list)
     watermark: int = 0
+    erased_sessions: list[int] = field(default_factory=list)
 
 
 class ItemFeed(Struct, array_like=True):

@@ -53,6 +53,16 @@ def decision_key(prefix: str, decision_id: str) -> str:
     return f"{prefix}d:{decision_id}"
 
 
+def decisions_of_key(prefix: str, subject: str) -> str:
+    """Sorted set: ids of a subject's stored decisions, by when each was written."""
+    return f"{prefix}sd:{subject}"
+
+
+def erased_key(prefix: str) -> str:
+    """Hash: the shard's erasure list, by keyed hash of the subject."""
+    return f"{prefix}erased"
+
+
 def open_key(prefix: str) -> str:
     """Hash: decisions whose window is open."""
     return f"{prefix}open"

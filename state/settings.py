@@ -98,6 +98,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         When the store may collect a subject nobody touched.
     token_secret
         Signs decision tokens; the same on every server and worker, at least 16 characters.
+    erasure_secret
+        Keys the hashes of the erasure list and signs receipts, at least 16 characters; the token secret where
+        empty. Keep it for as long as the list: under another one no entry of it is found.
+    rebuild_within_s
+        How long after an erasure the weights all visitors share may hold what was learnt of the subject.
     host
         Address the server listens on.
     port
@@ -155,6 +160,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     decision_ttl_s: Seconds = 2_592_000.0
     subject_ttl_s: Seconds = 31_536_000.0
     token_secret: str = ""
+    erasure_secret: str = ""
+    rebuild_within_s: Seconds = 604_800.0
     host: str = "127.0.0.1"
     port: Port = 8080
     holdout: Share = 0.01
@@ -221,6 +228,23 @@ class Settings(Struct, frozen=True, kw_only=True):
             )
         return self.token_secret.encode()
 
+    def erasure_key(self) -> bytes:
+        """Return the secret of the erasure list.
+
+        Raises
+        ------
+        SettingsError
+            If it is short, or neither it nor the token secret is there.
+        """
+        if not self.erasure_secret:
+            return self.secret()
+        if len(self.erasure_secret) < 16:
+            length = len(self.erasure_secret)
+            raise SettingsError(
+                f"setting {PREFIX}ERASURE_SECRET has {length} characters; wished: at least 16, or none"
+            )
+        return self.erasure_secret.encode()
+
     def environment(self) -> dict[str, str]:
         """Return the environment variables that give these settings, for child processes."""
         given: dict[str, Any] = msgspec.to_builtins(self)
@@ -261,7 +285,7 @@ _NOT_SETTINGS = {"TEST_KAFKA", "DATA", "CACHE"}
 
 
 def _parsed(variable: str, name: str, text: str) -> Any:
-    secret = name in ("token_secret", "kafka_sasl_password")
+    secret = name in ("token_secret", "erasure_secret", "kafka_sasl_password")
     try:
         value: Any = msgspec.json.decode(text) if name in _JSON else text
         return getattr(msgspec.convert({name: value}, Settings, strict=False), name)

@@ -15,6 +15,9 @@ RECENT_CAP = 50
 HOUR_MS = 3_600_000
 SEEN_MAX_AGE_MS = 90 * 24 * HOUR_MS
 COUNTED_CAP = 1_000
+SESSIONS_CAP = 100
+"""Sessions of one subject in the shared session index."""
+MERGED_CAP = 50
 SEEN_ROW = np.dtype([("item", "<u8"), ("hour", "<u4")])
 EVENT_ROW = struct.Struct("<QQ")
 
@@ -46,6 +49,12 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
         Profile attributes.
     counted
         Packed rows (item hash, hour) of what shared statistics counted in this hour and the one before.
+    begins_after
+        Event time, ms: what occurred until then, before an erasure or without consent, has no effect.
+    sessions
+        Packed session hashes of its sessions in the shared session index, oldest first.
+    merged
+        Anonymous sessions that turned out to be this user's, oldest first.
     """
 
     recent: list[str] = field(default_factory=list)
@@ -65,6 +74,9 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
     bandit: bytes = b""
     attributes: dict[str, bool | float | str | list[str] | None] = field(default_factory=dict)
     counted: bytes = b""
+    begins_after: int = 0
+    sessions: bytes = b""
+    merged: list[str] = field(default_factory=list)
 
     def has_applied(self, event_id: str) -> bool:
         """Return whether an event was folded within the lateness bound."""
@@ -106,6 +118,27 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
             return False
         self.counted = fresh.tobytes() + struct.pack("<QI", hashed, hour)
         return True
+
+    def session_hashes(self) -> list[int]:
+        """Return the hashes of its sessions in the shared session index, oldest first."""
+        hashes: list[int] = np.frombuffer(self.sessions, dtype="<i8").tolist()
+        return hashes
+
+    def add_session(self, session: int) -> list[int]:
+        """Remember a session of the index; returns those that have to leave the index for it."""
+        packed = session.to_bytes(8, "little", signed=True)
+        if self.sessions.endswith(packed) or _has_row(self.sessions, packed, 8):
+            return []
+        self.sessions += packed
+        gone = self.session_hashes()[:-SESSIONS_CAP]
+        self.sessions = self.sessions[-8 * SESSIONS_CAP :]
+        return gone
+
+    def add_merged(self, session_id: str) -> list[str]:
+        """Remember an anonymous session as this user's; returns those that have to be erased for it."""
+        self.merged = [*(one for one in self.merged if one != session_id), session_id]
+        gone, self.merged = self.merged[:-MERGED_CAP], self.merged[-MERGED_CAP:]
+        return gone
 
     def add_recent(self, item_id: str, at_ms: int, interest: float) -> None:
         """Append an interaction to the recent and session lists."""

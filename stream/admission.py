@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from state.decoding import Refusal
+from state.erasure import ErasureKeys
 from state.events import Click, Decision, Feedback, Impression, User
 from state.partition import shard_of
 from stream.effects import Counters, Effects, Place
@@ -24,12 +25,20 @@ class Admission:
         How many shards there are.
     parts
         The shard's subject records, loaded before each fold, and its counters.
+    keys
+        What shows who asked for the erasure of an anonymous session.
     """
 
-    def __init__(self, place: Place, shards: int, parts: tuple[Subjects, Counters]) -> None:
-        self._place, self._shards = place, shards
+    def __init__(
+        self, place: Place, shards: int, parts: tuple[Subjects, Counters], keys: ErasureKeys
+    ) -> None:
+        self._place, self._shards, self._keys = place, shards, keys
         self._subjects, self._counters = parts
-        self._checks: tuple[Callable[[Row, SubjectRow], str], ...] = (self._late, self._repeated)
+        self._checks: tuple[Callable[[Row, SubjectRow], str], ...] = (
+            self._erased,
+            self._late,
+            self._repeated,
+        )
         self.late_before = 0
 
     def admits(self, row: Row, effects: Effects) -> bool:
@@ -45,7 +54,7 @@ class Admission:
         event = row.event
         assert isinstance(event, SubjectRow)
         if isinstance(event, User) and not row.forwarded:
-            check_reserved(event)  # before forwarding, which would make it look like our own
+            check_reserved(event, self._keys)  # before forwarding, which would make it look like our own
         if self._belongs_elsewhere(row, event, effects) or self._turned_away(row, event):
             return False
         self._subjects.touch(event.subject).mark_applied(event.event_id, event.occurred_at)
@@ -73,8 +82,16 @@ class Admission:
             return True
         return False
 
+    def _erased(self, _: Row, event: SubjectRow) -> str:
+        return "erased" if event.occurred_at <= self._subjects.read(event.subject).begins_after else ""
+
     def _late(self, _: Row, event: SubjectRow) -> str:
-        return "late" if event.occurred_at < self.late_before else ""
+        return "late" if event.occurred_at < self.late_before and not _takes_leave(event) else ""
 
     def _repeated(self, _: Row, event: SubjectRow) -> str:
         return "duplicate" if self._subjects.read(event.subject).has_applied(event.event_id) else ""
+
+
+def _takes_leave(event: SubjectRow) -> bool:
+    """Return whether a subject wants to be forgotten: for that it is never too late."""
+    return isinstance(event, User) and (event.erase or event.consent == "none")

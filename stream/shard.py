@@ -9,15 +9,25 @@ from msgspec import Struct
 from bandits.hybrid import HybridConfig, ShardLearner
 from online_models.trends import Trends
 from state.decoding import Refusal
+from state.erasure import ErasureList
 from state.events import SUBJECT_KINDS, Click, Decision, Feedback, Impression, User, encode
 from state.feed import Interaction, ShardFeed, encode_feed
-from state.keys import bandit_key, counters_key, decision_key, open_key, sessions_key, trends_key
+from state.keys import (
+    bandit_key,
+    counters_key,
+    decision_key,
+    decisions_of_key,
+    erased_key,
+    open_key,
+    sessions_key,
+    trends_key,
+)
+from state.opened import OpenDecision, decode_open
 from state.packing import FloatArray, pack_vector, unpack_vector
-from state.sessions import session_hash
 from state.settings import FeedbackKind
 from state.tokens import TokenSigner
 from stream.admission import Admission, SubjectRow
-from stream.attribution import Attribution, OpenDecision
+from stream.attribution import Attribution
 from stream.closing import (
     Judged,
     Kept,
@@ -29,16 +39,17 @@ from stream.closing import (
     to_outcome,
 )
 from stream.effects import Counters, Effects, Place
+from stream.forgetting import ErasureRules, Forgetting
 from stream.interactions import Caps, add_interaction, begin_or_continue_session, feedback_interest
 from stream.rows import Row
 from stream.sessions import Sessions
 from stream.subjects import Subjects
 from stream.users import fold_user
 
-_open_decoder = msgspec.msgpack.Decoder(OpenDecision)
 _pack = msgspec.msgpack.Encoder().encode
 SHARED = "shared"
 _WATERMARK = "watermark"
+_HASHES = (open_key, counters_key, sessions_key, trends_key, bandit_key, erased_key)
 
 
 class ShardRules(Struct, frozen=True):
@@ -57,6 +68,7 @@ class ShardRules(Struct, frozen=True):
     signer: TokenSigner
     policy: HybridConfig
     half_lives_s: tuple[float, ...]
+    erasure: ErasureRules
 
 
 class ShardLogic:
@@ -87,17 +99,22 @@ class ShardLogic:
     def hashes(self) -> list[str]:
         """Hash keys to load before the first fold."""
         prefix = self.place.prefix
-        return [key(prefix) for key in (open_key, counters_key, sessions_key, trends_key, bandit_key)]
+        return [key(prefix) for key in _HASHES]
 
     def restore(self, meta: Mapping[str, str], hashes: Mapping[str, dict[bytes, bytes]]) -> None:
         """Take in what the store holds of the shard."""
         prefix, rules = self.place.prefix, self.rules
         self.outbox_number = int(meta.get("outbox", "0"))
         self.counters = Counters(hashes[counters_key(prefix)])
-        self.admission = Admission(self.place, rules.shards, (self.subjects, self.counters))
+        parts, keys = (self.subjects, self.counters), rules.erasure.keys
+        self.admission = Admission(self.place, rules.shards, parts, keys)
         self.admission.late_before = int(meta.get(_WATERMARK, "0"))
         self.sessions = Sessions(prefix, hashes[sessions_key(prefix)], rules.max_sessions)
         self._restore_open(hashes[open_key(prefix)])
+        listed = ErasureList(keys, hashes[erased_key(prefix)])
+        self.subjects.erased_at = listed.erased_at
+        held = (self.subjects, self.sessions, self.attribution)
+        self.forgetting = Forgetting(listed, held, rules.erasure, rules.shards)
         self._restore_trends(hashes[trends_key(prefix)])
         blocks = {name.decode(): unpack_vector(raw) for name, raw in hashes[bandit_key(prefix)].items()}
         shared = blocks.pop(SHARED, None)
@@ -109,7 +126,7 @@ class ShardLogic:
         for name, raw in stored.items():
             part, decision_id = name[:2], name[2:].decode()
             if part == b"a:":
-                opened[decision_id] = _open_decoder.decode(raw)
+                opened[decision_id] = decode_open(raw)
             else:
                 self.decisions[decision_id] = decode_kept(raw)
         self.attribution = Attribution(self.rules.window_ms, self.rules.wait_ms, opened)
@@ -219,6 +236,9 @@ class ShardLogic:
         step = add_interaction(record, event, interest, self.rules.caps)
         if step is not None:
             self._count(step)
+            for session in record.add_session(step.session):
+                if self.sessions.remove(session, self.effects):
+                    self.feed.dropped_sessions.append(session)
 
     def _count(self, step: Interaction) -> None:
         row = self._row(step.item_id)
@@ -251,28 +271,25 @@ class ShardLogic:
         self.decisions[event.event_id] = kept
         key = decision_key(self.place.prefix, event.event_id)
         self.effects.change.values[key] = (row.raw or b"", self.rules.decision_ttl_ms)
+        index = decisions_of_key(self.place.prefix, event.subject)
+        self.effects.change.indexed.setdefault(index, {})[event.event_id] = self.rules.decision_ttl_ms
         self.effects.write(open_key(self.place.prefix), f"d:{event.event_id}", encode_kept(kept))
         self._touched_open.add(event.event_id)
 
     def _user(self, row: Row) -> None:
-        assert isinstance(row.event, User)
-        subject = row.event.subject
-        session = session_hash(subject, self.subjects.read(subject).session_id)
-        fold_user(row.event, self.subjects, self.effects, self.rules.shards)
-        if row.event.erase or self.subjects.read(subject).consent == "none":
-            self._forget_open(subject)
-            if self.sessions.remove(session, self.effects):
-                self.feed.dropped_sessions.append(session)
-
-    def _forget_open(self, subject: str) -> None:
-        """Drop a subject's open decisions, so that closing them writes nothing of it again."""
-        for decision_id in self.attribution.forget(subject):
+        event = row.event
+        assert isinstance(event, User)
+        opened: Sequence[str] = ()
+        if event.erase:
+            opened = self.forgetting.erase(row, self.effects, self.feed)
+        else:
+            if event.consent == "none" and self.subjects.read(event.subject).consent != "none":
+                opened = self.forgetting.forget(event, self.effects, self.feed)
+            fold_user(event, self.subjects, self.effects, self.rules.shards)
+        for decision_id in opened:  # so that closing them writes nothing of the subject again
             self.counters.add("closed.forgotten")
             self.decisions.pop(decision_id, None)
             self._erase_open(decision_id)
-            key = decision_key(self.place.prefix, decision_id)
-            self.effects.change.values.pop(key, None)
-            self.effects.change.dropped_keys.append(key)
 
     def _erase_open(self, decision_id: str) -> None:
         for part in ("a:", "d:"):

@@ -4,14 +4,17 @@ from collections.abc import Callable
 
 from bandits.ranking import ranking_policy
 from online_models.ranking import ranking_registry
+from state.erasure import ErasureKeys
 from state.events import SUBJECT_KINDS
 from state.keys import CONTROL, item_unit, lane_unit, subject_unit, unit_prefix
 from state.settings import Settings
 from state.tokens import TokenSigner
+from state.topics import RAW_RETENTION_MS
 from stream.catalogue import CatalogueLogic
 from stream.control import ControlLogic
 from stream.effects import Place
 from stream.folder import UnitLogic
+from stream.forgetting import ErasureRules
 from stream.interactions import Caps
 from stream.lane import LaneLogic
 from stream.shard import ShardLogic, ShardRules
@@ -57,4 +60,7 @@ def shard_rules(settings: Settings) -> ShardRules:
         signer=TokenSigner(settings.secret()),
         policy=ranking_policy(),
         half_lives_s=settings.trend_half_lives_s,
+        erasure=ErasureRules(
+            ErasureKeys(settings.erasure_key()), int(settings.rebuild_within_s * 1000), RAW_RETENTION_MS
+        ),
     )

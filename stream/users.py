@@ -1,4 +1,4 @@
-"""Profile, consent, login merge and erasure of one user.
+"""Profile, consent and login merge of one user.
 
 A login merge travels: the user's shard asks the session's shard for its record, which hands it over once.
 Both legs go through outboxes, so each happens exactly once.
@@ -10,11 +10,13 @@ import msgspec
 import numpy as np
 
 from state.decoding import Refusal
+from state.erasure import ErasureKeys
 from state.events import User, encode
 from state.packing import FloatArray
 from state.partition import shard_of
-from state.subject import SEEN_ROW, SubjectRecord, decode_subject, encode_subject, id_hash
+from state.subject import EVENT_ROW, SEEN_ROW, SubjectRecord, decode_subject, encode_subject, id_hash
 from stream.effects import Effects
+from stream.forgetting import send_erasure
 from stream.subjects import Subjects
 
 HANDOVER = "s:"
@@ -22,17 +24,13 @@ _LONGEST_ID = 120
 
 
 def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int) -> None:
-    """Fold one user event."""
-    if event.erase:
-        effects.counters.add("erased")
-        subjects.drop(event.user_id, effects)
-        return
+    """Fold one user event that is no erasure."""
     if event.user_id.startswith(HANDOVER) and event.merge_session is not None:
         _hand_over(event, subjects, effects, shards)
         return
     carried = None if event.carried is None else _carried_record(event.carried)
     record = subjects.touch(event.user_id)
-    record.consent = event.consent or record.consent
+    _consent(record, event)
     if record.consent == "none":
         _forget(record)
     else:
@@ -40,12 +38,32 @@ def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int) ->
         if carried is not None:
             _absorb(record, carried)
     if carried is None and event.merge_session is not None:
-        _ask_for_session(event, effects, shards)
+        _merge(record, event, effects, shards)
 
 
-def check_reserved(event: User) -> None:
-    """Refuse what only the engine itself may say, on its way from shard to shard."""
-    if event.user_id.startswith(HANDOVER):
+def _consent(record: SubjectRecord, event: User) -> None:
+    """Take in a word on consent: what occurred before it was given, or refused, has no effect."""
+    if event.consent == "none":
+        record.begins_after = max(record.begins_after, event.occurred_at)
+    elif event.consent == "full" and record.consent == "none":
+        record.begins_after = max(record.begins_after, event.occurred_at - 1)
+    record.consent = event.consent or record.consent
+
+
+def _merge(record: SubjectRecord, event: User, effects: Effects, shards: int) -> None:
+    """Ask for the record of an anonymous session; of a user who refuses consent, have it erased."""
+    session_id = str(event.merge_session)
+    if record.consent == "none":
+        send_erasure(f"{HANDOVER}{session_id}", event, effects, shards)
+        return
+    for oldest in record.add_merged(session_id):  # of what stays, all has to be known
+        send_erasure(f"{HANDOVER}{oldest}", event, effects, shards)
+    _ask_for_session(event, effects, shards)
+
+
+def check_reserved(event: User, keys: ErasureKeys) -> None:
+    """Refuse what only the engine itself may say, on its way from shard to shard or with a proof."""
+    if event.user_id.startswith(HANDOVER) and not (event.erase and keys.proves(event)):
         raise Refusal("reserved_id", "user_id", event.user_id, f"an id that does not begin with {HANDOVER!r}")
     if event.carried is not None:
         raise Refusal("reserved_id", "carried", event.carried, "nothing: the engine fills it in")
@@ -125,6 +143,11 @@ def _summed(block: bytes, other: bytes) -> bytes:
 
 
 def _forget(record: SubjectRecord) -> None:
-    fresh = SubjectRecord(consent=record.consent, applied=record.applied)
+    """Empty a record but for the refusal of consent; the one mark left is of the event that brings it."""
+    fresh = SubjectRecord(
+        consent=record.consent,
+        applied=record.applied[-EVENT_ROW.size :],
+        begins_after=record.begins_after,
+    )
     for name in SubjectRecord.__struct_fields__:
         setattr(record, name, getattr(fresh, name))

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from state.commit import Change
+from state.commit import Change, Purge
 from state.events import (
     Candidates,
     Click,
@@ -53,10 +53,17 @@ class Store:
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
         self.hashes: dict[str, dict[bytes, bytes]] = {}
+        self.indexes: dict[str, list[str]] = {}
         self.meta: dict[str, str] = {}
+        self.commits = 0
 
     def apply(self, change: Change) -> None:
         """Write a change in the order of the commit script."""
+        self.commits += 1
+        for key, purge in change.purged.items():
+            self._purge(key, purge)
+        for key, members in change.indexed.items():
+            self.indexes[key] = [*self.indexes.get(key, ()), *members]
         self.values |= {key: value for key, (value, _) in change.values.items()}
         for key, fields in change.fields.items():
             held = self.hashes.setdefault(key, {})
@@ -68,13 +75,22 @@ class Store:
             self.values.pop(key, None)
         self.meta |= change.meta
 
+    def _purge(self, index: str, purge: Purge) -> None:
+        members = self.indexes.pop(index, [])
+        gone = [self.values.pop(purge.prefix + member, None) for member in members]
+        if purge.list_key:
+            entry = msgspec.json.decode(purge.entry)
+            entry |= {"commit": self.commits, "decisions": len(gone) - gone.count(None)}
+            self.hashes.setdefault(purge.list_key, {})[purge.name.encode()] = msgspec.json.encode(entry)
+
     def load(self, logic: UnitLogic) -> None:
         """Restore a logic from what is stored."""
         logic.restore(self.meta, {key: dict(self.hashes.get(key, {})) for key in logic.hashes})
 
     def state(self) -> tuple[Any, ...]:
         """Return everything stored, for comparing."""
-        return self.values, {key: fields for key, fields in self.hashes.items() if fields}, self.meta
+        hashes = {key: fields for key, fields in self.hashes.items() if fields}
+        return self.values, hashes, self.meta, self.indexes
 
 
 class Folded:
@@ -213,6 +229,7 @@ def decision_event(
     slots = [Slot(item, 0.5, len(shown) - n, source="t", flag=flag) for n, item in enumerate(shown)]
     arms = np.eye(arm_dim)[np.arange(1, len(shown) + 1) % arm_dim]
     given: dict[str, Any] = {
+        "session_id": "s1",
         "surface": "home",
         "rung": "personal",
         "slots": slots,
@@ -225,9 +242,7 @@ def decision_event(
         "versions": Versions("hybrid-1", 3, 2, "f"),
         "seed": 7,
     }
-    return Decision(
-        event_id=decision_id(number), occurred_at=at, session_id="s1", user_id=user, **(given | more)
-    )
+    return Decision(event_id=decision_id(number), occurred_at=at, user_id=user, **(given | more))
 
 
 def _common(event_id: str, at: int, user: str | None, more: dict[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def test_a_subject_without_consent_leaves_nothing_but_its_refusal() -> None:
     folded.fold([profile(consent="none"), decision(at=AT + 1), impression(at=AT + 2, decision=1)], AT)
     folded.fold([click("b", decision=1), feedback("hide", "c")], AT)
     record = folded.record("u1")
-    assert record == SubjectRecord(consent="none", applied=record.applied)
+    assert record == SubjectRecord(consent="none", applied=record.applied, begins_after=AT)
     assert (folded.count("no_consent"), folded.hash("open"), folded.hash("sessions")) == (4, {}, {})
     assert [feed.interactions for feed in folded.shard_feeds()] == [[], []]
     assert folded.hash("trends") == {}
@@ -47,7 +47,7 @@ def test_taking_consent_back_forgets_what_was_stored_and_consent_begins_anew() -
     folded.fold([click("a"), feedback("hide", "b"), profile(at=AT + 1, attributes={"age": 3.0})], AT)
     folded.fold([profile(at=AT + 2, consent="none", attributes={"age": 4.0})], AT)
     record = folded.record("u1")
-    assert record == SubjectRecord(consent="none", applied=record.applied)
+    assert record == SubjectRecord(consent="none", applied=record.applied, begins_after=AT + 2)
     folded.fold([profile(at=AT + 3, attributes={"age": 5.0})], AT)
     assert folded.record("u1").attributes == {}
     folded.fold([profile(at=AT + 4, consent="full"), click("c", at=AT + 5)], AT)
@@ -67,7 +67,7 @@ def test_a_decision_open_at_erasure_or_refusal_writes_nothing_of_the_subject_aga
     assert folded.is_stored("u1") == ("consent" in leave)
     assert f"{{hw:0}}:d:{decision_id()}" not in folded.store.values
     assert list(folded.hash("sessions")) == [str(session_hash("u2", "s1")).encode()]
-    assert folded.shard_feeds()[1].dropped_sessions == [session_hash("u1", "s1")]
+    assert folded.shard_feeds()[1].erased_sessions == [session_hash("u1", "s1")]
 
 
 def test_an_erasure_and_what_came_before_it_in_one_batch_leave_nothing() -> None:

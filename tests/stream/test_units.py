@@ -13,9 +13,10 @@ from online_models.scorer import CompiledScorer
 from state.events import Control, Explorations, Item, Outcome, OutcomeSlot, Versions, encode
 from state.feed import Interaction, decode_item_feed, decode_names_feed
 from state.keys import unit_prefix
+from state.opened import OpenDecision
 from state.outbox import NUMBER_HEADER, SOURCE_HEADER
 from state.packing import to_base64, unpack_arrays
-from stream.attribution import Closed, OpenDecision
+from stream.attribution import Closed
 from stream.catalogue import CatalogueLogic
 from stream.closing import judge, keep
 from stream.control import ControlLogic

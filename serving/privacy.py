@@ -1,0 +1,129 @@
+"""What a person has a right to, over HTTP: to see what is stored of them, to have it erased, to a receipt."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, delete, get
+from litestar.datastructures import State
+from litestar.exceptions import NotFoundException, ServiceUnavailableException
+from litestar.params import Parameter
+from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
+from msgspec import Struct
+from redis.exceptions import RedisError
+
+from serving.gateway import Addressed, Gateway
+from state.access import Access, read_access
+from state.erasing import checked_subject, erase_event, standing_receipt, wait_for_receipt
+from state.erasure import ErasureKeys
+from state.events import encode
+from state.partition import shard_of
+from state.receipts import Receipt, read_receipt
+from state.settings import Settings
+
+
+class Pending(Struct):
+    """An erasure that is published and not applied yet; ask for its receipt again."""
+
+    receipt_id: str
+    status: str = "pending"
+
+
+class Privacy:
+    """The service behind ``/v1/users``.
+
+    Parameters
+    ----------
+    settings
+        Of the namespace.
+    redis
+        Client of the store that may wait for answers.
+    gateway
+        Publishes erasures.
+    """
+
+    def __init__(self, settings: Settings, redis: Any, gateway: Gateway) -> None:
+        self._settings, self._redis, self._gateway = settings, redis, gateway
+
+    async def erase(self, subject: str, why: str, wait_s: float) -> Receipt | Pending:
+        """Erase a subject and return the receipt, or what to ask for it by where it takes longer.
+
+        Raises
+        ------
+        ServiceUnavailableException
+            If store or broker cannot be reached; nothing is erased then.
+        """
+        event = erase_event(self._settings, checked_subject(subject), why)
+        async with _store():
+            standing = await standing_receipt(self._redis, self._settings, subject)
+        if standing is not None:
+            return standing
+        shard = shard_of(subject, self._settings.shards)
+        verdict = await self._gateway.send(Addressed("users", event, subject, shard, encode(event)))
+        if not verdict.accepted:
+            raise ServiceUnavailableException(detail=verdict.detail)
+        try:
+            receipt = await wait_for_receipt(self._redis, self._settings, event, wait_s)
+        except (RedisError, OSError, TimeoutError):
+            receipt = None  # it is published, and will be applied
+        keys = ErasureKeys(self._settings.erasure_key())
+        return receipt or Pending(keys.receipt_id(event.event_id))
+
+    async def receipt(self, subject: str, receipt_id: str | None) -> Receipt:
+        """Return the receipt of a subject's last erasure.
+
+        Raises
+        ------
+        NotFoundException
+            If there was none, or another than the one asked for.
+        """
+        async with _store():
+            receipt = await read_receipt(self._redis, self._settings, checked_subject(subject))
+        if receipt is None or receipt_id not in (None, receipt.receipt_id):
+            raise NotFoundException(detail="no such erasure has been applied yet")
+        return receipt
+
+    async def access(self, subject: str) -> Access:
+        """Return everything the store holds of a subject."""
+        async with _store():
+            return await read_access(self._redis, self._settings, checked_subject(subject))
+
+
+@asynccontextmanager
+async def _store() -> AsyncIterator[None]:
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        detail = f"the store does not answer: {type(error).__name__}; ask again"
+        raise ServiceUnavailableException(detail=detail) from None
+
+
+_Why = Annotated[str, Parameter(max_length=512, description="Kept with the erasure; name nobody in it.")]
+_Wait = Annotated[int, Parameter(ge=0, le=30_000, description="How long to wait for the receipt, ms.")]
+
+
+@delete("/v1/users/{user_id:str}", status_code=HTTP_200_OK, summary="Erase a visitor")
+async def delete_user(
+    user_id: str, request: Request[Any, Any, State], why: _Why = "", wait_ms: _Wait = 5_000
+) -> Response[Receipt | Pending]:
+    """Erase a user, or an anonymous session (``s:`` and its id); answers with the signed receipt."""
+    answer = await request.app.state.privacy.erase(user_id, why, wait_ms / 1000)
+    status = HTTP_200_OK if isinstance(answer, Receipt) else HTTP_202_ACCEPTED
+    return Response(answer, status_code=status)
+
+
+@get("/v1/users/{user_id:str}", summary="Everything stored of a visitor")
+async def get_user(user_id: str, request: Request[Any, Any, State]) -> Response[bytes]:
+    """Return the record, decisions and sessions of a user or an anonymous session."""
+    access = await request.app.state.privacy.access(user_id)
+    return Response(msgspec.json.encode(access), media_type="application/json")
+
+
+@get("/v1/users/{user_id:str}/receipt", summary="The receipt of an erasure")
+async def get_receipt(
+    user_id: str, request: Request[Any, Any, State], receipt_id: str | None = None
+) -> Receipt:
+    """Return the signed receipt of the last erasure of a user or an anonymous session."""
+    receipt: Receipt = await request.app.state.privacy.receipt(user_id, receipt_id)
+    return receipt
