@@ -126,14 +126,20 @@ class Fencing(RuleBasedStateMachine):
         if owner.change is not None:
             return
         start = owner.stored.get(kind, 0)
-        batch = self.log[kind][start : start + most]
+        self._fold(owner, kind, self.log[kind][start : start + most])
+
+    def _fold(self, owner: Owner, kind: str, batch: list[Row]) -> None:
         watermark = self._complete_to(owner)
         wanted = owner.logic.wanted(batch, watermark)
         owner.logic.put(self.wait(self.redis.mget(wanted)) if wanted else [])
         owner.change = owner.logic.fold(batch, watermark).finish()
+        owner.change.follows = owner.number
         if batch:
             owner.change.offsets = {kind: (owner.stored.get(kind), batch[-1].offset + 1)}
-        owner.change.follows = owner.number
+
+    def _commit(self, owner: Owner) -> None:
+        assert owner.change is not None
+        owner.has_committed(self.wait(commit(self.redis, self.prefix, owner.claim.epoch, owner.change)))
 
     def _complete_to(self, owner: Owner) -> int:
         """Return up to when an owner has read everything: the time of the first event it has not."""
@@ -147,25 +153,34 @@ class Fencing(RuleBasedStateMachine):
             return owner
         before = self.wait(self._dump())
         try:
-            number = self.wait(commit(self.redis, self.prefix, owner.claim.epoch, owner.change))
+            self._commit(owner)
         except FencedError:
             assert self.wait(self._dump()) == before, "a fenced commit changed something"
             return self._gone()
-        if not answered:
-            return self._gone()
-        owner.has_committed(number)
-        return owner
+        return owner if answered else self._gone()
 
-    @rule(owner=owners)
-    def commit_unreplicated(self, owner: Owner) -> None:
-        """A commit is acknowledged, and the primary lost before its replica, which takes over, has it."""
-        if owner.change is None:
-            return
+    @rule(owner=owners, kind=st.sampled_from(KINDS))
+    def sleep_through_failover(self, owner: Owner, kind: str) -> None:
+        """A commit is acknowledged, the primary lost before its replica has it; the owner does not know."""
         before = self.wait(self._dump())
+        self.fold(owner, most=2, kind=kind)
         with suppress(FencedError):
-            work = commit(self.redis, self.prefix, owner.claim.epoch, owner.change)
-            owner.has_committed(self.wait(work))
-        self.wait(self._replace(before))
+            self._commit(owner)
+            self.wait(self._replace(before))
+            self.fold(owner, most=0, kind=kind)
+            self._commit(owner)
+
+    @rule(owner=owners, kind=st.sampled_from(KINDS), off=st.sampled_from([-2, -1, 1, 2]))
+    def read_from_elsewhere(self, owner: Owner, kind: str, off: int) -> None:
+        """A consumer stands where it was not told to: what it reads must not be committed."""
+        stored = owner.stored.get(kind, 0)
+        batch = self.log[kind][max(0, stored + off) :][:2]
+        if owner.change is not None or not batch or stored + off < 0:
+            return
+        self._fold(owner, kind, batch)
+        owner.change.offsets = {kind: (stored + off or None, batch[-1].offset + 1)}  # type: ignore[attr-defined]
+        with suppress(FencedError):
+            self._commit(owner)
 
     @rule(owner=consumes(owners))
     def crash(self, owner: Owner) -> None:  # noqa: ARG002 - drawn to be consumed
