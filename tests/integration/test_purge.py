@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from redis.asyncio import Redis
 
 from headwater.embedded import EmbeddedRuntime
 from serving.app import end_tasks, make_live
@@ -30,7 +29,7 @@ from tests.stream.folding import settings as shard_settings
 class Shard:
     """One shard folded on a real store, as its folder does, without Kafka."""
 
-    def __init__(self, settings: Settings, redis: Redis) -> None:
+    def __init__(self, settings: Settings, redis: Any) -> None:
         self.redis, self.prefix = redis, unit_prefix(settings.namespace, "0")
         self._logic = ShardLogic(Place(self.prefix, "0", 0), shard_rules(settings))
 
@@ -52,13 +51,13 @@ def settings(runtime: EmbeddedRuntime, namespace: str) -> Settings:
 
 
 @pytest.fixture
-async def redis(settings: Settings) -> AsyncIterator[Redis]:
+async def redis(settings: Settings) -> AsyncIterator[Any]:
     async with redis_client(settings, timeout_s=10.0) as client:
         yield client
 
 
 @pytest.fixture
-async def shard(settings: Settings, redis: Redis) -> Shard:
+async def shard(settings: Settings, redis: Any) -> Shard:
     shard = Shard(settings, redis)
     await shard.claim()
     return shard
@@ -74,7 +73,7 @@ def traffic(user: str = "u1", session: str = "s1", number: int = 1) -> list[Row]
 
 
 async def test_a_purge_takes_the_members_values_and_counts_them_into_the_entry(
-    redis: Redis, namespace: str
+    redis: Any, namespace: str
 ) -> None:
     prefix = unit_prefix(namespace, "0")
     epoch = (await claim_unit(redis, prefix)).epoch
@@ -98,7 +97,7 @@ async def test_a_purge_takes_the_members_values_and_counts_them_into_the_entry(
     assert listed == {"erased_at": 1, "commit": number, "decisions": 3}
 
 
-async def test_members_older_than_their_values_leave_the_index(redis: Redis, namespace: str) -> None:
+async def test_members_older_than_their_values_leave_the_index(redis: Any, namespace: str) -> None:
     prefix = unit_prefix(namespace, "0")
     epoch = (await claim_unit(redis, prefix)).epoch
     await commit(redis, prefix, epoch, Change(indexed={f"{prefix}ix": {"old": 60_000}}))
@@ -108,7 +107,7 @@ async def test_members_older_than_their_values_leave_the_index(redis: Redis, nam
 
 
 async def test_an_emptied_feed_holds_the_commit_that_emptied_it_and_nothing_before(
-    shard: Shard, redis: Redis
+    shard: Shard, redis: Any
 ) -> None:
     await shard.fold(traffic())
     number = await shard.fold([profile(at=AT + 9, erase=True)])
@@ -116,7 +115,7 @@ async def test_an_emptied_feed_holds_the_commit_that_emptied_it_and_nothing_befo
 
 
 async def test_a_server_in_step_drops_the_sessions_at_once_and_one_behind_loads_anew(
-    shard: Shard, settings: Settings, redis: Redis
+    shard: Shard, settings: Settings, redis: Any
 ) -> None:
     await shard.fold([*traffic(), *traffic("u2", "s2", 2)])
     victim, other = session_hash("u1", "s1"), session_hash("u2", "s2")
@@ -130,7 +129,7 @@ async def test_a_server_in_step_drops_the_sessions_at_once_and_one_behind_loads_
 
     async def is_dropped() -> bool:
         row = in_step.live.items.row("d")
-        return in_step.live.sessions.session_items(victim).tolist() == [row]
+        return bool(in_step.live.sessions.session_items(victim).tolist() == [row])
 
     await until(is_dropped, "the server in step holds only what is new")
     await end_tasks([following])
@@ -143,7 +142,7 @@ async def test_a_server_in_step_drops_the_sessions_at_once_and_one_behind_loads_
 
 
 async def test_a_server_that_loads_after_an_erasure_knows_no_more_than_if_nobody_had_been_there(
-    shard: Shard, settings: Settings, redis: Redis, namespace: str
+    shard: Shard, settings: Settings, redis: Any, namespace: str
 ) -> None:
     never = Shard(msgspec.structs.replace(settings, namespace=f"{namespace}n"), redis)
     await never.claim()
@@ -172,7 +171,7 @@ def _sessions(live: Any) -> dict[int, list[str]]:
 
 
 async def test_access_shows_all_that_is_stored_and_a_standing_receipt_that_nothing_is(
-    shard: Shard, settings: Settings, redis: Redis
+    shard: Shard, settings: Settings, redis: Any
 ) -> None:
     orphan = impression(user="u1", decision=5, at=AT + 20)
     await shard.fold([*traffic(), *traffic("u2", "s2", 2), orphan])
