@@ -78,10 +78,10 @@ async def test_a_purge_takes_the_members_values_and_counts_them_into_the_entry(
     prefix = unit_prefix(namespace, "0")
     epoch = (await claim_unit(redis, prefix)).epoch
     values = {f"{prefix}v:{n}": (b"x", 60_000) for n in range(3)}
-    written = Change(values=values, indexed={f"{prefix}ix": {str(n): 60_000 for n in range(4)}})
+    written = Change(values=values, indexed={f"{prefix}ix": {str(n): 60_000 for n in (0, 1, 4)}})
     await commit(redis, prefix, epoch, written)
     assert 0 < await redis.pttl(f"{prefix}ix") <= 60_000
-    gone = Purge(f"{prefix}v:", f"{prefix}list", "name", b'{"erased_at":1}')
+    gone = Purge(f"{prefix}v:", ("2",), f"{prefix}list", "name", b'{"erased_at":1}')
     later = Change(
         purged={f"{prefix}ix": gone},
         values={f"{prefix}v:1": (b"new", 60_000)},
@@ -89,7 +89,7 @@ async def test_a_purge_takes_the_members_values_and_counts_them_into_the_entry(
     )
     with pytest.raises(FencedError):
         await commit(redis, prefix, epoch - 1, later)
-    assert await redis.zcard(f"{prefix}ix") == 4
+    assert await redis.zcard(f"{prefix}ix") == 3
     number = await commit(redis, prefix, epoch, later)
     assert await redis.mget(sorted(values)) == [None, b"new", None]
     assert await redis.zrange(f"{prefix}ix", 0, -1) == [b"1"]
