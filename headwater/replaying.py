@@ -8,11 +8,13 @@ import click
 from redis.exceptions import RedisError
 
 from state.clients import redis_client
+from state.erasure import read_erasures
 from state.frames import FrameError, check_file
 from state.scan import UnreadableKeyError, read_meta
 from state.settings import Settings
 from state.snapshots import SnapshotError, read_head, restore_snapshot
 from stream.journal import JournalError
+from stream.replay import Skips
 from stream.replay_run import (
     GENESIS,
     Plan,
@@ -37,12 +39,18 @@ async def replay_into(
     try:
         check_target(settings, into)
         origin = GENESIS if path is None else await put_in_place(settings, into, path)
-        run = Replay(settings, Plan(into, origin, Until(*ending)))
+        run = Replay(settings, Plan(into, origin, Until(*ending), await erased(settings)))
         done = await reporting(run, lambda so_far: click.echo(said(so_far, time.monotonic() - started)))
     except REFUSALS as error:
         return False, [str(error)]
     lasted = time.monotonic() - started
     return True, [f"{settings.namespace} replayed into {into}", *described(done, lasted)]
+
+
+async def erased(settings: Settings) -> Skips:
+    """Return which rows a replay leaves out: those of subjects on the erasure list, read before anything."""
+    async with redis_client(settings, timeout_s=30.0) as redis:
+        return (await read_erasures(redis, settings)).skips
 
 
 async def put_in_place(settings: Settings, into: str, path: Path) -> str:

@@ -95,7 +95,7 @@ async def _read(redis: Any, settings: Settings, subject: str, names: Mapping[int
         subject=subject,
         record=None if raw is None else readable(record, names),
         open_decisions=await _open_decisions(redis, prefix, subject),
-        decisions=await _decisions(redis, prefix, subject),
+        decisions=await _decisions(redis, prefix, subject, record),
         sessions=await _sessions(redis, prefix, subject, record),
         merged_sessions=[one for one in merged if not one.is_empty],
     )
@@ -112,8 +112,9 @@ async def _open_decisions(redis: Any, prefix: str, subject: str) -> list[dict[st
     return sorted(found, key=_by_id)
 
 
-async def _decisions(redis: Any, prefix: str, subject: str) -> list[msgspec.Raw]:
-    ids = sorted(raw.decode() for raw in await redis.zrange(decisions_of_key(prefix, subject), 0, -1))
+async def _decisions(redis: Any, prefix: str, subject: str, record: SubjectRecord) -> list[msgspec.Raw]:
+    indexed = await redis.zrange(decisions_of_key(prefix, subject), 0, -1)
+    ids = sorted({*record.decisions, *(raw.decode() for raw in indexed)})
     found: list[bytes | None] = []
     for start in range(0, len(ids), _AT_ONCE):
         found += await redis.mget([decision_key(prefix, one) for one in ids[start : start + _AT_ONCE]])

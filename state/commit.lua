@@ -1,10 +1,10 @@
 -- One commit of one unit (shard, item shard, lane, control): all of it, or nothing; nothing while it is held.
 -- KEYS[1]: the unit's meta hash; every other key in the request carries the same hash tag.
 -- ARGV, in groups that begin with how many entries follow: epoch; the commit it follows or nothing; offsets
--- {topic, previous, next}; purged indexes {key, value prefix, list key, field, entry}; values {key, ttl_ms, value};
--- index members {key, member, ttl_ms}; hash fields {key, field, value}; dropped fields {key, field}; dropped keys
--- {key}; meta fields {field, value}; outbox entries {entry}; then outbox key, entries sent, feed key, whether the
--- feed is emptied, feed cap, feed entry.
+-- {topic, previous, next}; purged indexes {key, value prefix, JSON of more members, list key, field, entry}; values
+-- {key, ttl_ms, value}; index members {key, JSON of members, ttl_ms}; hash fields {key, field, value}; dropped
+-- fields {key, field}; dropped keys {key}; meta fields {field, value}; outbox entries {entry}; then outbox key,
+-- entries sent, feed key, whether the feed is emptied, feed cap, feed entry.
 local at = 0
 local function take()
     at = at + 1
@@ -13,7 +13,7 @@ end
 local function group(width, act)
     local count = tonumber(take())
     for _ = 1, count do
-        act(ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
+        act(ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
         at = at + width
     end
 end
@@ -47,10 +47,12 @@ at = first_offset
 group(3, function(topic, _, following)
     redis.call('HSET', KEYS[1], 'o:' .. topic, following)
 end)
-group(5, function(index, prefix, list, field, entry)
+group(6, function(index, prefix, more, list, field, entry)
     local gone = 0
-    for _, member in ipairs(redis.call('ZRANGE', index, 0, -1)) do
-        gone = gone + redis.call('DEL', prefix .. member)
+    for _, members in ipairs({redis.call('ZRANGE', index, 0, -1), cjson.decode(more)}) do
+        for _, member in ipairs(members) do
+            gone = gone + redis.call('DEL', prefix .. member)
+        end
     end
     redis.call('DEL', index)
     if list ~= '' then
@@ -68,8 +70,13 @@ end)
 -- By the store's own clock, as it is what collects the values.
 local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
-group(3, function(index, member, ttl_ms)
-    redis.call('ZADD', index, string.format('%.0f', now_ms), member)
+group(3, function(index, members, ttl_ms)
+    local scored = {}
+    for _, member in ipairs(cjson.decode(members)) do
+        scored[#scored + 1] = string.format('%.0f', now_ms)
+        scored[#scored + 1] = member
+    end
+    redis.call('ZADD', index, unpack(scored))
     redis.call('ZREMRANGEBYSCORE', index, '-inf', string.format('(%.0f', now_ms - ttl_ms))
     redis.call('PEXPIRE', index, ttl_ms)
 end)

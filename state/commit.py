@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct, field
 
+from state.events import encode
 from state.keys import feed_key, meta_key, outbox_key
 
 FEED_CAP = 20_000
@@ -31,11 +32,13 @@ class FencedError(RuntimeError):
 class Purge(Struct, frozen=True):
     """An index whose values go with it: the keys ``prefix`` + each member, then the index itself.
 
+    ``members`` are further members, of which the index has not been told.
     Where ``list_key`` is given, the JSON object ``entry`` is written to its ``name``, completed by the script
     with ``commit`` and with ``decisions``, how many values there were.
     """
 
     prefix: str
+    members: tuple[str, ...] = ()
     list_key: str = ""
     name: str = ""
     entry: bytes = b""
@@ -53,7 +56,7 @@ class Change(Struct):
     purged
         Index key -> what goes with it; done before anything is written.
     indexed
-        Index key -> member -> how long it is kept, ms.
+        Index key -> member -> how long it is kept, ms; the longest of a key's holds for all of it.
     fields
         Hash key -> field -> bytes.
     dropped_fields
@@ -150,9 +153,9 @@ def _request(prefix: str, epoch: int, change: Change) -> list[str | bytes | int]
     offsets = [(t, "" if old is None else old, new) for t, (old, new) in change.offsets.items()]
     groups: list[Sequence[tuple[str | bytes | int, ...]]] = [
         offsets,
-        [(key, p.prefix, p.list_key, p.name, p.entry) for key, p in change.purged.items()],
+        [(key, p.prefix, encode(p.members), p.list_key, p.name, p.entry) for key, p in change.purged.items()],
         [(key, ttl, value) for key, (value, ttl) in change.values.items()],
-        [(key, name, ttl) for key, names in change.indexed.items() for name, ttl in names.items()],
+        [(key, encode(list(names)), max(names.values())) for key, names in change.indexed.items()],
         [(key, name, value) for key, fields in change.fields.items() for name, value in fields.items()],
         [(key, name) for key, names in change.dropped_fields.items() for name in names],
         [(key,) for key in change.dropped_keys],

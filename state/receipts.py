@@ -195,3 +195,12 @@ async def mark_rebuilt(redis: Any, prefix: str, commit: int, at_ms: int) -> int:
             rebuilt = encode_erasure(msgspec.structs.replace(entry, rebuilt_at=at_ms))
             marked += int(await redis.eval(_REPLACE, 1, key, name, raw, rebuilt))
     return marked
+
+
+async def waiting_for_rebuild(redis: Any, settings: Settings) -> int:
+    """Return how many erasures shared weights were not yet rebuilt without."""
+    waiting = 0
+    for shard in range(settings.shards):
+        stored = await redis.hgetall(erased_key(unit_prefix(settings.namespace, subject_unit(shard))))
+        waiting += sum(_decode_erasure(raw).rebuilt_at is None for raw in stored.values())
+    return waiting

@@ -95,7 +95,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     decision_ttl_s
         When the store may collect a decision.
     subject_ttl_s
-        When the store may collect a subject nobody touched.
+        When the store may collect a subject nobody touched; never before its decisions.
     token_secret
         Signs decision tokens; the same on every server and worker, at least 16 characters.
     erasure_secret

@@ -18,6 +18,8 @@ COUNTED_CAP = 1_000
 SESSIONS_CAP = 100
 """Sessions of one subject in the shared session index."""
 MERGED_CAP = 50
+DECISIONS_CAP = 32
+"""Writing each decision to an index of its own at once would cost the store as much as the decision."""
 SEEN_ROW = np.dtype([("item", "<u8"), ("hour", "<u4")])
 EVENT_ROW = struct.Struct("<QQ")
 
@@ -55,6 +57,8 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
         Packed session hashes of its sessions in the shared session index, oldest first.
     merged
         Anonymous sessions that turned out to be this user's, oldest first.
+    decisions
+        Ids of its latest stored decisions; earlier ones are in an index of their own.
     """
 
     recent: list[str] = field(default_factory=list)
@@ -77,6 +81,7 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
     begins_after: int = 0
     sessions: bytes = b""
     merged: list[str] = field(default_factory=list)
+    decisions: list[str] = field(default_factory=list)
 
     def has_applied(self, event_id: str) -> bool:
         """Return whether an event was folded within the lateness bound."""
@@ -133,6 +138,14 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
         gone = self.session_hashes()[:-SESSIONS_CAP]
         self.sessions = self.sessions[-8 * SESSIONS_CAP :]
         return gone
+
+    def add_decision(self, decision_id: str) -> list[str]:
+        """Remember a stored decision; returns those that move to the index, many at once or none."""
+        self.decisions.append(decision_id)
+        if len(self.decisions) < DECISIONS_CAP:
+            return []
+        full, self.decisions = self.decisions, []
+        return full
 
     def add_merged(self, session_id: str) -> list[str]:
         """Remember an anonymous session as this user's; returns those that have to be erased for it."""

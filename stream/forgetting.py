@@ -65,6 +65,7 @@ class Forgetting:
             effects.counters.add("erased_again")  # the entry that says what was removed must stay
             return []
         effects.counters.add("erased")
+        known = tuple(self._subjects.read(subject).decisions)
         merged, removed = self._merged(subject), Removed(records=int(not self._is_blank(subject)))
         opened = self.forget(event, effects, feed)
         removed.open_decisions, removed.sessions = len(opened), self._removed_sessions
@@ -81,7 +82,7 @@ class Forgetting:
         )
         prefix = effects.place.prefix
         effects.change.purged[decisions_of_key(prefix, subject)] = Purge(
-            decision_key(prefix, ""), erased_key(prefix), name, encode_erasure(entry)
+            decision_key(prefix, ""), known, erased_key(prefix), name, encode_erasure(entry)
         )
         return opened
 
@@ -93,11 +94,12 @@ class Forgetting:
             send_erasure(session, event, effects, self._shards)
         index = decisions_of_key(prefix, subject)
         opened = self._attribution.forget(subject)
-        for decision_id in {*opened, *effects.change.indexed.pop(index, ())}:
+        known = tuple(self._subjects.read(subject).decisions)
+        for decision_id in {*opened, *known, *effects.change.indexed.pop(index, ())}:
             effects.change.values.pop(decision_key(prefix, decision_id), None)
         # An open decision may be older than the index of its subject.
         effects.change.dropped_keys += [decision_key(prefix, decision_id) for decision_id in opened]
-        effects.change.purged.setdefault(index, Purge(decision_key(prefix, "")))
+        effects.change.purged.setdefault(index, Purge(decision_key(prefix, ""), known))
         return opened
 
     def _forget_sessions(self, subject: str, effects: Effects, feed: ShardFeed) -> None:

@@ -67,12 +67,19 @@ class Plan(Struct, frozen=True):
         Where it ends.
     skips
         Whether a subject's rows are left out, as if the subject never was; None leaves out nothing.
+    only
+        The one unit to go on with, where not all.
     """
 
     into: str
     origin: str = GENESIS
     until: Until = Until()
     skips: Skips | None = None
+    only: str | None = None
+
+    def folds(self, unit: str) -> bool:
+        """Return whether a unit is replayed."""
+        return self.only is None or unit == self.only
 
 
 class Replayed(Struct):
@@ -153,13 +160,15 @@ class Replay:
         try:
             async with asyncio.TaskGroup() as group:
                 for unit, partition in units_of(self._settings).items():
+                    if not self._plan.folds(unit):
+                        continue
                     group.create_task(self._replay_unit(unit, partition))
         except* Exception as errors:
             raise _first(errors) from None
 
     async def _prepare(self) -> None:
         await claim_target(self._redis, self._settings, self._plan)
-        if self._plan.skips is not None:
+        if self._plan.skips is not None and not (self._plan.only or "").isdigit():
             for unit in units_of(self._settings):
                 if unit.isdigit():
                     self._sent[unit] = await read_sent(self._settings, unit)

@@ -13,8 +13,9 @@ FOLD_VERSION = 1
 """Raised whenever the same events fold to another state than before."""
 
 Rules = dict[str, Any]
-# Times to live only collect garbage, and lateness only moves the watermark, which the journal keeps.
-_WITHOUT_EFFECT = {"signer", "lateness_ms", "subject_ttl_ms", "decision_ttl_ms"}
+# Times to live only collect garbage, lateness only moves the watermark, which the journal keeps, and what is said
+# of an erasure is written nowhere else than on the erasure list, which a replay reads instead of making.
+_WITHOUT_EFFECT = {"signer", "lateness_ms", "subject_ttl_ms", "decision_ttl_ms", "erasure"}
 
 
 def unit_rules(settings: Settings, unit: str) -> Rules:

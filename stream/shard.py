@@ -44,7 +44,7 @@ from stream.interactions import Caps, add_interaction, begin_or_continue_session
 from stream.rows import Row
 from stream.sessions import Sessions
 from stream.subjects import Subjects
-from stream.users import fold_user
+from stream.users import HANDOVER, fold_user
 
 _pack = msgspec.msgpack.Encoder().encode
 SHARED = "shared"
@@ -271,10 +271,15 @@ class ShardLogic:
         self.decisions[event.event_id] = kept
         key = decision_key(self.place.prefix, event.event_id)
         self.effects.change.values[key] = (row.raw or b"", self.rules.decision_ttl_ms)
-        index = decisions_of_key(self.place.prefix, event.subject)
-        self.effects.change.indexed.setdefault(index, {})[event.event_id] = self.rules.decision_ttl_ms
+        self._index(event.subject, self.subjects.touch(event.subject).add_decision(event.event_id))
         self.effects.write(open_key(self.place.prefix), f"d:{event.event_id}", encode_kept(kept))
         self._touched_open.add(event.event_id)
+
+    def _index(self, subject: str, decisions: Sequence[str]) -> None:
+        if decisions:
+            index = decisions_of_key(self.place.prefix, subject)
+            held = self.effects.change.indexed.setdefault(index, {})
+            held |= dict.fromkeys(decisions, self.rules.decision_ttl_ms)
 
     def _user(self, row: Row) -> None:
         event = row.event
@@ -285,6 +290,8 @@ class ShardLogic:
         else:
             if event.consent == "none" and self.subjects.read(event.subject).consent != "none":
                 opened = self.forgetting.forget(event, self.effects, self.feed)
+            if event.user_id.startswith(HANDOVER):  # its record moves away, its decisions stay
+                self._index(event.subject, self.subjects.read(event.subject).decisions)
             fold_user(event, self.subjects, self.effects, self.rules.shards)
         for decision_id in opened:  # so that closing them writes nothing of the subject again
             self.counters.add("closed.forgotten")

@@ -52,7 +52,8 @@ def shard_rules(settings: Settings) -> ShardRules:
         window_ms=settings.window_ms,
         wait_ms=settings.decision_wait_ms,
         lateness_ms=settings.lateness_ms,
-        subject_ttl_ms=int(settings.subject_ttl_s * 1000),
+        # A record knows its subject's decisions, and so outlives them.
+        subject_ttl_ms=int(max(settings.subject_ttl_s, settings.decision_ttl_s) * 1000),
         decision_ttl_ms=int(settings.decision_ttl_s * 1000),
         max_sessions=max(1, settings.max_sessions // settings.shards),
         caps=Caps(settings.hidden_cap, settings.seen_cap, settings.idle_ms),

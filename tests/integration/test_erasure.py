@@ -40,7 +40,7 @@ async def engine(rig: Rig) -> Rig:
 
 async def contents(settings: Settings) -> dict[str, bytes]:
     """Return every key of the namespace with all its raw bytes."""
-    read = {
+    read: dict[Any, Any] = {
         b"string": lambda r, key: r.get(key),
         b"hash": lambda r, key: r.hgetall(key),
         b"list": lambda r, key: r.lrange(key, 0, -1),

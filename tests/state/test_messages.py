@@ -48,6 +48,7 @@ SHARD_FEEDS = st.builds(
     bandit_shared=st.booleans(),
     dropped_sessions=st.lists(HASHES, max_size=4),
     watermark=st.integers(0, 2**42),
+    erased_sessions=st.lists(HASHES, max_size=4),
 )
 
 
@@ -91,8 +92,10 @@ UNIT_KEYS: list[Callable[[str], str]] = [
     keys.items_key,
     keys.models_key,
     keys.control_key,
+    keys.erased_key,
     lambda prefix: keys.subject_key(prefix, "u{1}"),
     lambda prefix: keys.decision_key(prefix, "d1"),
+    lambda prefix: keys.decisions_of_key(prefix, "u{1}"),
 ]
 
 

@@ -78,6 +78,15 @@ def test_a_short_secret_is_refused_without_being_shown() -> None:
     assert Settings(token_secret=SECRET).secret() == SECRET.encode()
 
 
+def test_the_erasure_secret_is_the_token_secret_unless_it_has_its_own() -> None:
+    assert Settings(token_secret=SECRET).erasure_key() == SECRET.encode()
+    own = "kept for as long as the list"
+    assert Settings(token_secret=SECRET, erasure_secret=own).erasure_key() == own.encode()
+    with pytest.raises(SettingsError, match="ERASURE_SECRET has 7 characters; wished: at least 16") as error:
+        load_settings({"HEADWATER_TOKEN_SECRET": SECRET, "HEADWATER_ERASURE_SECRET": "hunter2"}).erasure_key()
+    assert "hunter2" not in str(error.value)
+
+
 SETTINGS = st.fixed_dictionaries(
     {},
     optional={

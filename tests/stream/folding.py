@@ -76,7 +76,7 @@ class Store:
         self.meta |= change.meta
 
     def _purge(self, index: str, purge: Purge) -> None:
-        members = self.indexes.pop(index, [])
+        members = [*self.indexes.pop(index, []), *purge.members]
         gone = [self.values.pop(purge.prefix + member, None) for member in members]
         if purge.list_key:
             entry = msgspec.json.decode(purge.entry)

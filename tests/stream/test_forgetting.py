@@ -16,7 +16,7 @@ from state.keys import decisions_of_key, subject_key
 from state.partition import shard_of
 from state.receipts import Erasure
 from state.sessions import session_hash
-from state.subject import MERGED_CAP, SESSIONS_CAP
+from state.subject import DECISIONS_CAP, MERGED_CAP, SESSIONS_CAP
 from state.topics import RAW_RETENTION_MS
 from stream.rows import Row
 from tests.stream.folding import (
@@ -72,7 +72,7 @@ def deliver(folded: Folded, done: int) -> int:
     while done < len(folded.sent):
         going = [message for message in folded.sent[done:] if message.forwarded]
         done = len(folded.sent)
-        folded.fold([passed_on(message, received_at=AT) for message in going], AT)
+        folded.fold([passed_on(message, received_at=END) for message in going], AT)
     return done
 
 
@@ -106,7 +106,7 @@ def numbers_of(subject: str) -> list[str | bytes]:
     return [*map(str, hashes), *(one.to_bytes(8, "little", signed=True) for one in hashes)]
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=150, deadline=None)
 @given(st.lists(STEP, min_size=3, max_size=25), st.booleans(), st.sampled_from(["erase", "refuse"]))
 def test_after_an_erasure_nothing_in_the_store_holds_the_subject_its_sessions_or_its_decisions(
     steps: list[tuple[str, str | None, str, int]], close: bool, how: str
@@ -219,7 +219,7 @@ def test_a_visitor_back_in_the_batch_of_the_erasure_keeps_only_what_is_new() -> 
     folded.fold([click("b", at=AT + 2), decision(number=9), profile(at=AT + 5, erase=True), *back], AT)
     assert folded.record("u1").recent == ["c"]
     assert {key for key in folded.store.values if ":d:" in key} == {f"{{hw:0}}:d:{decision_id(2)}"}
-    assert folded.store.indexes == {decisions_of_key("{hw:0}:", "u1"): [decision_id(2)]}
+    assert folded.record("u1").decisions == [decision_id(2)]
     (feed,) = folded.shard_feeds()[1:]
     session = session_hash("u1", "s1")
     assert [(step.session, step.item_id) for step in feed.interactions] == [(0, "b"), (session, "c")]
@@ -309,6 +309,23 @@ def test_what_a_record_cannot_list_any_more_is_removed() -> None:
     folded.fold(logins, AT)
     sent = [msgspec.json.decode(m.value, type=User) for m in folded.messages("users")]
     assert [event.user_id for event in sent if event.erase] == ["s:m0", "s:m1"]
+
+
+@pytest.mark.parametrize("subject", ["u1", "s:s1"])
+def test_an_erasure_finds_the_decisions_of_record_and_index_and_after_a_login(subject: str) -> None:
+    folded = shard()
+    count, user = DECISIONS_CAP + 5, None if subject == "s:s1" else subject
+    folded.fold([decision(user=user, number=n, at=AT + n) for n in range(count)], AT)
+    assert len(folded.store.indexes[decisions_of_key("{hw:0}:", subject)]) == DECISIONS_CAP
+    folded.fold([decision(user="u2", number=count)], AT)
+    if user is None:  # its record moves to the user, then all goes
+        folded.fold([profile("u1", at=AT + 100, merge_session="s1")], AT)
+        deliver(folded, 0)
+    done = len(folded.sent)
+    folded.fold([profile("u1", at=AT + 200, erase=True)], AT)
+    deliver(folded, done)
+    assert {key for key in folded.store.values if ":d:" in key} == {f"{{hw:0}}:d:{decision_id(count)}"}
+    assert (folded.store.indexes, entry_of(folded, subject).decisions) == ({}, count)
 
 
 @pytest.mark.parametrize("secret", ["another secret entirely", "a secret of the test"])

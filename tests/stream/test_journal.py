@@ -158,3 +158,9 @@ def test_no_rule_shows_the_secret_and_what_only_collects_garbage_is_none() -> No
     assert b"very secret" not in encode(ours)
     assert ours == unit_rules(settings(**told, subject_ttl_s=9.0, decision_ttl_s=9.0, lateness_s=9.0), "0")
     assert differences({"token_secret": "x"}, {"token_secret": "y"}) == ["token_secret"]
+
+
+def test_rules_are_said_alike_however_often_they_are_asked_for() -> None:
+    told = settings()
+    for unit in ("0", "m0", "i0", "c"):
+        assert differences(unit_rules(told, unit), unit_rules(told, unit)) == []
