@@ -95,6 +95,7 @@ class UnitLog:
         tps = list(self._tps.values())
         self._consumer.assign(tps)
         self._first = await self._consumer.beginning_offsets(tps)
+        self._ends = await self._consumer.end_offsets(tps)
         for kind, tp in self._tps.items():
             self._consumer.seek(tp, max(self._first[tp], stored.get(kind, 0)))
 
@@ -108,7 +109,7 @@ class UnitLog:
         """
         rows: list[Row] = []
         for kind, first, last in order:
-            self._check_held(kind, first)
+            await self._check_held(kind, first, last)
             before = len(rows)
             while (record := await self._next(kind, last)) is not None:
                 if record.offset >= first:
@@ -120,10 +121,17 @@ class UnitLog:
         row = Row(kind, self._partition, record.offset, record.timestamp, record.key, record.value)
         return decode_row(row, record.headers, self._settings.max_skew_ms)
 
-    def _check_held(self, kind: str, offset: int) -> None:
-        held = self._first[self._tps[kind]]
-        if offset < held and kind not in COMPACTED:
-            raise self._lost(kind, offset, f"offset {held}")
+    async def _check_held(self, kind: str, first: int, last: int) -> None:
+        tp = self._tps[kind]
+        if first < self._first[tp] and kind not in COMPACTED:
+            raise self._lost(kind, first, f"offset {self._first[tp]}")
+        if last >= self._ends[tp]:
+            self._ends = await self._consumer.end_offsets(list(self._tps.values()))
+        if last >= self._ends[tp]:
+            raise JournalError(
+                f"topic {tp.topic}, partition {tp.partition}, ends at offset {self._ends[tp]}, the journal "
+                f"names {last}: was it made anew? wished: the topic the journal was written for"
+            )
 
     def _lost(self, kind: str, offset: int, held: str) -> JournalError:
         return JournalError(
@@ -152,6 +160,6 @@ class UnitLog:
             if read:
                 return True
         raise JournalError(
-            f"topic {tp.topic}, partition {tp.partition} gives nothing from offset {at} on, of {last} "
-            "that the journal names; wished: a broker that answers, with the topic of the journal"
+            f"topic {tp.topic}, partition {tp.partition}, gives nothing from offset {at} to {last}; "
+            "wished: a broker that answers"
         )
