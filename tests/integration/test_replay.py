@@ -10,14 +10,16 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
+from headwater.demo.counts import read_folded
 from state.clients import redis_client
-from state.events import Control, User, encode
+from state.events import Control, Decision, User, encode
 from state.keys import outbox_key, unit_prefix
 from state.outbox import SOURCE_HEADER
 from state.partition import shard_of
 from state.settings import Settings
 from state.statehash import StateHash, hash_state
 from state.topics import create_topics, topic_name, topic_specs
+from stream.replay_run import Plan, Replay
 from tests.integration.malformed import bad_events
 from tests.integration.rig import (
     Processes,
@@ -235,6 +237,23 @@ async def test_a_journal_that_is_not_true_is_found_out(rig: Rig) -> None:
     assert all(sentence.startswith("unit 0, ") for sentence in differing)
     with pytest.raises(AssertionError, match="unit 0, counters"):
         await rig.command("state-hash", "--diff", f"{name}-oa")
+
+
+async def test_a_subject_left_out_of_a_replay_never_was(rig: Rig) -> None:
+    live, name = await short_life(rig), rig.settings.namespace
+    decided = [one.value for part in (await held(rig.settings, "decisions")).values() for one in part]
+    gone = msgspec.json.decode(decided[0], type=Decision).subject
+    theirs = sum(msgspec.json.decode(raw, type=Decision).subject == gone for raw in decided)
+    replay = Replay(rig.settings, Plan(f"{name}-a", skips=lambda _, __, subject: subject == gone))
+    done = await replay.run()
+    assert done.left_out >= 3 * theirs
+    told = await read_folded(msgspec.structs.replace(rig.settings, namespace=f"{name}-a"))
+    assert told.subjects["decisions"] == told.closed == told.learnt == len(decided) - theirs
+    left = await state_of(rig, f"{name}-a")
+    counts = [
+        sum(one["subjects"].entries for one in s.families.values() if "subjects" in one) for s in (live, left)
+    ]
+    assert counts[1] == counts[0] - 1
 
 
 async def test_a_replay_that_cannot_be_true_is_refused(rig: Rig, tmp_path: Path) -> None:
