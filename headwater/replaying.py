@@ -44,7 +44,7 @@ async def replay_into(
     except REFUSALS as error:
         return False, [str(error)]
     lasted = time.monotonic() - started
-    return True, [f"{settings.namespace} replayed into {into}", *described(done, lasted)]
+    return True, [f"{settings.namespace} replayed into {into} in {lasted:.1f} s", *described(done, lasted)]
 
 
 async def erased(settings: Settings) -> Skips:

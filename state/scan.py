@@ -26,11 +26,13 @@ class UnreadableKeyError(RuntimeError):
     """A key whose type nothing here can read."""
 
 
-async def held_keys(redis: Any, namespace: str, unit: str = "*") -> AsyncIterator[Held]:
-    """Yield the keys of a namespace's units, or of one unit; a key may come twice, as SCAN says."""
+async def held_keys(redis: Any, namespace: str, unit: str = "*", name: str = "*") -> AsyncIterator[Held]:
+    """Yield the keys of a namespace's units, or of one unit or name; one may come twice, as SCAN says."""
     cursor = 0
     while True:
-        cursor, keys = await redis.scan(cursor, match=f"{unit_prefix(namespace, unit)}*", count=2 * BATCH)
+        cursor, keys = await redis.scan(
+            cursor, match=f"{unit_prefix(namespace, unit)}{name}", count=2 * BATCH
+        )
         for held in await _typed(redis, keys):
             yield held
         if int(cursor) == 0:

@@ -97,7 +97,7 @@ async def create_snapshot(redis: Any, namespace: str, about: Mapping[str, Any], 
     SnapshotError
         If there is nothing to take, or a unit did not hold still.
     """
-    units = sorted({held.unit async for held in held_keys(redis, namespace) if held.name == b"meta"})
+    units = sorted({held.unit async for held in held_keys(redis, namespace, name="meta")})
     if not units:
         raise SnapshotError(f"namespace {namespace} holds nothing; wished: one a worker has claimed")
     written = Written({}, 0, 0)
@@ -207,11 +207,11 @@ async def restore_snapshot(
 
 
 async def _check_empty(redis: Any, into: str, digest: str) -> None:
-    async for held in held_keys(redis, into):
-        meta = await read_meta(redis, into, held.unit)
+    for unit in {held.unit async for held in held_keys(redis, into)}:
+        meta = await read_meta(redis, into, unit)
         if digest not in (meta.get(_RESTORING), meta.get(f"restored:{meta.get('epoch')}")):
             raise SnapshotError(
-                f"namespace {into} holds state of its own (unit {held.unit}); wished: an empty one"
+                f"namespace {into} holds state of its own (unit {unit}); wished: an empty one"
             )
 
 

@@ -138,7 +138,7 @@ async def hash_state(redis: Any, namespace: str) -> StateHash:
 
 
 async def _commits(redis: Any, namespace: str) -> dict[str, bytes | None]:
-    metas = {held.unit: held.key async for held in held_keys(redis, namespace) if held.name == b"meta"}
+    metas = {held.unit: held.key async for held in held_keys(redis, namespace, name="meta")}
     return {unit: await redis.hget(key, "commit") for unit, key in sorted(metas.items())}
 
 

@@ -1,7 +1,8 @@
 """What a replay reads of the broker: the journal of a unit, and the records its entries name."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -17,7 +18,7 @@ from stream.rows import Row, decode_row
 
 COMPACTED = frozenset({"items", "control"})
 _POLL_MS = 500
-_PATIENCE = 60
+_PATIENCE, _CALM = 60, 6
 
 
 def consumer_of(settings: Settings) -> AIOKafkaConsumer:
@@ -32,7 +33,7 @@ def consumer_of(settings: Settings) -> AIOKafkaConsumer:
     )
 
 
-async def journal_entries(settings: Settings, unit: str, mark: Mark) -> AsyncIterator[JournalEntry]:
+async def journal_entries(settings: Settings, unit: str, mark: Mark) -> AsyncGenerator[JournalEntry, None]:
     """Yield the entries of a unit that follow a mark, in the order of their commits, up to the present end.
 
     Raises
@@ -41,23 +42,27 @@ async def journal_entries(settings: Settings, unit: str, mark: Mark) -> AsyncIte
         If one is missing or cannot be read.
     """
     ordered = InOrder(unit, mark)
-    async for entry in raw_entries(settings, unit):
-        ordered.add(entry)
-        for ready in ordered.ready():
-            yield ready
+    async with aclosing(raw_entries(settings, unit)) as entries:
+        async for entry in entries:
+            ordered.add(entry)
+            for ready in ordered.ready():
+                yield ready
     for ready in ordered.ready(at_end=True):
         yield ready
 
 
-async def raw_entries(settings: Settings, unit: str) -> AsyncIterator[JournalEntry]:
+async def raw_entries(settings: Settings, unit: str) -> AsyncGenerator[JournalEntry, None]:
     """Yield the entries of a unit as the broker holds them: some twice, or in another order."""
     tp = TopicPartition(topic_name(settings.namespace, "journal"), journal_partition(unit, settings.shards))
     async with consumer_of(settings) as consumer:
         consumer.assign([tp])
         first, end = (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
+        known = False
         consumer.seek(tp, first)
         while first < end:
             found = await consumer.getmany(tp, timeout_ms=_POLL_MS)
+            if not known:  # the embedded broker calls the beginning of its last batch the end
+                end, known = max(end, consumer.highwater(tp) or 0), bool(found)
             for record in found.get(tp, ()):
                 marks = dict(record.headers)
                 if marks.get(SOURCE_HEADER) == unit.encode():
@@ -123,13 +128,24 @@ class UnitLog:
     def _check_held(self, kind: str, offset: int) -> None:
         held = self._first[self._tps[kind]]
         if offset < held and kind not in COMPACTED:
-            raise self._lost(kind, offset, f"offset {held}")
+            raise self._lost(kind, offset, held)
 
-    def _lost(self, kind: str, offset: int, held: str) -> JournalError:
+    def _lost(self, kind: str, offset: int, first: int) -> JournalError:
         return JournalError(
-            f"topic {self._tps[kind].topic}, partition {self._partition}, begins at {held}; offset {offset} "
-            f"is needed: retention took it; wished: a snapshot taken later, or a longer retention"
+            f"{self._place(kind)} begins at offset {first}; offset {offset} is needed: retention took it; "
+            "wished: a snapshot taken later, or a longer retention"
         )
+
+    def _ended(self, kind: str, last: int) -> JournalError:
+        held = self._consumer.highwater(self._tps[kind])
+        found = "gives nothing" if held is None else f"ends at offset {held}"
+        return JournalError(
+            f"{self._place(kind)} {found}, the journal names {last}: was it made anew? wished: the topic of "
+            "the journal"
+        )
+
+    def _place(self, kind: str) -> str:
+        return f"topic {self._tps[kind].topic}, partition {self._partition},"
 
     async def _next(self, kind: str, last: int) -> Any:
         """Return the next record up to an offset; None where there is none."""
@@ -140,18 +156,19 @@ class UnitLog:
 
     async def _fill(self, kind: str, last: int) -> bool:
         tp, read = self._tps[kind], self._read[kind]
-        for _ in range(_PATIENCE):
+        for polls in range(_PATIENCE):
             at = await self._consumer.position(tp)
             if at > last:
                 return False
             try:
                 found = await self._consumer.getmany(tp, timeout_ms=_POLL_MS)
             except OffsetOutOfRangeError:
-                raise self._lost(kind, at, "a later offset") from None
+                first = (await self._consumer.beginning_offsets([tp]))[tp]
+                raise self._lost(kind, at, first) if at < first else self._ended(kind, last) from None
             read.extend(found.get(tp, ()))
             if read:
                 return True
-        raise JournalError(
-            f"topic {tp.topic}, partition {tp.partition} gives nothing from offset {at} on, of {last} "
-            "that the journal names; wished: a broker that answers, with the topic of the journal"
-        )
+            held = self._consumer.highwater(tp)
+            if polls >= _CALM and held is not None and last >= held:
+                break
+        raise self._ended(kind, last)

@@ -3,7 +3,7 @@
 import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import msgspec
@@ -195,12 +195,13 @@ class Replay:
     async def _follow(self, rewind: Rewind, standing: tuple[int, Mark], log: UnitLog) -> None:
         epoch, mark = standing
         unit = rewind.logic.place.unit
-        async for entry in journal_entries(self._settings, unit, mark):
-            if not self._plan.until.includes(unit, entry):
-                return
-            read = await log.rows(entry.order)
-            with _named(unit, entry):
-                await self._fold(rewind, entry, epoch, read)
+        async with aclosing(journal_entries(self._settings, unit, mark)) as entries:
+            async for entry in entries:
+                if not self._plan.until.includes(unit, entry):
+                    return
+                read = await log.rows(entry.order)
+                with _named(unit, entry):
+                    await self._fold(rewind, entry, epoch, read)
 
     async def _fold(self, rewind: Rewind, entry: JournalEntry, epoch: int, read: Sequence[Any]) -> None:
         rows = rewind.rows(entry, read)

@@ -7,15 +7,19 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
 
+from headwater.demo.counts import read_folded
 from state.clients import redis_client
-from state.events import Control, User, encode
+from state.events import Control, Decision, User, encode
 from state.keys import outbox_key, unit_prefix
 from state.outbox import SOURCE_HEADER
 from state.partition import shard_of
 from state.settings import Settings
 from state.statehash import StateHash, hash_state
 from state.topics import create_topics, topic_name, topic_specs
+from stream.replay_run import Plan, Replay
 from tests.integration.malformed import bad_events
 from tests.integration.rig import (
     Processes,
@@ -139,15 +143,18 @@ async def short_life(rig: Rig) -> StateHash:
     return await state_of(rig, rig.settings.namespace)
 
 
-async def copy_of(rig: Rig, name: str, change: Callable[[Sequence[Any]], Sequence[Any]]) -> Rig:
-    """Copy all topics to another namespace, record by record, the journal of shard 0 changed on the way."""
+Change = Callable[[Sequence[Any]], Sequence[Any]]
+
+
+async def copy_of(rig: Rig, name: str, change: Change, changed: str = "journal") -> Rig:
+    """Copy all topics to another namespace, record by record, one topic of shard 0 changed on the way."""
     settings = msgspec.structs.replace(rig.settings, namespace=name)
     specs = topic_specs(name, settings.shards, settings.item_shards, settings.lanes)
     await create_topics(settings.kafka, specs)
     for spec in specs:
         kind = spec.name.rpartition(".")[2]
         for partition, records in (await held(rig.settings, kind)).items():
-            for one in change(records) if (kind, partition) == ("journal", 0) else records:
+            for one in change(records) if (kind, partition) == (changed, 0) else records:
                 await rig.producer.send(
                     topic_name(name, kind), one.value, key=one.key, partition=partition,
                     timestamp_ms=one.timestamp, headers=list(one.headers),
@@ -219,6 +226,10 @@ async def test_a_journal_that_is_not_true_is_found_out(rig: Rig) -> None:
         gap, "replay", "--into", f"{name}-ga"
     )
 
+    short = await copy_of(rig, f"{name}-s", lambda records: records[1:], "impressions")
+    said = await refused(short, "replay", "--into", f"{name}-sa")
+    assert f"topic {name}-s.impressions, partition 0, ends at offset" in said
+
     other = await copy_of(rig, f"{name}-o", one_shortened)
     await other.command("replay", "--into", f"{name}-oa")
     differing = live.differences(await state_of(rig, f"{name}-oa"))
@@ -226,6 +237,23 @@ async def test_a_journal_that_is_not_true_is_found_out(rig: Rig) -> None:
     assert all(sentence.startswith("unit 0, ") for sentence in differing)
     with pytest.raises(AssertionError, match="unit 0, counters"):
         await rig.command("state-hash", "--diff", f"{name}-oa")
+
+
+async def test_a_subject_left_out_of_a_replay_never_was(rig: Rig) -> None:
+    live, name = await short_life(rig), rig.settings.namespace
+    decided = [one.value for part in (await held(rig.settings, "decisions")).values() for one in part]
+    gone = msgspec.json.decode(decided[0], type=Decision).subject
+    theirs = sum(msgspec.json.decode(raw, type=Decision).subject == gone for raw in decided)
+    replay = Replay(rig.settings, Plan(f"{name}-a", skips=lambda _, __, subject: subject == gone))
+    done = await replay.run()
+    assert done.left_out >= 3 * theirs
+    told = await read_folded(msgspec.structs.replace(rig.settings, namespace=f"{name}-a"))
+    assert told.subjects["decisions"] == told.closed == told.learnt == len(decided) - theirs
+    left = await state_of(rig, f"{name}-a")
+    counts = [
+        sum(one["subjects"].entries for one in s.families.values() if "subjects" in one) for s in (live, left)
+    ]
+    assert counts[1] == counts[0] - 1
 
 
 async def test_a_replay_that_cannot_be_true_is_refused(rig: Rig, tmp_path: Path) -> None:
@@ -252,3 +280,22 @@ async def test_a_replay_that_cannot_be_true_is_refused(rig: Rig, tmp_path: Path)
     said = await refused(rig, "snapshot", "restore", str(tmp_path / "damaged"), "--into", f"{name}-d")
     assert "damaged" in said
     assert (await state_of(rig, f"{name}-d")).families == {}
+
+
+@pytest.mark.kafka
+async def test_records_that_retention_took_are_told_and_a_later_snapshot_helps(
+    rig: Rig, tmp_path: Path
+) -> None:
+    live, name = await short_life(rig), rig.settings.namespace
+    await rig.command("snapshot", "create", str(tmp_path / "end"))
+    tp = TopicPartition(topic_name(name, "impressions"), 0)
+    admin = AIOKafkaAdminClient(bootstrap_servers=rig.settings.kafka)
+    await admin.start()
+    try:
+        await admin.delete_records({tp: RecordsToDelete(before_offset=1)})
+    finally:
+        await admin.close()
+    said = await refused(rig, "replay", "--into", f"{name}-a")
+    assert "partition 0, begins at offset 1; offset 0 is needed: retention took it" in said
+    await rig.command("replay", "--from", str(tmp_path / "end"), "--into", f"{name}-b")
+    assert live.differences(await state_of(rig, f"{name}-b")) == []

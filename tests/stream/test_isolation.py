@@ -136,6 +136,8 @@ async def test_poison_among_good_items_becomes_dead_letters_and_every_good_item_
     ]
     assert [(letter.reason, letter.offset) for letter in letters] == [("fold_failed", 2), ("fold_failed", 5)]
     assert ports.failures >= 2
+    said = {(message.number, message.kind, message.value) for message in ports.sent}
+    assert len(said) == len({number for number, _, _ in said}), "each message has a number of its own"
     entries = [decode_entry(message.value, message.number) for message in ports.messages("journal")]
     refused = [
         (kind, offset)

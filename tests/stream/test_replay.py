@@ -21,6 +21,7 @@ from stream.folder import UnitLogic
 from stream.isolation import fold_failed
 from stream.journal import InOrder, Journal, JournalEntry, JournalError, Mark, decode_entry, marks
 from stream.replay import Rewind, leaving_out, subject_of_row
+from stream.replay_run import Sent, Until
 from stream.rows import Row, decode_row
 from stream.rules import unit_rules
 from stream.units import logic_maker
@@ -219,6 +220,23 @@ def test_a_replay_goes_on_under_the_rules_that_came_later() -> None:
         replayed([first, second], live.log)
     part = replayed([first], live.log)
     assert state(replayed([second], live.log, part, rules=live.rules)) == state(live.store)
+
+
+UNTIL = [
+    (Until(), True), (Until(at_ms=AT), True), (Until(at_ms=AT - 1), False), (Until(commit=5), True),
+    (Until(commit=4), False), (Until(commit=4, commits={"0": 5}), True), (Until(commits={"0": 4}), False),
+    (Until(commits={"1": 4}), True), (Until(at_ms=AT - 1, commit=9), False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("until", "wished"), UNTIL)
+def test_a_replay_ends_at_a_time_or_a_commit(until: Until, *, wished: bool) -> None:
+    assert until.includes("0", JournalEntry(5, 4, 1, 0, AT)) is wished
+
+
+def test_a_message_belongs_to_the_commit_whose_entry_followed_it() -> None:
+    sent = Sent([(3, 10), (7, 12)])
+    assert [sent.commit(number) for number in (1, 3, 4, 7, 8)] == [10, 10, 12, 12, 12]
 
 
 def outcome(number: int, subject: str, rng: random.Random) -> Row:
