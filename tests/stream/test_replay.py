@@ -125,7 +125,7 @@ def replayed(
 
 def state(store: Store) -> tuple[Any, ...]:
     """Return all that is stored but which owner wrote it."""
-    values, hashes, meta = store.state()
+    values, hashes, meta, _ = store.state()
     return values, hashes, {k: v for k, v in meta.items() if k not in ("epoch", "commit")}
 
 
@@ -148,7 +148,8 @@ def test_a_snapshot_in_the_middle_ends_in_the_same_state() -> None:
     entries = live.entries()
     middle = replayed(entries[:5], live.log)
     again = Store()
-    again.values, again.meta = dict(middle.values), dict(middle.meta)
+    again.values, again.meta, again.commits = dict(middle.values), dict(middle.meta), middle.commits
+    again.indexes = {key: list(members) for key, members in middle.indexes.items()}
     again.hashes = {key: dict(fields) for key, fields in middle.hashes.items()}
     assert state(replayed(entries[5:], live.log, again)) == state(live.store)
 
