@@ -209,7 +209,11 @@ class Outcome(Event, kw_only=True, omit_defaults=True):
 
 
 class DeadLetter(Event, kw_only=True, omit_defaults=True):
-    """An event that could not be understood, with the reason and its raw bytes (base64)."""
+    """An event that could not be understood, with the reason and its raw bytes (base64).
+
+    ``forwarded`` says that another shard passed it on. ``redrive`` is the first dead letter of an event that
+    was re-driven and refused again.
+    """
 
     reason: str
     detail: str
@@ -218,6 +222,13 @@ class DeadLetter(Event, kw_only=True, omit_defaults=True):
     offset: int
     raw: str
     key: str | None = None
+    forwarded: bool = False
+    redrive: str = ""
+
+    @property
+    def origin(self) -> str:
+        """The first letter of this event: what its re-drives are counted by."""
+        return self.redrive or self.event_id
 
 
 class Control(Event, kw_only=True, omit_defaults=True):

@@ -66,12 +66,19 @@ class Effects:
         self, kind: str, key: bytes | None, value: bytes, partition: int | None, *, forwarded: bool = False
     ) -> None:
         """Put a message into the outbox."""
+        self._put(Message(0, kind, key, value, partition, forwarded))
+
+    def forward(self, row: Row, key: bytes, partition: int) -> None:
+        """Pass a record on to the shard that owns it, as it came."""
+        self._put(Message(0, row.kind, key, row.raw or b"", partition, forwarded=True, redrive=row.redrive))
+
+    def _put(self, message: Message) -> None:
         self.outbox_number += 1
-        message = Message(self.outbox_number, kind, key, value, partition, forwarded)
+        message.number = self.outbox_number
         self.change.outbox.append(encode_message(message))
 
-    def refuse(self, row: Row, reason: str, detail: str) -> None:
-        """Put a record that could not be understood among the dead letters, with its reason."""
+    def refuse(self, row: Row, reason: str, detail: str) -> str:
+        """Put a record that could not be understood among the dead letters; returns its first letter's id."""
         letter = DeadLetter(
             event_id=f"{self.place.unit}-{row.kind}-{row.partition}-{row.offset}",
             occurred_at=row.received_at,
@@ -82,10 +89,13 @@ class Effects:
             offset=row.offset,
             raw=base64.b64encode(row.raw or b"").decode(),
             key=base64.b64encode(row.key).decode() if row.key is not None else None,
+            forwarded=row.forwarded,
+            redrive=row.redrive,
         )
         self.counters.add("refused")
         self.counters.add(f"refused.{reason}")
         self.send("deadletters", row.key, encode(letter), None)
+        return letter.origin
 
     def write(self, key: str, field_: str, value: bytes) -> None:
         """Write one hash field; a deletion of it in the same batch is undone."""

@@ -32,15 +32,25 @@ def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int) ->
         return
     carried = None if event.carried is None else _carried_record(event.carried)
     record = subjects.touch(event.user_id)
-    record.consent = event.consent or record.consent
+    _apply_profile(event, record)
     if record.consent == "none":
         _forget(record)
-    else:
-        record.attributes.update(event.attributes or {})
-        if carried is not None:
-            _absorb(record, carried)
+    elif carried is not None:
+        _absorb(record, carried)
     if carried is None and event.merge_session is not None:
         _ask_for_session(event, effects, shards)
+
+
+def _apply_profile(event: User, record: SubjectRecord) -> None:
+    """Take in attributes and consent; an event that later ones have overtaken only fills in, or withdraws."""
+    said = event.attributes or {}
+    if event.occurred_at >= record.profile_at:
+        record.profile_at = event.occurred_at
+        record.attributes.update(said)
+        record.consent = event.consent or record.consent
+    else:
+        record.attributes = {**said, **record.attributes}
+        record.consent = "none" if event.consent == "none" else record.consent
 
 
 def check_reserved(event: User) -> None:
@@ -125,6 +135,6 @@ def _summed(block: bytes, other: bytes) -> bytes:
 
 
 def _forget(record: SubjectRecord) -> None:
-    fresh = SubjectRecord(consent=record.consent, applied=record.applied)
+    fresh = SubjectRecord(consent=record.consent, applied=record.applied, profile_at=record.profile_at)
     for name in SubjectRecord.__struct_fields__:
         setattr(record, name, getattr(fresh, name))
