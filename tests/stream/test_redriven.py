@@ -15,7 +15,7 @@ from state.settings import DEFAULT_FEEDBACK, FeedbackKind
 from state.topics import DAY_MS, RAW_RETENTION_MS
 from stream.catalogue import CatalogueLogic
 from stream.control import ControlLogic
-from stream.effects import Place
+from stream.effects import MOST_RAW, Place
 from stream.isolation import Isolation
 from stream.lane import LaneLogic
 from stream.rows import Row, decode_row
@@ -412,3 +412,23 @@ def test_restarts_leave_the_same_bytes_of_redrives(seed: int, restarts: set[int]
         return folded
 
     assert run(restarts).store.state() == run(set()).store.state()
+
+
+# -- letters themselves
+
+
+def test_a_letter_of_any_record_fits_into_a_record_and_says_what_was_cut() -> None:
+    folded = shard()
+    for offset, size in enumerate((MOST_RAW, MOST_RAW + 1, 1_000_000)):
+        huge = Row("clicks", 0, offset, AT, b"k" * 1_000_000, b"x" * size)
+        folded.fold([decode_row(huge, (), 0)], AT)
+    assert [letter.cut_from for letter in folded.letters()] == [0, MOST_RAW + 1, 1_000_000]
+    assert all(len(m.value) + len(m.key or b"") < 1_000_000 for m in folded.messages("deadletters"))
+
+
+@pytest.mark.parametrize("at", [-1, 0, 2**62])
+def test_a_letter_is_readable_whatever_time_its_producer_gave_the_record(at: int) -> None:
+    folded = shard()
+    folded.fold([decode_row(Row("clicks", 0, 0, at, b"k", b"{"), (), 0)], AT)
+    (letter,) = folded.letters()
+    assert letter.reason == "malformed_json"
