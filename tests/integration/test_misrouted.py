@@ -8,7 +8,7 @@ import asyncio
 import signal
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import pytest
 
@@ -70,7 +70,7 @@ async def send_by_librdkafka(settings: Settings, events: Sequence[Visit]) -> Non
 
 
 @pytest.fixture
-async def wide(runtime: EmbeddedRuntime, namespace: str):
+async def wide(runtime: EmbeddedRuntime, namespace: str) -> AsyncIterator[Rig]:
     settings = engine_settings(runtime.kafka, runtime.redis, namespace, shards=SHARDS, lateness_s=LATENESS_S)
     with Processes(settings) as processes:
         async with Rig(processes) as running:

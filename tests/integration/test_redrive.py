@@ -116,6 +116,10 @@ async def test_items_and_garbage_are_redriven_beside_each_other_and_no_old_item_
     letters = await rig.events("deadletters", 3)
     first, second = [one for one in letters if one.reason == "malformed_json"]
     assert {first.origin, second.origin} == {first.event_id if not first.redrive else second.event_id}
+    await rig.send("clicks", b"x" * 1_000_000, b"bad", home)
+    (huge,) = [one for one in await rig.events("deadletters", 4) if one.reason == "too_large"]
+    printed = await rig.command("deadletters", "redrive", "--id", huge.event_id)
+    assert (huge.cut_from, "1 left out: too large" in printed) == (1_000_000, True)
     assert is_alive(worker)
     await rig.publish(feedback_on("someone", "drama-0"))
     await rig.counts(feedback=1)
