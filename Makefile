@@ -34,7 +34,7 @@ lint: setup  ## Style, types, import contracts, generated documents
 	$(BIN)/headwater settings --check
 
 test-kafka: setup  ## Run the integration tests and a short demo on Apache Kafka 4.x and 3.9
-	$(BIN)/python -m tests.kafka.broker --version 4.x -- $(BIN)/python -m pytest -q tests/kafka tests/state/test_topics.py tests/integration tests/headwater/test_demo_run.py
+	$(BIN)/python -m tests.kafka.broker --version 4.x -- $(BIN)/python -m pytest -q tests/kafka tests/state/test_topics.py tests/integration tests/headwater/test_deadletters.py tests/headwater/test_demo_run.py
 	$(BIN)/python -m tests.kafka.broker --version 3.9.x -- $(BIN)/python -m pytest -q tests/kafka tests/state/test_topics.py tests/headwater/test_demo_run.py
 
 bench: setup  ## Run the benchmarks and print their tables

@@ -15,6 +15,7 @@ from headwater.logs import configure_logs
 # Commands that live in modules of their own, imported only when they are called: a worker must not load a web
 # framework, nor a server Faust.
 LAZY: dict[str, str] = {
+    "deadletters": "headwater.deadletters:deadletters",
     "rebuild": "headwater.rebuild:rebuild",
     "replay": "headwater.replay:replay",
     "snapshot": "headwater.snapshot:snapshot",

@@ -16,9 +16,8 @@ Name = Annotated[
     str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Lower-case name, 1 to 64 characters.")
 ]
 Text = Annotated[str, Meta(max_length=1024)]
-EpochMs = Annotated[
-    int, Meta(ge=946_684_800_000, le=4_102_444_800_000, description="Milliseconds since 1970.")
-]
+EARLIEST_MS, LATEST_MS = 946_684_800_000, 4_102_444_800_000
+EpochMs = Annotated[int, Meta(ge=EARLIEST_MS, le=LATEST_MS, description="Milliseconds since 1970.")]
 Token = Annotated[str, Meta(min_length=1, max_length=512, description="Decision token of an answer.")]
 Position = Annotated[int, Meta(ge=0, le=999)]
 SchemaVersion = Annotated[int, Meta(ge=1, le=1)]
@@ -212,7 +211,11 @@ class Outcome(Event, kw_only=True, omit_defaults=True):
 
 
 class DeadLetter(Event, kw_only=True, omit_defaults=True):
-    """An event that could not be understood, with the reason and its raw bytes (base64)."""
+    """An event that could not be understood, with the reason and its raw bytes (base64).
+
+    ``forwarded`` says that another shard passed it on. ``redrive`` is the first dead letter of an event that
+    was re-driven and refused again. ``cut_from`` is the size in bytes of a value too large to be kept whole.
+    """
 
     reason: str
     detail: str
@@ -221,6 +224,14 @@ class DeadLetter(Event, kw_only=True, omit_defaults=True):
     offset: int
     raw: str
     key: str | None = None
+    forwarded: bool = False
+    redrive: str = ""
+    cut_from: int = 0
+
+    @property
+    def origin(self) -> str:
+        """The first letter of this event: what its re-drives are counted by."""
+        return self.redrive or self.event_id
 
 
 class Control(Event, kw_only=True, omit_defaults=True):

@@ -73,6 +73,11 @@ def counters_key(prefix: str) -> str:
     return f"{prefix}counters"
 
 
+def redriven_key(prefix: str) -> str:
+    """Hash: dead letters whose re-driven events were folded, and when."""
+    return f"{prefix}redriven"
+
+
 def trends_key(prefix: str) -> str:
     """Hash: decayed counts by item."""
     return f"{prefix}trends"

@@ -6,6 +6,7 @@ from msgspec import Struct
 SOURCE_HEADER = "hw-source"
 NUMBER_HEADER = "hw-number"
 FORWARDED_HEADER = "hw-forwarded"
+REDRIVE_HEADER = "hw-redrive"
 SENT_AT_ONCE = 1000
 """Messages of one unit under way at a time: none of the next is sent before all of these are acknowledged."""
 _WINDOW = 1024
@@ -26,6 +27,8 @@ class Message(Struct, array_like=True):
         As sent.
     forwarded
         Whether this is an event passed on to the shard that owns it.
+    redrive
+        Dead letter it was re-driven from, if any.
     """
 
     number: int
@@ -34,11 +37,16 @@ class Message(Struct, array_like=True):
     value: bytes
     partition: int | None = None
     forwarded: bool = False
+    redrive: str = ""
 
     def headers(self, unit: str) -> list[tuple[str, bytes]]:
         """Return the Kafka headers that make the message's effect happen once."""
         marks = [(SOURCE_HEADER, unit.encode()), (NUMBER_HEADER, str(self.number).encode())]
-        return [*marks, (FORWARDED_HEADER, b"1")] if self.forwarded else marks
+        if self.forwarded:
+            marks.append((FORWARDED_HEADER, b"1"))
+        if self.redrive:
+            marks.append((REDRIVE_HEADER, self.redrive.encode()))
+        return marks
 
 
 class Arrivals:

@@ -59,6 +59,8 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
         Anonymous sessions that turned out to be this user's, oldest first.
     decisions
         Ids of its latest stored decisions; earlier ones are in an index of their own.
+    profile_at
+        Event time of the newest profile event, ms.
     """
 
     recent: list[str] = field(default_factory=list)
@@ -82,6 +84,7 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
     sessions: bytes = b""
     merged: list[str] = field(default_factory=list)
     decisions: list[str] = field(default_factory=list)
+    profile_at: int = 0
 
     def has_applied(self, event_id: str) -> bool:
         """Return whether an event was folded within the lateness bound."""

@@ -7,6 +7,7 @@ from state.erasure import ErasureKeys
 from state.events import Click, Decision, Feedback, Impression, User
 from state.partition import shard_of
 from stream.effects import Counters, Effects, Place
+from stream.redriven import Redriven
 from stream.rows import Row
 from stream.subjects import Subjects
 from stream.users import check_reserved
@@ -24,16 +25,16 @@ class Admission:
     shards
         How many shards there are.
     parts
-        The shard's subject records, loaded before each fold, and its counters.
+        The shard's subject records, loaded before each fold, its counters, and what it took of re-drives.
     keys
         What shows who asked for the erasure of an anonymous session.
     """
 
     def __init__(
-        self, place: Place, shards: int, parts: tuple[Subjects, Counters], keys: ErasureKeys
+        self, place: Place, shards: int, parts: tuple[Subjects, Counters, Redriven], keys: ErasureKeys
     ) -> None:
         self._place, self._shards, self._keys = place, shards, keys
-        self._subjects, self._counters = parts
+        self._subjects, self._counters, self._redriven = parts
         self._checks: tuple[Callable[[Row, SubjectRow], str], ...] = (
             self._erased,
             self._late,
@@ -49,6 +50,9 @@ class Admission:
         Refusal
             If the row cannot be understood, or says what only the engine itself may say.
         """
+        if self._redriven.is_again(row):
+            self._counters.add(f"{row.kind}.redriven_again")
+            return False
         if row.refusal is not None:
             raise row.refusal
         event = row.event
@@ -60,6 +64,17 @@ class Admission:
         self._subjects.touch(event.subject).mark_applied(event.event_id, event.occurred_at)
         return True
 
+    def take_back(self, row: Row, letter: str) -> None:
+        """Undo the count of an admitted row that was refused after all.
+
+        Its event id stays, so that copies of it do not become letters of their own; the letter's id beside it
+        says that nothing was folded, and lets a re-drive of this letter pass.
+        """
+        event = row.event
+        assert isinstance(event, SubjectRow)
+        self._counters.add(row.kind, -1)
+        self._subjects.touch(event.subject).mark_applied(letter, event.occurred_at)
+
     def _belongs_elsewhere(self, row: Row, event: SubjectRow, effects: Effects) -> bool:
         owner = shard_of(event.subject, self._shards)
         if owner == self._place.number:
@@ -67,7 +82,7 @@ class Admission:
         if row.forwarded:
             raise Refusal("misrouted", "key", event.subject, f"an event of shard {self._place.number}")
         self._counters.add("forwarded")
-        effects.send(row.kind, event.subject.encode(), row.raw or b"", owner, forwarded=True)
+        effects.forward(row, event.subject.encode(), owner)
         return True
 
     def _turned_away(self, row: Row, event: SubjectRow) -> bool:
@@ -85,11 +100,17 @@ class Admission:
     def _erased(self, _: Row, event: SubjectRow) -> str:
         return "erased" if event.occurred_at <= self._subjects.read(event.subject).begins_after else ""
 
-    def _late(self, _: Row, event: SubjectRow) -> str:
-        return "late" if event.occurred_at < self.late_before and not _takes_leave(event) else ""
+    def _late(self, row: Row, event: SubjectRow) -> str:
+        # The time of a re-driven event has passed through no fault of its own.
+        is_exempt = row.redrive or _takes_leave(event)
+        return "late" if event.occurred_at < self.late_before and not is_exempt else ""
 
-    def _repeated(self, _: Row, event: SubjectRow) -> str:
-        return "duplicate" if self._subjects.read(event.subject).has_applied(event.event_id) else ""
+    def _repeated(self, row: Row, event: SubjectRow) -> str:
+        record = self._subjects.read(event.subject)
+        is_known = record.has_applied(event.event_id)
+        if is_known and row.redrive and record.has_applied(row.redrive):
+            is_known = False
+        return "duplicate" if is_known or self._redriven.is_copy(row) else ""
 
 
 def _takes_leave(event: SubjectRow) -> bool:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from state.decoding import Refusal
 from state.events import Item
 from state.feed import ItemFeed, encode_feed
-from state.keys import counters_key, items_key
+from state.keys import counters_key, items_key, redriven_key
 from stream.effects import Counters, Effects, Place
+from stream.redriven import Redriven
 from stream.rows import Row
 
 
@@ -27,12 +28,13 @@ class CatalogueLogic:
     @property
     def hashes(self) -> list[str]:
         """Hash keys to load before the first fold."""
-        return [counters_key(self.place.prefix)]
+        return [counters_key(self.place.prefix), redriven_key(self.place.prefix)]
 
     def restore(self, meta: Mapping[str, str], hashes: Mapping[str, dict[bytes, bytes]]) -> None:
         """Take in what the store holds."""
         self.outbox_number = int(meta.get("outbox", "0"))
         self.counters = Counters(hashes[counters_key(self.place.prefix)])
+        self.redriven = Redriven(self.place.prefix, hashes[redriven_key(self.place.prefix)])
 
     def next_due(self) -> int | None:
         """Return None: nothing here waits for time."""
@@ -45,11 +47,14 @@ class CatalogueLogic:
     def put(self, values: Sequence[bytes | None]) -> None:
         """Take in nothing."""
 
-    def fold(self, rows: Sequence[Row], watermark: int) -> Effects:  # noqa: ARG002
+    def fold(self, rows: Sequence[Row], watermark: int) -> Effects:
         """Fold rows in order; the last word on an item counts."""
         effects = Effects(self.place, self.counters, self.outbox_number)
         changed: dict[str, bytes | None] = {}
         for row in rows:
+            if self.redriven.is_again(row):
+                self.counters.add("items.redriven_again")
+                continue
             try:
                 item_id, value = _read(row)
             except Refusal as refusal:
@@ -58,6 +63,8 @@ class CatalogueLogic:
             self.counters.add("items" if value is not None else "removed_items")
             _store(effects, items_key(self.place.prefix), item_id, value)
             changed[item_id] = value
+            self.redriven.take(row, effects)
+        self.redriven.expire(watermark, effects)
         effects.change.feed = encode_feed(ItemFeed(list(changed.items())))
         self.outbox_number = effects.outbox_number
         return effects

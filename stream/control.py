@@ -8,8 +8,9 @@ import msgspec
 from state.decoding import Refusal
 from state.events import Control, Explorations, encode
 from state.feed import NamesFeed, encode_feed
-from state.keys import control_key, counters_key
+from state.keys import control_key, counters_key, redriven_key
 from stream.effects import Counters, Effects, Place
+from stream.redriven import Redriven
 from stream.rows import Row
 
 DOCUMENT_TYPES = {"exploration": Explorations}
@@ -32,12 +33,14 @@ class ControlLogic:
     @property
     def hashes(self) -> list[str]:
         """Hash keys to load before the first fold."""
-        return [control_key(self.place.prefix), counters_key(self.place.prefix)]
+        prefix = self.place.prefix
+        return [control_key(prefix), counters_key(prefix), redriven_key(prefix)]
 
     def restore(self, meta: Mapping[str, str], hashes: Mapping[str, dict[bytes, bytes]]) -> None:
         """Take in what the store holds."""
         self.outbox_number = int(meta.get("outbox", "0"))
         self.counters = Counters(hashes[counters_key(self.place.prefix)])
+        self.redriven = Redriven(self.place.prefix, hashes[redriven_key(self.place.prefix)])
         stored = hashes[control_key(self.place.prefix)]
         self._versions = {name.decode(): msgspec.json.decode(raw)["version"] for name, raw in stored.items()}
 
@@ -52,15 +55,19 @@ class ControlLogic:
     def put(self, values: Sequence[bytes | None]) -> None:
         """Take in nothing."""
 
-    def fold(self, rows: Sequence[Row], watermark: int) -> Effects:  # noqa: ARG002
+    def fold(self, rows: Sequence[Row], watermark: int) -> Effects:
         """Fold rows in order."""
         effects = Effects(self.place, self.counters, self.outbox_number)
         names: list[str] = []
         for row in rows:
+            if self.redriven.is_again(row) or self.redriven.is_copy(row):
+                self.counters.add("control.redriven_again")
+                continue
             try:
                 names.append(self._accept(row, effects))
             except Refusal as refusal:
                 effects.refuse(row, refusal.reason, str(refusal))
+        self.redriven.expire(watermark, effects)
         effects.change.feed = encode_feed(NamesFeed(list(dict.fromkeys(names))))
         self.outbox_number = effects.outbox_number
         return effects
@@ -74,6 +81,7 @@ class ControlLogic:
         document |= {"version": version, "changed_by": row.event.changed_by, "why": row.event.why}
         self._versions[row.event.name] = version
         self.counters.add("control")
+        self.redriven.take(row, effects)
         effects.write(control_key(self.place.prefix), row.event.name, encode(document))
         return row.event.name
 

@@ -6,10 +6,14 @@ from collections import Counter
 from msgspec import Struct
 
 from state.commit import Change
-from state.events import DeadLetter, encode
+from state.events import EARLIEST_MS, LATEST_MS, DeadLetter, encode
 from state.keys import counters_key
 from state.outbox import Message, encode_message
 from stream.rows import Row
+
+# A letter carries its event in base64 and must itself fit into a record of 1 MB, the usual limit of a broker.
+MOST_RAW = 512 * 1024
+MOST_KEY = 64 * 1024
 
 
 class Place(Struct, frozen=True):
@@ -66,26 +70,38 @@ class Effects:
         self, kind: str, key: bytes | None, value: bytes, partition: int | None, *, forwarded: bool = False
     ) -> None:
         """Put a message into the outbox."""
+        self._put(Message(0, kind, key, value, partition, forwarded))
+
+    def forward(self, row: Row, key: bytes, partition: int) -> None:
+        """Pass a record on to the shard that owns it, as it came."""
+        self._put(Message(0, row.kind, key, row.raw or b"", partition, forwarded=True, redrive=row.redrive))
+
+    def _put(self, message: Message) -> None:
         self.outbox_number += 1
-        message = Message(self.outbox_number, kind, key, value, partition, forwarded)
+        message.number = self.outbox_number
         self.change.outbox.append(encode_message(message))
 
-    def refuse(self, row: Row, reason: str, detail: str) -> None:
-        """Put a record that could not be understood among the dead letters, with its reason."""
+    def refuse(self, row: Row, reason: str, detail: str) -> str:
+        """Put a record that could not be understood among the dead letters; returns its first letter's id."""
+        raw, key = row.raw or b"", row.key if row.key is None else row.key[:MOST_KEY]
         letter = DeadLetter(
             event_id=f"{self.place.unit}-{row.kind}-{row.partition}-{row.offset}",
-            occurred_at=row.received_at,
+            occurred_at=min(max(row.received_at, EARLIEST_MS), LATEST_MS),  # producers may say anything
             reason=reason,
             detail=detail,
             topic=row.kind,
             partition=row.partition,
             offset=row.offset,
-            raw=base64.b64encode(row.raw or b"").decode(),
-            key=base64.b64encode(row.key).decode() if row.key is not None else None,
+            raw=base64.b64encode(raw[:MOST_RAW]).decode(),
+            key=base64.b64encode(key).decode() if key is not None else None,
+            forwarded=row.forwarded,
+            redrive=row.redrive,
+            cut_from=len(raw) if len(raw) > MOST_RAW else 0,
         )
         self.counters.add("refused")
         self.counters.add(f"refused.{reason}")
-        self.send("deadletters", row.key, encode(letter), None)
+        self.send("deadletters", key, encode(letter), None)
+        return letter.origin
 
     def write(self, key: str, field_: str, value: bytes) -> None:
         """Write one hash field; a deletion of it in the same batch is undone."""

@@ -1,12 +1,14 @@
 """What an interaction does to its subject's record, and whether shared statistics may count it."""
 
+from bisect import bisect_right
+
 from msgspec import Struct
 
 from state.events import Click, Feedback
 from state.feed import Interaction
 from state.sessions import session_hash
 from state.settings import FeedbackKind
-from state.subject import SubjectRecord
+from state.subject import RECENT_CAP, SubjectRecord
 
 MAX_PER_ITEM_AND_HOUR = 3
 
@@ -53,6 +55,26 @@ def add_interaction(
     if interest <= 0.0 or not record.count(event.item_id, event.occurred_at, MAX_PER_ITEM_AND_HOUR):
         return None
     session = session_hash(event.subject, record.session_id)
+    return Interaction(session, event.item_id, event.occurred_at, interest)
+
+
+def add_past_interaction(
+    record: SubjectRecord, event: Click | Feedback, interest: float, caps: Caps
+) -> Interaction | None:
+    """Fold an interaction that later ones have overtaken: it joins the recent ones at its own time.
+
+    Returns what shared statistics count, as `add_interaction` does; the current session stays as it is.
+    """
+    record.mark_seen(event.item_id, event.occurred_at, caps.seen)
+    place = bisect_right(record.recent_at, event.occurred_at)
+    record.recent.insert(place, event.item_id)
+    record.recent_at.insert(place, event.occurred_at)
+    record.recent_interest.insert(place, interest)
+    for values in (record.recent, record.recent_at, record.recent_interest):
+        del values[:-RECENT_CAP]
+    if interest <= 0.0 or not record.count(event.item_id, event.occurred_at, MAX_PER_ITEM_AND_HOUR):
+        return None
+    session = session_hash(event.subject, event.session_id)
     return Interaction(session, event.item_id, event.occurred_at, interest)
 
 

@@ -10,10 +10,11 @@ from online_models.features import FeatureRegistry
 from online_models.ranking import prior_model
 from state.events import Outcome
 from state.feed import NamesFeed, encode_feed
-from state.keys import counters_key, models_key
+from state.keys import counters_key, models_key, redriven_key
 from state.outbox import Arrivals
 from state.packing import FloatArray, from_base64, pack_arrays, unpack_arrays
 from stream.effects import Counters, Effects, Place
+from stream.redriven import Redriven
 from stream.rows import Row
 
 _SEEN = "seen:"
@@ -38,12 +39,14 @@ class LaneLogic:
     @property
     def hashes(self) -> list[str]:
         """Hash keys to load before the first fold."""
-        return [models_key(self.place.prefix), counters_key(self.place.prefix)]
+        prefix = self.place.prefix
+        return [models_key(prefix), counters_key(prefix), redriven_key(prefix)]
 
     def restore(self, meta: Mapping[str, str], hashes: Mapping[str, dict[bytes, bytes]]) -> None:
         """Take in what the store holds."""
         self.outbox_number = int(meta.get("outbox", "0"))
         self.counters = Counters(hashes[counters_key(self.place.prefix)])
+        self.redriven = Redriven(self.place.prefix, hashes[redriven_key(self.place.prefix)])
         self._arrivals = {k[len(_SEEN) :]: Arrivals(v) for k, v in meta.items() if k.startswith(_SEEN)}
         self._models = {}
         for name, raw in hashes[models_key(self.place.prefix)].items():
@@ -66,19 +69,23 @@ class LaneLogic:
     def put(self, values: Sequence[bytes | None]) -> None:
         """Take in nothing."""
 
-    def fold(self, rows: Sequence[Row], watermark: int) -> Effects:  # noqa: ARG002
+    def fold(self, rows: Sequence[Row], watermark: int) -> Effects:
         """Learn from the outcomes of a micro-batch, surface by surface."""
         effects = Effects(self.place, self.counters, self.outbox_number)
         by_surface: dict[str, list[Outcome]] = defaultdict(list)
         following = rows[-1].offset + 1 if rows else 0
         for row in rows:
+            if not self._is_new(row):
+                continue
             if row.refusal is not None:
                 effects.refuse(row, row.refusal.reason, str(row.refusal))
-            elif self._is_new(row) and isinstance(row.event, Outcome):
+            elif isinstance(row.event, Outcome):
                 self.counters.add("outcomes")
                 by_surface[row.event.surface].append(row.event)
+                self.redriven.take(row, effects)
         for surface, outcomes in by_surface.items():
             self._learn(surface, outcomes, (effects, following))
+        self.redriven.expire(watermark, effects)
         effects.change.feed = encode_feed(NamesFeed(sorted(by_surface)))
         effects.change.meta.update({_SEEN + source: a.encode() for source, a in self._arrivals.items()})
         self.outbox_number = effects.outbox_number
@@ -86,10 +93,20 @@ class LaneLogic:
 
     def _is_new(self, row: Row) -> bool:
         """Drop what was seen: a source numbers its messages, and sends them again after a crash."""
+        if row.redrive:
+            return not self._is_redriven_again(row)
+        if row.refusal is not None and not row.number:
+            return True
         if self._arrivals.setdefault(row.source, Arrivals()).is_new(row.number):
             return True
         self.counters.add("outcomes.duplicate")
         return False
+
+    def _is_redriven_again(self, row: Row) -> bool:
+        is_again = self.redriven.is_again(row) or self.redriven.is_copy(row)
+        if is_again:
+            self.counters.add("outcomes.redriven_again")
+        return is_again
 
     def _learn(self, surface: str, outcomes: Sequence[Outcome], to: tuple[Effects, int]) -> None:
         effects, following = to

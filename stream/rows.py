@@ -1,15 +1,17 @@
 """One record of a topic-partition as the folders take it."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
 from state.decoding import Refusal, decode_event
 from state.events import Event
-from state.outbox import FORWARDED_HEADER, NUMBER_HEADER, SOURCE_HEADER
+from state.outbox import FORWARDED_HEADER, NUMBER_HEADER, REDRIVE_HEADER, SOURCE_HEADER
 
 Headers = Sequence[tuple[str, bytes | None]]
 _MAX_DIGITS = 18
+_LETTER_ID = re.compile(rb"[a-z0-9]{1,8}-[a-z]{1,16}-[0-9]{1,8}-[0-9]{1,18}")
 
 
 class Row(Struct):
@@ -31,6 +33,8 @@ class Row(Struct):
         Unit and running number of the outbox it came through, if any.
     forwarded
         Whether another shard passed it on.
+    redrive
+        The dead letter it was re-driven from, if any.
     """
 
     kind: str
@@ -44,6 +48,7 @@ class Row(Struct):
     source: str = ""
     number: int = 0
     forwarded: bool = False
+    redrive: str = ""
 
     def occurred_at(self) -> int:
         """Return the event's time, or the record's where there is no event."""
@@ -66,11 +71,21 @@ def _read_headers(row: Row, headers: Headers) -> None:
         return
     marks = {name: value or b"" for name, value in headers}
     row.forwarded = FORWARDED_HEADER in marks
+    row.redrive = _letter_id(marks)
     row.source = _text(marks.get(SOURCE_HEADER, b""))
     number = marks.get(NUMBER_HEADER, b"0")
     if not number.isdigit() or len(number) > _MAX_DIGITS:
         raise Refusal("bad_header", NUMBER_HEADER, number, f"1 to {_MAX_DIGITS} decimal digits")
     row.number = int(number)
+
+
+def _letter_id(marks: Mapping[str, bytes]) -> str:
+    named = marks.get(REDRIVE_HEADER)
+    if named is None:
+        return ""
+    if not _LETTER_ID.fullmatch(named):
+        raise Refusal("bad_header", REDRIVE_HEADER, named, "a dead letter's id, such as 0-clicks-0-17")
+    return named.decode()
 
 
 def _text(raw: bytes) -> str:

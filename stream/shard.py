@@ -19,13 +19,15 @@ from state.keys import (
     decisions_of_key,
     erased_key,
     open_key,
+    redriven_key,
     sessions_key,
     trends_key,
 )
 from state.opened import OpenDecision, decode_open
 from state.packing import FloatArray, pack_vector, unpack_vector
 from state.settings import FeedbackKind
-from state.tokens import TokenSigner
+from state.subject import SubjectRecord
+from state.tokens import TokenSigner, decision_time
 from stream.admission import Admission, SubjectRow
 from stream.attribution import Attribution
 from stream.closing import (
@@ -40,7 +42,14 @@ from stream.closing import (
 )
 from stream.effects import Counters, Effects, Place
 from stream.forgetting import ErasureRules, Forgetting
-from stream.interactions import Caps, add_interaction, begin_or_continue_session, feedback_interest
+from stream.interactions import (
+    Caps,
+    add_interaction,
+    add_past_interaction,
+    begin_or_continue_session,
+    feedback_interest,
+)
+from stream.redriven import Redriven
 from stream.rows import Row
 from stream.sessions import Sessions
 from stream.subjects import Subjects
@@ -49,7 +58,7 @@ from stream.users import HANDOVER, fold_user
 _pack = msgspec.msgpack.Encoder().encode
 SHARED = "shared"
 _WATERMARK = "watermark"
-_HASHES = (open_key, counters_key, sessions_key, trends_key, bandit_key, erased_key)
+_HASHES = (open_key, counters_key, sessions_key, trends_key, bandit_key, erased_key, redriven_key)
 
 
 class ShardRules(Struct, frozen=True):
@@ -106,7 +115,8 @@ class ShardLogic:
         prefix, rules = self.place.prefix, self.rules
         self.outbox_number = int(meta.get("outbox", "0"))
         self.counters = Counters(hashes[counters_key(prefix)])
-        parts, keys = (self.subjects, self.counters), rules.erasure.keys
+        self.redriven = Redriven(prefix, hashes[redriven_key(prefix)])
+        parts, keys = (self.subjects, self.counters, self.redriven), rules.erasure.keys
         self.admission = Admission(self.place, rules.shards, parts, keys)
         self.admission.late_before = int(meta.get(_WATERMARK, "0"))
         self.sessions = Sessions(prefix, hashes[sessions_key(prefix)], rules.max_sessions)
@@ -174,17 +184,23 @@ class ShardLogic:
         return self.effects
 
     def _fold_row(self, row: Row) -> None:
+        is_admitted, self._is_redriven = False, bool(row.redrive)
         try:
-            if self.admission.admits(row, self.effects):
+            is_admitted = self.admission.admits(row, self.effects)
+            if is_admitted:
                 self._fold_one[row.kind](row)
+                self.redriven.take(row, self.effects)
         except Refusal as refusal:
-            self.effects.refuse(row, refusal.reason, str(refusal))
+            letter = self.effects.refuse(row, refusal.reason, str(refusal))
+            if is_admitted:
+                self.admission.take_back(row, letter)
 
     def _impression(self, row: Row) -> None:
         event = row.event
         assert isinstance(event, Impression)
         record = self.subjects.touch(event.subject)
-        begin_or_continue_session(record, event.session_id, event.occurred_at, self.rules.caps.idle_ms)
+        if not self._is_past(record, event):
+            begin_or_continue_session(record, event.session_id, event.occurred_at, self.rules.caps.idle_ms)
         record.events += 1
         record.impressions += 1
         decision_id = self._opened(event.decision, event)
@@ -220,25 +236,32 @@ class ShardLogic:
 
     def _hide(self, event: Feedback) -> None:
         record = self.subjects.touch(event.subject)
-        record.events += 1
-        record.last_at = max(record.last_at, event.occurred_at)
-        if event.item_id in record.hidden:
-            return
-        if len(record.hidden) >= self.rules.caps.hidden:
+        is_hidden = event.item_id in record.hidden
+        if not is_hidden and len(record.hidden) >= self.rules.caps.hidden:
             wished = f"at most {self.rules.caps.hidden} hidden items of one subject"
             raise Refusal("hidden_full", "item_id", event.item_id, wished)
-        record.hidden.append(event.item_id)
+        record.events += 1
+        record.last_at = max(record.last_at, event.occurred_at)
+        if not is_hidden:
+            record.hidden.append(event.item_id)
 
     def _interact(self, event: Click | Feedback, interest: float) -> None:
-        record = self.subjects.touch(event.subject)
-        begin_or_continue_session(record, event.session_id, event.occurred_at, self.rules.caps.idle_ms)
+        record, caps = self.subjects.touch(event.subject), self.rules.caps
         record.events += 1
-        step = add_interaction(record, event, interest, self.rules.caps)
+        if self._is_past(record, event):
+            step = add_past_interaction(record, event, interest, caps)
+        else:
+            begin_or_continue_session(record, event.session_id, event.occurred_at, caps.idle_ms)
+            step = add_interaction(record, event, interest, caps)
         if step is not None:
             self._count(step)
             for session in record.add_session(step.session):
                 if self.sessions.remove(session, self.effects):
                     self.feed.dropped_sessions.append(session)
+
+    def _is_past(self, record: SubjectRecord, event: Impression | Click | Feedback) -> bool:
+        """Return whether a re-driven event has been overtaken by what its subject did since."""
+        return self._is_redriven and event.occurred_at < record.last_at
 
     def _count(self, step: Interaction) -> None:
         row = self._row(step.item_id)
@@ -261,17 +284,27 @@ class ShardLogic:
         decision_id = self.rules.signer.open(token, event.subject, event.occurred_at)
         if decision_id is None:
             self.counters.add("forged_tokens")
+        elif self._is_over(decision_id, decision_time(decision_id)):
+            return None
         return decision_id
+
+    def _is_over(self, decision_id: str, decided_at: int) -> bool:
+        """Return whether a re-driven event comes after its decision's window, which must not open again."""
+        is_unknown = decision_id not in self.attribution.open
+        return self._is_redriven and is_unknown and decided_at < self.admission.late_before
 
     def _decision(self, row: Row) -> None:
         event = row.event
         assert isinstance(event, Decision)
         kept = keep(event)
-        self.attribution.on_decision(event.event_id, event.subject, event.occurred_at)
-        self.decisions[event.event_id] = kept
         key = decision_key(self.place.prefix, event.event_id)
         self.effects.change.values[key] = (row.raw or b"", self.rules.decision_ttl_ms)
         self._index(event.subject, self.subjects.touch(event.subject).add_decision(event.event_id))
+        if self._is_over(event.event_id, event.occurred_at):
+            self.counters.add("unattributed.decisions")
+            return
+        self.attribution.on_decision(event.event_id, event.subject, event.occurred_at)
+        self.decisions[event.event_id] = kept
         self.effects.write(open_key(self.place.prefix), f"d:{event.event_id}", encode_kept(kept))
         self._touched_open.add(event.event_id)
 
@@ -344,6 +377,7 @@ class ShardLogic:
 
     def _write(self) -> None:
         prefix, effects = self.place.prefix, self.effects
+        self.redriven.expire(self.watermark, effects)
         for decision_id in sorted(self._touched_open):
             entry = self.attribution.open[decision_id]
             effects.write(open_key(prefix), f"a:{decision_id}", _pack(entry))

@@ -30,15 +30,26 @@ def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int) ->
         return
     carried = None if event.carried is None else _carried_record(event.carried)
     record = subjects.touch(event.user_id)
-    _consent(record, event)
+    _apply_profile(event, record)
     if record.consent == "none":
         _forget(record)
-    else:
-        record.attributes.update(event.attributes or {})
-        if carried is not None:
-            _absorb(record, carried)
+    elif carried is not None:
+        _absorb(record, carried)
     if carried is None and event.merge_session is not None:
         _merge(record, event, effects, shards)
+
+
+def _apply_profile(event: User, record: SubjectRecord) -> None:
+    """Take in attributes and consent; an event that later ones have overtaken only fills in, or withdraws."""
+    said = event.attributes or {}
+    if event.occurred_at >= record.profile_at:
+        record.profile_at = event.occurred_at
+        record.attributes.update(said)
+        _consent(record, event)
+        return
+    record.attributes = {**said, **record.attributes}
+    if event.consent == "none":
+        _consent(record, event)
 
 
 def _consent(record: SubjectRecord, event: User) -> None:
@@ -148,6 +159,7 @@ def _forget(record: SubjectRecord) -> None:
         consent=record.consent,
         applied=record.applied[-EVENT_ROW.size :],
         begins_after=record.begins_after,
+        profile_at=record.profile_at,
     )
     for name in SubjectRecord.__struct_fields__:
         setattr(record, name, getattr(fresh, name))

@@ -21,7 +21,9 @@ def test_nothing_starts_without_a_secret(command: str) -> None:
     assert "HEADWATER_TOKEN_SECRET has 0 characters; wished: at least 16" in result.output
 
 
-@pytest.mark.parametrize("words", [("worker",), ("serve",), ("topics", "check"), ("explore",)])
+@pytest.mark.parametrize(
+    "words", [("worker",), ("serve",), ("topics", "check"), ("explore",), ("deadletters", "list")]
+)
 def test_a_bad_setting_is_told_in_one_line(words: tuple[str, ...]) -> None:
     result = run(*words, SHARDS="none")
     assert (result.exit_code, result.output.count("\n")) == (1, 1)

@@ -21,6 +21,7 @@ from state.feed import (
 from state.outbox import (
     FORWARDED_HEADER,
     NUMBER_HEADER,
+    REDRIVE_HEADER,
     SOURCE_HEADER,
     Message,
     decode_message,
@@ -37,6 +38,7 @@ MESSAGES = st.builds(
     value=st.binary(max_size=60),
     partition=st.none() | st.integers(0, 4095),
     forwarded=st.booleans(),
+    redrive=st.just("") | st.just("0-clicks-0-17"),
 )
 STEPS = st.builds(
     Interaction, session=HASHES, item_id=TEXTS, at_ms=st.integers(0, 2**42), interest=st.floats(0, 1)
@@ -63,6 +65,7 @@ def test_headers_tell_unit_number_and_whether_it_was_passed_on(message: Message,
     assert marks[SOURCE_HEADER].decode() == unit
     assert int(marks[NUMBER_HEADER]) == message.number
     assert (FORWARDED_HEADER in marks) == message.forwarded
+    assert marks.get(REDRIVE_HEADER, b"").decode() == message.redrive
 
 
 @given(SHARD_FEEDS)
@@ -93,6 +96,7 @@ UNIT_KEYS: list[Callable[[str], str]] = [
     keys.models_key,
     keys.control_key,
     keys.erased_key,
+    keys.redriven_key,
     lambda prefix: keys.subject_key(prefix, "u{1}"),
     lambda prefix: keys.decision_key(prefix, "d1"),
     lambda prefix: keys.decisions_of_key(prefix, "u{1}"),
