@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import Struct, field
 
-NO_SESSION = 0
+NO_SESSION = -(1 << 63)
 
 
 class Interaction(Struct, array_like=True):

@@ -9,7 +9,7 @@ from serving.decide import answer_items, decide
 from serving.items import MAX_CATEGORIES, ItemTable
 from serving.live import LiveState
 from state.events import Explorations, encode
-from state.feed import Interaction, ItemFeed, ShardFeed
+from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
 from state.packing import pack_arrays
 from state.subject import id_hash
 from tests.serving.world import NOW, World, call, empty, item
@@ -117,6 +117,19 @@ def test_a_watermark_of_a_feed_never_goes_back() -> None:
     for watermark in (5, 9, 7):
         live.apply_shard(0, ShardFeed(watermark=watermark))
     assert live.watermarks == {0: 9}
+
+
+def test_an_erased_session_leaves_before_its_commits_interactions_and_only_trends_count_its_steps() -> None:
+    live = empty()
+    live.apply_shard(0, ShardFeed([Interaction(7, "a", NOW, 1.0), Interaction(8, "b", NOW, 1.0)]))
+    steps = [Interaction(NO_SESSION, "a", NOW + 1, 1.0), Interaction(7, "c", NOW + 2, 1.0)]
+    live.apply_shard(0, ShardFeed(steps, erased_sessions=[7, 99]))
+    rows = {name: live.items.row(name) for name in "abc"}
+    assert live.sessions.session_items(7).tolist() == [rows["c"]]
+    assert live.sessions.session_items(8).tolist() == [rows["b"]]
+    assert len(live.sessions.session_items(NO_SESSION)) == 0
+    counted = [live.trends.row_state(row).sum() for row in rows.values()]
+    assert counted[0] > counted[1]
 
 
 def test_a_session_that_left_the_store_leaves_the_index() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from state.erasure import ErasureKeys, ErasureList
 from state.events import User, subject_of
+from state.feed import NO_SESSION
 from state.keys import decisions_of_key, subject_key
 from state.partition import shard_of
 from state.receipts import Erasure
@@ -222,7 +223,7 @@ def test_a_visitor_back_in_the_batch_of_the_erasure_keeps_only_what_is_new() -> 
     assert folded.record("u1").decisions == [decision_id(2)]
     (feed,) = folded.shard_feeds()[1:]
     session = session_hash("u1", "s1")
-    assert [(step.session, step.item_id) for step in feed.interactions] == [(0, "b"), (session, "c")]
+    assert [(step.session, step.item_id) for step in feed.interactions] == [(NO_SESSION, "b"), (session, "c")]
     assert feed.erased_sessions == [session]
 
 
@@ -309,6 +310,14 @@ def test_what_a_record_cannot_list_any_more_is_removed() -> None:
     folded.fold(logins, AT)
     sent = [msgspec.json.decode(m.value, type=User) for m in folded.messages("users")]
     assert [event.user_id for event in sent if event.erase] == ["s:m0", "s:m1"]
+
+
+def test_decisions_that_came_in_the_batch_of_the_erasure_leave_neither_values_nor_an_index() -> None:
+    folded = shard()
+    rows = [decision(number=n, at=AT + n) for n in range(2 * DECISIONS_CAP + 1)]
+    folded.fold([*rows, profile(at=AT + 200, erase=True)], AT)
+    assert (traces(folded.store, ["u1"]), folded.store.indexes) == ([], {})
+    assert (folded.hash("open"), entry_of(folded).decisions) == ({}, 0)
 
 
 @pytest.mark.parametrize("subject", ["u1", "s:s1"])
