@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from state.frames import FrameWriter, check_file, read_frames
 from state.keys import hold_key, meta_key, unit_prefix
-from state.scan import BATCH, Held, entries, held_keys, read_meta
+from state.scan import BATCH, entries, held_keys, read_meta
 
 HOLD_MS = 10_000
 EPOCHS_AHEAD = 1_000
@@ -127,33 +127,22 @@ async def _write_unit(redis: Any, place: tuple[str, str], file: FrameWriter, wri
 
 
 async def _unit_frames(redis: Any, namespace: str, unit: str) -> AsyncIterator[list[Any]]:
-    values: list[Held] = []
+    values: list[list[Any]] = []
     async for held in held_keys(redis, namespace, unit):
         if held.name in _OUT:
             continue
-        if held.kind == "string":
-            values.append(held)
+        if held.value is not None:
+            values.append([held.name, held.value, held.ttl_ms])
             if len(values) >= BATCH:
-                yield await _values_frame(redis, values)
-        else:
-            first = True
-            async for part in entries(redis, held):
-                yield ["part", held.kind, held.name, first, part]
-                first = False
+                yield ["values", values]
+                values = []
+            continue
+        first = True
+        async for part in entries(redis, held):
+            yield ["part", held.kind, held.name, first, part]
+            first = False
     if values:
-        yield await _values_frame(redis, values)
-
-
-async def _values_frame(redis: Any, values: list[Held]) -> list[Any]:
-    async with redis.pipeline(transaction=False) as pipe:
-        for held in values:
-            pipe.get(held.key)
-            pipe.pttl(held.key)
-        found = await pipe.execute()
-    pairs = zip(values, found[::2], found[1::2], strict=True)
-    frame = [[held.name, value, max(0, ttl)] for held, value, ttl in pairs if value is not None]
-    values.clear()
-    return ["values", frame]
+        yield ["values", values]
 
 
 def read_head(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 
 from state.packing import pack_arrays, unpack_arrays
-from state.scan import BATCH, Held, entries, held_keys
+from state.scan import Held, entries, held_keys
 
 Families = dict[str, "Family"]
 APART = frozenset({"decisions"})
@@ -144,37 +144,19 @@ async def _commits(redis: Any, namespace: str) -> dict[str, bytes | None]:
 
 async def _read(redis: Any, namespace: str) -> dict[str, dict[str, Leaves]]:
     leaves: dict[str, dict[str, Leaves]] = defaultdict(lambda: defaultdict(Leaves))
-    values: list[tuple[str, Held]] = []
     async for held in held_keys(redis, namespace):
         family = family_of(held)
         if family is None:
             continue
-        if held.kind == "string":
-            values.append((family, held))
-            if len(values) >= BATCH:
-                await _read_values(redis, values, leaves)
+        if held.value is not None:
+            leaves[held.unit][family].add(held.name, canonical(family, b"", held.value) or b"")
             continue
         async for part in entries(redis, held):
             for name, value in part:
                 kept = canonical(family, name, value)
                 if kept is not None:
                     leaves[held.unit][family].add(held.name, name, kept)
-    await _read_values(redis, values, leaves)
     return leaves
-
-
-async def _read_values(
-    redis: Any, values: list[tuple[str, Held]], leaves: dict[str, dict[str, Leaves]]
-) -> None:
-    async with redis.pipeline(transaction=False) as pipe:
-        for _, held in values:
-            pipe.get(held.key)
-        found = await pipe.execute()
-    for (family, held), value in zip(values, found, strict=True):
-        kept = None if value is None else canonical(family, b"", value)
-        if kept is not None:
-            leaves[held.unit][family].add(held.name, kept)
-    values.clear()
 
 
 def _summed(namespace: str, leaves: dict[str, dict[str, Leaves]]) -> StateHash:
