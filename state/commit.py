@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from msgspec import Struct, field
 
 from state.keys import feed_key, meta_key, outbox_key
+from state.retention import FEED_CAP
 
-FEED_CAP = 20_000
 _SCRIPT = files("state").joinpath("commit.lua").read_text()
 _CLAIM = """
 redis.call('HINCRBY', KEYS[1], 'epoch', 1)

@@ -6,6 +6,7 @@ from bandits.ranking import ranking_policy
 from online_models.ranking import ranking_registry
 from state.events import SUBJECT_KINDS
 from state.keys import CONTROL, item_unit, lane_unit, subject_unit, unit_prefix
+from state.retention import block_life_ms
 from state.settings import Settings
 from state.tokens import TokenSigner
 from stream.catalogue import CatalogueLogic
@@ -51,6 +52,7 @@ def shard_rules(settings: Settings) -> ShardRules:
         lateness_ms=settings.lateness_ms,
         subject_ttl_ms=int(settings.subject_ttl_s * 1000),
         decision_ttl_ms=int(settings.decision_ttl_s * 1000),
+        block_life_ms=block_life_ms(settings),
         max_sessions=max(1, settings.max_sessions // settings.shards),
         caps=Caps(settings.hidden_cap, settings.seen_cap, settings.idle_ms),
         feedback=settings.feedback,

@@ -5,6 +5,8 @@ Both legs go through outboxes, so each happens exactly once.
 """
 
 import base64
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,6 +15,7 @@ from state.decoding import Refusal
 from state.events import User, encode
 from state.packing import FloatArray
 from state.partition import shard_of
+from state.retention import ATTRIBUTES_CAP
 from state.subject import SEEN_ROW, SubjectRecord, decode_subject, encode_subject, id_hash
 from stream.effects import Effects
 from stream.subjects import Subjects
@@ -21,8 +24,14 @@ HANDOVER = "s:"
 _LONGEST_ID = 120
 
 
-def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int) -> None:
-    """Fold one user event."""
+def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int, hidden_cap: int) -> None:
+    """Fold one user event.
+
+    Raises
+    ------
+    Refusal
+        If the record has no room for all of it; the rest of the event has taken effect.
+    """
     if event.erase:
         effects.counters.add("erased")
         subjects.drop(event.user_id, effects)
@@ -33,14 +42,31 @@ def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int) ->
     carried = None if event.carried is None else _carried_record(event.carried)
     record = subjects.touch(event.user_id)
     record.consent = event.consent or record.consent
-    if record.consent == "none":
-        _forget(record)
-    else:
-        record.attributes.update(event.attributes or {})
-        if carried is not None:
-            _absorb(record, carried)
     if carried is None and event.merge_session is not None:
         _ask_for_session(event, effects, shards)
+    if record.consent == "none":
+        _forget(record)
+        return
+    if carried is not None:
+        _absorb(record, carried)
+        _cut_hidden(record, hidden_cap)
+    _describe(record, event.attributes or {})
+
+
+def _cut_hidden(record: SubjectRecord, cap: int) -> None:
+    left_out = len(record.hidden) - cap
+    if left_out > 0:
+        del record.hidden[cap:]
+        wished = f"at most {cap} hidden items of one subject; {left_out} of the session's are left out"
+        raise Refusal("hidden_full", "carried", cap + left_out, wished)
+
+
+def _describe(record: SubjectRecord, attributes: Mapping[str, Any]) -> None:
+    described = {**record.attributes, **attributes}
+    if len(described) > ATTRIBUTES_CAP:
+        wished = f"at most {ATTRIBUTES_CAP} attributes of one subject"
+        raise Refusal("attributes_full", "attributes", len(described), wished)
+    record.attributes = described
 
 
 def check_reserved(event: User) -> None:
