@@ -16,6 +16,8 @@ from headwater.logs import configure_logs
 # Commands that live in modules of their own, imported only when they are called: a worker must not load a web
 # framework, nor a server Faust.
 LAZY: dict[str, str] = {
+    "export": "headwater.export:export",
+    "plan": "headwater.plan:plan",
     "retention": "headwater.retention:retention_page",
 }
 
