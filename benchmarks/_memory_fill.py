@@ -1,5 +1,6 @@
 """Fills a store with a stated population through the commit script, family by family."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -44,10 +45,12 @@ from state.retention import DAY_MS
 from state.sessions import encode_session
 from state.settings import Settings
 from state.subject import encode_subject
+from state.tokens import make_decision_id
 from stream.closing import encode_kept, keep
 
-DISTINCT = 100_000
+DISTINCT = 20_000
 """Visitors made one by one; further users get copies of their records under keys of their own."""
+DISTINCT_DECISIONS = 5_000
 PER_COMMIT = 1_000
 _TTL_MS = 30 * DAY_MS
 Entry = tuple[int, str, bytes]
@@ -137,8 +140,12 @@ def _days(pairs: Iterable[tuple[int, int]]) -> Iterator[Entry]:
 
 
 def _decisions(filling: Filling) -> Iterator[Entry]:
-    for decision in decisions(filling.population, range(filling.plan.family("decision").count)):
-        yield shard_of(decision.subject, filling.settings.shards), decision.event_id, encode(decision)
+    count = filling.plan.family("decision").count
+    made = decisions(filling.population, range(min(DISTINCT_DECISIONS, count)))
+    bodies = [(shard_of(one.subject, filling.settings.shards), encode(one)) for one in made]
+    for number in range(count):
+        shard, raw = bodies[number % len(bodies)]
+        yield shard, make_decision_id(BEGIN_MS, shard, number), raw
 
 
 def _open(filling: Filling) -> Iterator[Entry]:
@@ -164,17 +171,18 @@ async def _feed(filling: Filling) -> int:
     steps = max(1, people.rows_per_commit // 3)
     each = filling.plan.family("feed").count // shards
     picks = draw(np.random.default_rng([people.seed, 8]), people.items, steps).tolist()
-    for shard in range(shards):
-        prefix = filling.prefix(shard)
-        claim = await claim_unit(filling.redis, prefix)
-        for number in range(each):
-            items = [item_id(item) for item in picks]
-            interactions = [
-                Interaction(2**62 + number * n, item, BEGIN_MS, 1.0) for n, item in enumerate(items)
-            ]
-            entry = ShardFeed(interactions, items, bandit_shared=True, watermark=BEGIN_MS + number)
-            await commit(filling.redis, prefix, claim.epoch, Change(feed=encode_feed(entry)))
+    items = [item_id(item) for item in picks]
+    await asyncio.gather(*(_feed_shard(filling, shard, each, items) for shard in range(shards)))
     return each * shards
+
+
+async def _feed_shard(filling: Filling, shard: int, count: int, items: list[str]) -> None:
+    prefix = filling.prefix(shard)
+    claim = await claim_unit(filling.redis, prefix)
+    for number in range(count):
+        steps = [Interaction(2**62 + number * n, item, BEGIN_MS, 1.0) for n, item in enumerate(items)]
+        entry = ShardFeed(steps, items, bandit_shared=True, watermark=BEGIN_MS + number)
+        await commit(filling.redis, prefix, claim.epoch, Change(feed=encode_feed(entry)))
 
 
 async def _values(filling: Filling, entries: Iterator[Entry], key: Callable[[str, str], str]) -> int:
@@ -206,6 +214,10 @@ async def _write(
         by_shard: dict[int, dict[str, bytes]] = {shard: {} for shard in epochs}
         for shard, name, raw in part:
             by_shard[shard][name] = raw
-        for shard, values in by_shard.items():
-            await commit(filling.redis, filling.prefix(shard), epochs[shard], change(shard, values))
+        await asyncio.gather(
+            *(
+                commit(filling.redis, filling.prefix(shard), epochs[shard], change(shard, values))
+                for shard, values in by_shard.items()
+            )
+        )
     return count

@@ -2,7 +2,8 @@
 
 Each size fills a store process of its own through the commit script, with records made by the classes that
 fold real events (`headwater/population.py`): geometric numbers of interactions (mean 8), sessions of five,
-items by Zipf(1). Up to 100,000 visitors are made one by one; further users get copies of their records.
+items by Zipf(1). Up to 20,000 visitors and 5,000 decisions are made one by one; more are copies of these
+under keys of their own.
 """
 
 import argparse

@@ -73,13 +73,13 @@ class Visitor(Struct):
 
 def popularity(items: int) -> NDArray[np.float64]:
     """Return the chance of each item (items,), most popular first."""
-    weights = 1.0 / np.arange(1, items + 1)
+    weights = 1.0 / np.arange(1, max(1, items) + 1)
     return np.asarray(weights / weights.sum())
 
 
 def draw(rng: np.random.Generator, items: int, count: int) -> IntArray:
     """Return items (count,) by popularity."""
-    return np.searchsorted(np.cumsum(popularity(items)), rng.random(count)).clip(0, items - 1)
+    return np.searchsorted(np.cumsum(popularity(items)), rng.random(count)).clip(0, max(0, items - 1))
 
 
 def item_id(number: int) -> str:
@@ -150,7 +150,7 @@ def decisions(population: Population, numbers: range) -> Iterator[Decision]:
     slots, candidates = population.slots, max(population.slots, population.candidates)
     for n in numbers:
         ids = [item_id(k) for k in draw(rng, population.items, candidates).tolist()]
-        user = int(rng.integers(population.users))
+        user = int(rng.integers(max(1, population.users)))
         yield Decision(
             event_id=make_decision_id(BEGIN_MS, 0, n),
             occurred_at=BEGIN_MS,

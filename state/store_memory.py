@@ -35,6 +35,9 @@ class StoreLayout(Protocol):
     def table(self, entries: int) -> float:
         """Return the cost of a hash table with so many entries."""
 
+    def moving(self, entries: int) -> float:
+        """Return what the table before the last doubling still costs a hash that grew to this size."""
+
     def block(self, size: ArrayLike) -> FloatArray:
         """Return what the allocator hands out for a size."""
 
@@ -66,9 +69,23 @@ class ValkeyOnLibc:
         if not entries:
             return 0.0
         buckets = _power_of_two(entries / _BUCKET_ENTRIES)
-        mean = entries / buckets
-        chained = sum(_poisson_at_least(mean, size) for size in (8, 14, 20))
-        return float(buckets * (_BUCKET + chained * float(self.block(_BUCKET))))
+        return buckets * _BUCKET + self._chained(buckets, entries / buckets)
+
+    def moving(self, entries: int) -> float:
+        """Return what the table before the last doubling still costs a hash that grew to this size.
+
+        Each addition moves one bucket; the store itself moves those of its keys, but not those of a hash.
+        """
+        before = _power_of_two(entries / _BUCKET_ENTRIES) // 2
+        moved = entries - _BUCKET_ENTRIES * before
+        if not before or moved >= before:
+            return 0.0
+        return before * _BUCKET + self._chained(before, _BUCKET_ENTRIES) * (1 - moved / before)
+
+    def _chained(self, buckets: int, mean: float) -> float:
+        """Return the cost of buckets chained to those that overflow, at a mean number of entries."""
+        overflowing = sum(_poisson_at_least(mean, size) for size in (8, 14, 20))
+        return buckets * overflowing * float(self.block(_BUCKET))
 
     def block(self, size: ArrayLike) -> FloatArray:
         """Return what the allocator hands out for a size: 16-byte steps, less a header of 8."""
@@ -95,6 +112,14 @@ class RedisOnJemalloc:
     def table(self, entries: int) -> float:
         """Return the cost of a hash table with so many entries: a pointer for each of a power of two."""
         return float(_POINTER * _power_of_two(entries)) if entries else 0.0
+
+    def moving(self, entries: int) -> float:
+        """Return what the table before the last doubling still costs a hash that grew to this size.
+
+        An addition looks for the field first, and each of the two moves a bucket.
+        """
+        before = _power_of_two(entries) // 2
+        return float(_POINTER * before) if 2 * (entries - before) < before else 0.0
 
     def block(self, size: ArrayLike) -> FloatArray:
         """Return what the allocator hands out for a size: 16-byte steps, from 128 four to a doubling."""
@@ -131,7 +156,8 @@ def hash_cost(layout: StoreLayout, names: ArrayLike, values: ArrayLike, count: i
     if count <= LISTPACK_FIELDS and int(np.max(values)) <= LISTPACK_VALUE:
         entries = np.mean(np.asarray(names) + np.asarray(values)) + 4
         return float(layout.block(7 + count * entries)) + _OBJECT
-    return float(count * layout.field(names, values).mean() + layout.table(count))
+    fields = float(count * layout.field(names, values).mean())
+    return fields + layout.table(count) + layout.moving(count)
 
 
 def entries_cost(layout: StoreLayout, values: ArrayLike, count: int) -> float:
