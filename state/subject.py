@@ -75,6 +75,8 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
         """Drop marks of events older than the lateness bound."""
         if len(self.applied) < EVENT_ROW.size * APPLIED_KEPT:
             return
+        if EVENT_ROW.unpack_from(self.applied)[1] >= before_ms:  # the first to come is rarely the youngest
+            return
         rows = np.frombuffer(self.applied, dtype="<u8").reshape(-1, 2)
         self.applied = rows[rows[:, 1] >= before_ms].tobytes()
 
