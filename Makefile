@@ -32,6 +32,7 @@ lint: setup  ## Style, types, import contracts, generated documents
 	$(BIN)/lint-imports
 	$(BIN)/headwater schema --check
 	$(BIN)/headwater settings --check
+	$(BIN)/headwater retention --check
 
 test-kafka: setup  ## Run the integration tests and a short demo on Apache Kafka 4.x and 3.9
 	$(BIN)/python -m tests.kafka.broker --version 4.x -- $(BIN)/python -m pytest -q tests/kafka tests/state/test_topics.py tests/integration tests/headwater/test_deadletters.py tests/headwater/test_demo_run.py
@@ -45,6 +46,7 @@ bench: setup  ## Run the benchmarks and print their tables
 schema: setup  ## Write the generated documents
 	$(BIN)/headwater schema
 	$(BIN)/headwater settings
+	$(BIN)/headwater retention
 
 lock: setup  ## Resolve the lock file anew
 	$(BIN)/python -m pip install --quiet uv

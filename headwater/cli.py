@@ -21,6 +21,9 @@ LAZY: dict[str, str] = {
     "snapshot": "headwater.snapshot:snapshot",
     "state-hash": "headwater.state_hash:state_hash",
     "users": "headwater.users:users",
+    "export": "headwater.export:export",
+    "plan": "headwater.plan:plan",
+    "retention": "headwater.retention:retention_page",
 }
 
 

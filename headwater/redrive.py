@@ -17,8 +17,9 @@ from state.clients import kafka_security
 from state.events import SUBJECT_KINDS, subject_of
 from state.outbox import FORWARDED_HEADER, REDRIVE_HEADER
 from state.partition import shard_of
+from state.retention import LETTERS_KEPT_MS
 from state.settings import Settings
-from state.topics import RAW_RETENTION_MS, topic_name
+from state.topics import topic_name
 
 _AT_ONCE = 500
 LAST_WORD_COUNTS = ("items", "control")
@@ -98,8 +99,8 @@ def hindrance(one: Letter, now_ms: int, latest: Mapping[Place, int]) -> str:
     letter = one.letter
     if letter.cut_from:
         return "too large to be kept whole"
-    if one.written_at < now_ms - RAW_RETENTION_MS:
-        return f"older than {RAW_RETENTION_MS // 86_400_000} days"
+    if one.written_at < now_ms - LETTERS_KEPT_MS:
+        return f"older than {LETTERS_KEPT_MS // 86_400_000} days"
     if latest.get((letter.topic, letter.partition, one.key() or b""), letter.offset) > letter.offset:
         return "overtaken by a later record of its key"
     return ""

@@ -6,7 +6,9 @@ from state.topics import TopicError, TopicSpec, check_topics, create_topics, top
 
 
 def _specs(settings: Settings) -> list[TopicSpec]:
-    return topic_specs(settings.namespace, settings.shards, settings.item_shards, settings.lanes)
+    return topic_specs(
+        settings.namespace, settings.shards, settings.item_shards, settings.lanes, settings=settings
+    )
 
 
 async def create(settings: Settings) -> tuple[bool, list[str]]:

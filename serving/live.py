@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from bandits.exploration import Exploration
-from bandits.hybrid import HybridConfig, Posterior
+from bandits.hybrid import HybridConfig, Posterior, empty_block
 from online_models.content import content_vector, projected
 from online_models.covisit import CoVisits, CoVisitSettings
 from online_models.embeddings import ItemVectors, ItemVectorSettings
@@ -127,6 +127,13 @@ class LiveState:
             self.posterior.put_items(shard, items)
             rows = [self.items.row(item_id) for item_id in items]
             self.items.blocks[rows] = self.posterior.rows(list(items))
+
+    def forget_blocks(self, shard: int, fields: Sequence[str]) -> None:
+        """Take back what a shard contributed to items it has forgotten (field names)."""
+        items = [name[2:] for name in fields if name != SHARED]
+        if items:
+            self.posterior.put_items(shard, dict.fromkeys(items, empty_block(self._policy.context_dim)))
+            self.items.blocks[[self.items.row(item_id) for item_id in items]] = self.posterior.rows(items)
 
     def apply_shard(self, shard: int, entry: ShardFeed, teach: Teach | None = None) -> None:
         """Apply one commit of a subject shard; its bandit blocks are fetched apart."""

@@ -205,6 +205,7 @@ class Sync:
             raws = await self._redis.hmget(bandit_key(self._prefixes[subject_unit(shard)]), fields)
             found = {field: raw for field, raw in zip(fields, raws, strict=True) if raw is not None}
             self.live.put_blocks(shard, found)
+            self.live.forget_blocks(shard, [field for field in fields if field not in found])
 
     async def _is_continuous(self) -> bool:
         """Return whether no unit stands behind what was applied, as after a failover to an older copy."""

@@ -10,8 +10,8 @@ from msgspec import Struct, field
 
 from state.events import encode
 from state.keys import feed_key, meta_key, outbox_key
+from state.retention import FEED_CAP
 
-FEED_CAP = 20_000
 HELD_RETRY_S = 0.02
 _SCRIPT = files("state").joinpath("commit.lua").read_text()
 # A store that failed over to an older copy has forgotten the latest epochs: by the clock, none comes twice.

@@ -93,6 +93,11 @@ def bandit_key(prefix: str) -> str:
     return f"{prefix}bandit"
 
 
+def learnt_key(prefix: str) -> str:
+    """Hash: day of event time on which each item block last learnt."""
+    return f"{prefix}learnt"
+
+
 def items_key(prefix: str) -> str:
     """Hash: live catalogue items by id."""
     return f"{prefix}items"

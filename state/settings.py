@@ -96,6 +96,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         When the store may collect a decision.
     subject_ttl_s
         When the store may collect a subject nobody touched; never before its decisions.
+    raw_retention_s
+        How long topics keep raw events, the journal and dead letters.
+    decision_retention_s
+        How long topics keep decisions and outcomes.
+    block_life_s
+        Event time after which the policy forgets an item it learns nothing of.
     token_secret
         Signs decision tokens; the same on every server and worker, at least 16 characters.
     erasure_secret
@@ -159,6 +165,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_skew_s: Seconds = 300.0
     decision_ttl_s: Seconds = 2_592_000.0
     subject_ttl_s: Seconds = 31_536_000.0
+    raw_retention_s: Seconds = 7_776_000.0
+    decision_retention_s: Seconds = 2_592_000.0
+    block_life_s: Seconds = 7_776_000.0
     token_secret: str = ""
     erasure_secret: str = ""
     rebuild_within_s: Seconds = 604_800.0

@@ -10,16 +10,17 @@ from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from state.packing import seal, unseal
+from state.retention import (
+    APPLIED_KEPT,
+    COUNTED_CAP,
+    DECISIONS_CAP,
+    MERGED_CAP,
+    RECENT_CAP,
+    SEEN_MAX_AGE_MS,
+    SESSIONS_CAP,
+)
 
-RECENT_CAP = 50
 HOUR_MS = 3_600_000
-SEEN_MAX_AGE_MS = 90 * 24 * HOUR_MS
-COUNTED_CAP = 1_000
-SESSIONS_CAP = 100
-"""Sessions of one subject in the shared session index."""
-MERGED_CAP = 50
-DECISIONS_CAP = 32
-"""Writing each decision to an index of its own at once would cost the store as much as the decision."""
 SEEN_ROW = np.dtype([("item", "<u8"), ("hour", "<u4")])
 EVENT_ROW = struct.Struct("<QQ")
 
@@ -96,7 +97,9 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
 
     def forget_applied(self, before_ms: int) -> None:
         """Drop marks of events older than the lateness bound."""
-        if len(self.applied) < 16 * 32:
+        if len(self.applied) < EVENT_ROW.size * APPLIED_KEPT:
+            return
+        if EVENT_ROW.unpack_from(self.applied)[1] >= before_ms:  # the first to come is rarely the youngest
             return
         rows = np.frombuffer(self.applied, dtype="<u8").reshape(-1, 2)
         self.applied = rows[rows[:, 1] >= before_ms].tobytes()

@@ -13,9 +13,10 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 
-DAY_MS = 86_400_000
-RAW_RETENTION_MS = 90 * DAY_MS
-DECISION_RETENTION_MS = 30 * DAY_MS
+from state.retention import Kept, topic_retention
+from state.settings import Settings
+
+_RAW_MS = topic_retention()["clicks"].limit or 0
 APPEAR_TIMEOUT_S = 20.0
 APPEAR_POLL_S = 0.05
 REQUEST_TIMEOUT_MS = 15_000
@@ -47,20 +48,24 @@ class TopicSpec:
     name: str
     partitions: int
     compacted: bool = False
-    retention_ms: int = RAW_RETENTION_MS
+    retention_ms: int = _RAW_MS
 
     @property
     def cleanup_policy(self) -> str:
         """The broker's word for how old records go: ``compact`` or ``delete``."""
         return "compact" if self.compacted else "delete"
 
+    @property
+    def retention_config(self) -> str:
+        """The broker's setting that holds `retention_ms`."""
+        # A worker that was away for a day must still see deletions, so they stay as long as raw events do.
+        return "delete.retention.ms" if self.compacted else "retention.ms"
+
     def configs(self, replication: int) -> dict[str, str]:
         """Return the broker's settings of this topic when it is kept on `replication` brokers."""
-        # A worker that was away for a day must still see deletions, so they stay as long as raw events do.
-        retention = "delete.retention.ms" if self.compacted else "retention.ms"
         return {
             "cleanup.policy": self.cleanup_policy,
-            retention: str(self.retention_ms),
+            self.retention_config: str(self.retention_ms),
             "min.insync.replicas": str(max(1, replication - 1)),
         }
 
@@ -74,7 +79,13 @@ def topic_name(namespace: str, kind: str) -> str:
     return f"{namespace}.{kind}"
 
 
-def topic_specs(namespace: str, shards: int, item_shards: int = 1, lanes: int = 1) -> list[TopicSpec]:
+def topic_specs(
+    namespace: str,
+    shards: int,
+    item_shards: int = 1,
+    lanes: int = 1,
+    settings: Settings | None = None,
+) -> list[TopicSpec]:
     """Return all topics of a namespace.
 
     Parameters
@@ -87,6 +98,8 @@ def topic_specs(namespace: str, shards: int, item_shards: int = 1, lanes: int = 
         Partitions of the catalogue.
     lanes : int
         Partitions of the outcomes, one writer of click models each.
+    settings
+        Say how long records are kept (`state/retention.py`); the defaults where none are given.
 
     Raises
     ------
@@ -101,17 +114,16 @@ def topic_specs(namespace: str, shards: int, item_shards: int = 1, lanes: int = 
     for field, count in (("shards", shards), ("item_shards", item_shards), ("lanes", lanes)):
         if count < 1:
             raise ValueError(f"{field}: {count} is below 1")
-    short = DECISION_RETENTION_MS
-    subject = {kind: TopicSpec(topic_name(namespace, kind), shards) for kind in SUBJECT_KINDS}
-    subject["decisions"] = TopicSpec(topic_name(namespace, "decisions"), shards, retention_ms=short)
-    return [
-        *subject.values(),
-        TopicSpec(topic_name(namespace, "items"), item_shards, compacted=True),
-        TopicSpec(topic_name(namespace, "outcomes"), lanes, retention_ms=short),
-        TopicSpec(topic_name(namespace, "journal"), shards),
-        TopicSpec(topic_name(namespace, "deadletters"), shards),
-        TopicSpec(topic_name(namespace, "control"), 1, compacted=True),
-    ]
+    kept = topic_retention(settings)
+    counts = dict.fromkeys((*SUBJECT_KINDS, "journal", "deadletters"), shards)
+    counts |= {"items": item_shards, "outcomes": lanes, "control": 1}
+    order = (*SUBJECT_KINDS, "items", "outcomes", "journal", "deadletters", "control")
+    return [_spec(topic_name(namespace, kind), counts[kind], kept[kind]) for kind in order]
+
+
+def _spec(name: str, partitions: int, kept: Kept) -> TopicSpec:
+    assert kept.limit is not None
+    return TopicSpec(name, partitions, compacted=kept.means == "compaction", retention_ms=kept.limit)
 
 
 async def create_topics(
@@ -208,38 +220,45 @@ async def check_topics(
     async with _admin(bootstrap, client_options) as admin:
         # Asking for a topic by name makes it where topics are made on demand; listing all does not.
         found = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
-        policies = await _cleanup_policies(admin, [spec.name for spec in specs if spec.name in found])
-    return [problem for spec in specs for problem in _problems(spec, found, policies)]
+        configs = await _topic_configs(admin, [spec.name for spec in specs if spec.name in found])
+    return [problem for spec in specs for problem in _problems(spec, found, configs)]
 
 
-def _problems(spec: TopicSpec, found: Mapping[str, int], policies: Mapping[str, str]) -> Iterable[str]:
+def _problems(
+    spec: TopicSpec, found: Mapping[str, int], configs: Mapping[str, Mapping[str, str] | str]
+) -> Iterable[str]:
     if spec.name not in found:
         yield f"topic {spec.name} is missing"
         return
     if found[spec.name] != spec.partitions:
         yield f"topic {spec.name} has {found[spec.name]} partitions, {spec.partitions} wished"
-    if (policy := policies[spec.name]) != spec.cleanup_policy:
+    told = configs[spec.name]
+    if isinstance(told, str):
+        yield f"topic {spec.name} has settings that cannot be read ({told})"
+        return
+    if (policy := told.get("cleanup.policy", "delete")) != spec.cleanup_policy:
         yield f"topic {spec.name} has cleanup.policy {policy}, {spec.cleanup_policy} wished"
+    # A broker that does not tell a topic's retention, as the embedded one, cannot be checked for it.
+    elif told.get(spec.retention_config, wished := str(spec.retention_ms)) != wished:
+        kept = told[spec.retention_config]
+        yield f"topic {spec.name} has {spec.retention_config} {kept}, {wished} wished"
 
 
-async def _cleanup_policies(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, str]:
-    """Return the cleanup policy of each topic, or why it cannot be read."""
+async def _topic_configs(
+    admin: AIOKafkaAdminClient, names: Sequence[str]
+) -> dict[str, Mapping[str, str] | str]:
+    """Return the settings of each topic, or why they cannot be read."""
     if not names:
         return {}
     # All settings are asked for: the embedded broker does not understand a choice of them.
     answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
     return {
-        name: _cleanup_policy(entries)
+        name: {str(entry[0]): str(entry[1]) for entry in entries}
         if code == 0
-        else f"that cannot be read ({message or for_code(code).__name__})"
+        else str(message or for_code(code).__name__)
         for answer in answers
         for code, message, _kind, name, entries in answer.resources
     }
-
-
-def _cleanup_policy(entries: Iterable[tuple[Any, ...]]) -> str:
-    values = {str(entry[0]): str(entry[1]) for entry in entries}
-    return values.get("cleanup.policy", "delete")
 
 
 @asynccontextmanager

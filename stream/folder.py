@@ -14,6 +14,7 @@ from state.commit import Change, Claim, FencedError, claim_unit, commit
 from state.events import encode
 from state.keys import outbox_key
 from state.outbox import SENT_AT_ONCE, Message, decode_message
+from state.retention import MAX_UNSENT
 from stream.effects import Effects, Place
 from stream.isolation import Isolation
 from stream.journal import Journal, JournalEntry, Rules, marks
@@ -23,7 +24,6 @@ from stream.watermark import Progress, Watermark
 log = structlog.get_logger(__name__)
 TICK_S = 0.05
 TRIM_AFTER_S = 0.5
-MAX_UNSENT = 20_000
 RETRY_S = 0.2
 STANDSTILL_RETRY_S = 1.0
 # Two heartbeats and a little: by then the group has told a worker that slept whether the unit is still its

@@ -6,9 +6,10 @@ from msgspec import Struct
 
 from state.events import Click, Feedback
 from state.feed import Interaction
+from state.retention import RECENT_CAP
 from state.sessions import session_hash
 from state.settings import FeedbackKind
-from state.subject import RECENT_CAP, SubjectRecord
+from state.subject import SubjectRecord
 
 MAX_PER_ITEM_AND_HOUR = 3
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from state.events import Event
 from state.keys import redriven_key
+from state.retention import LETTERS_KEPT_MS
 from state.subject import id_hash
-from state.topics import RAW_RETENTION_MS
 from stream.effects import Effects
 from stream.rows import Row
 
@@ -14,7 +14,7 @@ from stream.rows import Row
 class Redriven:
     """The dead letters whose events a unit has folded after a re-drive.
 
-    An id leaves when its letter has left the topic: `RAW_RETENTION_MS` of event time after the re-drive.
+    An id leaves when its letter has left the topic: `LETTERS_KEPT_MS` of event time after the re-drive.
     Event ids are kept as long: the lateness bound that repeated ids are usually judged by is long over.
 
     Parameters
@@ -55,7 +55,7 @@ class Redriven:
 
     def expire(self, watermark: int, effects: Effects) -> None:
         """Forget letters that have left their topic."""
-        while self._leaving and self._leaving[0][0] < watermark - RAW_RETENTION_MS:
+        while self._leaving and self._leaving[0][0] < watermark - LETTERS_KEPT_MS:
             _, letter = heapq.heappop(self._leaving)
             _, event = self._taken.pop(letter)
             self._events.discard(event)

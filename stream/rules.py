@@ -13,8 +13,8 @@ FOLD_VERSION = 1
 """Raised whenever the same events fold to another state than before."""
 
 Rules = dict[str, Any]
-# Times to live only collect garbage, lateness only moves the watermark, which the journal keeps, and what is said
-# of an erasure is written nowhere else than on the erasure list, which a replay reads instead of making.
+# Times to live only collect garbage, lateness only moves the watermark, which the journal keeps, and what is
+# said of an erasure is written on the erasure list alone, which a replay reads instead of making.
 _WITHOUT_EFFECT = {"signer", "lateness_ms", "subject_ttl_ms", "decision_ttl_ms", "erasure"}
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from state.feed import Interaction
 from state.keys import sessions_key
+from state.retention import RECENT_CAP
 from state.sessions import SessionRow, decode_session, encode_session
-from state.subject import RECENT_CAP
 from stream.effects import Effects
 
 

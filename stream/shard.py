@@ -18,6 +18,7 @@ from state.keys import (
     decision_key,
     decisions_of_key,
     erased_key,
+    learnt_key,
     open_key,
     redriven_key,
     sessions_key,
@@ -53,12 +54,13 @@ from stream.redriven import Redriven
 from stream.rows import Row
 from stream.sessions import Sessions
 from stream.subjects import Subjects
+from stream.sweep import LearntDays, negligible, sweep_due
 from stream.users import HANDOVER, fold_user
 
 _pack = msgspec.msgpack.Encoder().encode
 SHARED = "shared"
 _WATERMARK = "watermark"
-_HASHES = (open_key, counters_key, sessions_key, trends_key, bandit_key, erased_key, redriven_key)
+_HASHES = (open_key, counters_key, sessions_key, trends_key, bandit_key, learnt_key, erased_key, redriven_key)
 
 
 class ShardRules(Struct, frozen=True):
@@ -71,6 +73,7 @@ class ShardRules(Struct, frozen=True):
     lateness_ms: int
     subject_ttl_ms: int
     decision_ttl_ms: int
+    block_life_ms: int
     max_sessions: int
     caps: Caps
     feedback: Mapping[str, FeedbackKind]
@@ -129,6 +132,7 @@ class ShardLogic:
         blocks = {name.decode(): unpack_vector(raw) for name, raw in hashes[bandit_key(prefix)].items()}
         shared = blocks.pop(SHARED, None)
         self.learner = ShardLearner(rules.policy, shared, {name[2:]: b for name, b in blocks.items()})
+        self.learnt_days = LearntDays(prefix, hashes[learnt_key(prefix)], rules.block_life_ms)
 
     def _restore_open(self, stored: Mapping[bytes, bytes]) -> None:
         opened: dict[str, OpenDecision] = {}
@@ -144,12 +148,15 @@ class ShardLogic:
     def _restore_trends(self, stored: Mapping[bytes, bytes]) -> None:
         self.trends = Trends(self.rules.half_lives_s)
         self._rows: dict[str, int] = {}
+        self._free_rows: list[int] = []
         for name, raw in stored.items():
             state = unpack_vector(raw).reshape(-1, 1 + 2 * len(self.rules.half_lives_s))
             self.trends.put_row(self.place.number, self._row(name.decode()), state)
 
     def _row(self, item_id: str) -> int:
-        return self._rows.setdefault(item_id, len(self._rows))
+        if item_id not in self._rows:
+            self._rows[item_id] = self._free_rows.pop() if self._free_rows else len(self._rows)
+        return self._rows[item_id]
 
     def next_due(self) -> int | None:
         """Return the event time at which the next window closes, if any is open."""
@@ -179,6 +186,8 @@ class ShardLogic:
         for row in rows:
             self._fold_row(row)
         self._close()
+        if sweep_due(self.admission.late_before, watermark):
+            self._sweep()
         self._write()
         self.outbox_number, self.admission.late_before = self.effects.outbox_number, watermark
         return self.effects
@@ -325,7 +334,7 @@ class ShardLogic:
                 opened = self.forgetting.forget(event, self.effects, self.feed)
             if event.user_id.startswith(HANDOVER):  # its record moves away, its decisions stay
                 self._index(event.subject, self.subjects.read(event.subject).decisions)
-            fold_user(event, self.subjects, self.effects, self.rules.shards)
+            fold_user(event, self.subjects, self.effects, self.rules.shards, self.rules.caps.hidden)
         for decision_id in opened:  # so that closing them writes nothing of the subject again
             self.counters.add("closed.forgotten")
             self.decisions.pop(decision_id, None)
@@ -370,10 +379,26 @@ class ShardLogic:
         self._write_block(SHARED, learnt.shared)
         for item_id, block in learnt.items.items():
             self._write_block(f"i:{item_id}", block)
+        self.learnt_days.note(sorted(learnt.items), self.watermark, self.effects)
         self.feed.bandit_shared, self.feed.bandit_items = True, sorted(learnt.items)
 
     def _write_block(self, name: str, block: FloatArray) -> None:
         self.effects.write(bandit_key(self.place.prefix), name, pack_vector(block))
+
+    def _sweep(self) -> None:
+        """Forget shared rows of items that nobody has touched for long: the catalogue is another unit's."""
+        prefix, effects = self.place.prefix, self.effects
+        for item_id in negligible(self.trends, self._rows, self.watermark):
+            row = self._rows.pop(item_id)
+            self.trends.remove_item(row)
+            self._free_rows.append(row)
+            self._moved.pop(item_id, None)
+            effects.erase(trends_key(prefix), item_id)
+        old = self.learnt_days.take_old(self.learner.items, self.watermark, effects)
+        for item_id in old:
+            self.learner.drop_item(item_id)
+            effects.erase(bandit_key(prefix), f"i:{item_id}")
+        self.feed.bandit_items = sorted({*self.feed.bandit_items, *old})
 
     def _write(self) -> None:
         prefix, effects = self.place.prefix, self.effects

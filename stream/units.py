@@ -7,9 +7,9 @@ from online_models.ranking import ranking_registry
 from state.erasure import ErasureKeys
 from state.events import SUBJECT_KINDS
 from state.keys import CONTROL, item_unit, lane_unit, subject_unit, unit_prefix
+from state.retention import block_life_ms
 from state.settings import Settings
 from state.tokens import TokenSigner
-from state.topics import RAW_RETENTION_MS
 from stream.catalogue import CatalogueLogic
 from stream.control import ControlLogic
 from stream.effects import Place
@@ -55,6 +55,7 @@ def shard_rules(settings: Settings) -> ShardRules:
         # A record knows its subject's decisions, and so outlives them.
         subject_ttl_ms=int(max(settings.subject_ttl_s, settings.decision_ttl_s) * 1000),
         decision_ttl_ms=int(settings.decision_ttl_s * 1000),
+        block_life_ms=block_life_ms(settings),
         max_sessions=max(1, settings.max_sessions // settings.shards),
         caps=Caps(settings.hidden_cap, settings.seen_cap, settings.idle_ms),
         feedback=settings.feedback,
@@ -62,6 +63,8 @@ def shard_rules(settings: Settings) -> ShardRules:
         policy=ranking_policy(),
         half_lives_s=settings.trend_half_lives_s,
         erasure=ErasureRules(
-            ErasureKeys(settings.erasure_key()), int(settings.rebuild_within_s * 1000), RAW_RETENTION_MS
+            ErasureKeys(settings.erasure_key()),
+            int(settings.rebuild_within_s * 1000),
+            int(settings.raw_retention_s * 1000),
         ),
     )

@@ -5,6 +5,7 @@ Both legs go through outboxes, so each happens exactly once.
 """
 
 import base64
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,6 +15,7 @@ from state.erasure import ErasureKeys
 from state.events import User, encode
 from state.packing import FloatArray
 from state.partition import shard_of
+from state.retention import ATTRIBUTES_CAP
 from state.subject import EVENT_ROW, SEEN_ROW, SubjectRecord, decode_subject, encode_subject, id_hash
 from stream.effects import Effects
 from stream.forgetting import send_erasure
@@ -23,33 +25,50 @@ HANDOVER = "s:"
 _LONGEST_ID = 120
 
 
-def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int) -> None:
-    """Fold one user event that is no erasure."""
+def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int, hidden_cap: int) -> None:
+    """Fold one user event that is no erasure.
+
+    Raises
+    ------
+    Refusal
+        If the record has no room for all of it; the rest of the event has taken effect.
+    """
     if event.user_id.startswith(HANDOVER) and event.merge_session is not None:
         _hand_over(event, subjects, effects, shards)
         return
     carried = None if event.carried is None else _carried_record(event.carried)
     record = subjects.touch(event.user_id)
-    _apply_profile(event, record)
-    if record.consent == "none":
-        _forget(record)
-    elif carried is not None:
-        _absorb(record, carried)
+    is_newest = event.occurred_at >= record.profile_at
+    record.profile_at = max(record.profile_at, event.occurred_at)
+    if (
+        is_newest or event.consent == "none"
+    ):  # what later events have overtaken may withdraw consent, not give it
+        _consent(record, event)
     if carried is None and event.merge_session is not None:
         _merge(record, event, effects, shards)
-
-
-def _apply_profile(event: User, record: SubjectRecord) -> None:
-    """Take in attributes and consent; an event that later ones have overtaken only fills in, or withdraws."""
-    said = event.attributes or {}
-    if event.occurred_at >= record.profile_at:
-        record.profile_at = event.occurred_at
-        record.attributes.update(said)
-        _consent(record, event)
+    if record.consent == "none":
+        _forget(record)
         return
-    record.attributes = {**said, **record.attributes}
-    if event.consent == "none":
-        _consent(record, event)
+    if carried is not None:
+        _absorb(record, carried)
+        _cut_hidden(record, hidden_cap)
+    said = event.attributes or {}
+    _describe(record, {**record.attributes, **said} if is_newest else {**said, **record.attributes})
+
+
+def _cut_hidden(record: SubjectRecord, cap: int) -> None:
+    left_out = len(record.hidden) - cap
+    if left_out > 0:
+        del record.hidden[cap:]
+        wished = f"at most {cap} hidden items of one subject; {left_out} of the session's are left out"
+        raise Refusal("hidden_full", "carried", cap + left_out, wished)
+
+
+def _describe(record: SubjectRecord, described: dict[str, Any]) -> None:
+    if len(described) > ATTRIBUTES_CAP:
+        wished = f"at most {ATTRIBUTES_CAP} attributes of one subject"
+        raise Refusal("attributes_full", "attributes", len(described), wished)
+    record.attributes = described
 
 
 def _consent(record: SubjectRecord, event: User) -> None:

@@ -20,8 +20,9 @@ from headwater.topic_reader import read_to_end
 from state.events import DeadLetter, encode
 from state.outbox import FORWARDED_HEADER, REDRIVE_HEADER
 from state.partition import shard_of
+from state.retention import DAY_MS, LETTERS_KEPT_MS
 from state.settings import Settings
-from state.topics import DAY_MS, RAW_RETENTION_MS, TopicError, create_topics, topic_name, topic_specs
+from state.topics import TopicError, create_topics, topic_name, topic_specs
 
 NOW = time.time_ns() // 1_000_000
 CLICK = b'{"user_id":"u1","session_id":"s1"}'
@@ -102,7 +103,7 @@ def test_a_null_value_stays_null_and_an_empty_one_empty() -> None:
     [
         (letter(), ""),
         (letter(cut_from=9_000_000), "too large"),
-        (letter(written_at=NOW - RAW_RETENTION_MS - 1), "older than 90 days"),
+        (letter(written_at=NOW - LETTERS_KEPT_MS - 1), "older than 90 days"),
         (letter(3, topic="items", key=b"a"), "overtaken"),
         (letter(8, topic="items", key=b"a"), ""),
         (letter(3, topic="items", key=b"b"), ""),

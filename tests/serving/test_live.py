@@ -10,7 +10,7 @@ from serving.items import MAX_CATEGORIES, ItemTable
 from serving.live import LiveState
 from state.events import Explorations, encode
 from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
-from state.packing import pack_arrays
+from state.packing import pack_arrays, pack_vector
 from state.subject import id_hash
 from tests.serving.world import NOW, World, call, empty, item
 
@@ -187,3 +187,21 @@ def test_an_exploration_document_without_defaults_is_read_with_them() -> None:
     live = empty()
     live.put_control("exploration/home", msgspec.json.encode({"version": 2}))
     assert live.exploration("home") == Explorations(version=2)
+
+
+def test_a_forgotten_block_is_taken_back_from_one_shard_alone() -> None:
+    live, alone = empty(), empty()
+    packed = np.concatenate([[3.0], np.full(5, 0.5), np.eye(5)[np.triu_indices(5)]])
+    for shard in (0, 1):
+        live.put_blocks(shard, {"i:a": pack_vector(packed), "i:b": pack_vector(packed)})
+    alone.put_blocks(1, {"i:a": pack_vector(packed)})
+    live.forget_blocks(0, ["i:a", "shared"])
+    live.forget_blocks(0, ["i:b"])
+    live.forget_blocks(1, ["i:b"])
+    context, arms = np.ones(5), np.ones((1, 9))
+    for item_id in ("a", "b"):
+        rows = live.items.blocks[[live.items.row(item_id)]]
+        mean, spread = live.posterior.score_rows(context, arms, rows, None, with_variance=True)
+        wished = alone.posterior.score(context, arms, [item_id], None, with_variance=True)
+        np.testing.assert_array_equal(mean, wished[0])
+        np.testing.assert_array_equal(spread, wished[1])

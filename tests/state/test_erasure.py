@@ -14,8 +14,9 @@ from state.erasure import ErasureKeys, ErasureList, Erasures, subjects_named
 from state.events import DeadLetter
 from state.partition import shard_of
 from state.receipts import Erasure, Receipt, ReceiptError, Removed, decode_receipt, signed, verifies
+from state.retention import SESSIONS_CAP
 from state.settings import Settings
-from state.subject import SESSIONS_CAP, SubjectRecord
+from state.subject import SubjectRecord
 
 KEYS = ErasureKeys(b"a secret of the tests")
 AT = 1_750_000_000_000

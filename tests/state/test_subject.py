@@ -6,11 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from state.packing import CorruptStateError, seal
+from state.retention import COUNTED_CAP, RECENT_CAP
 from state.sessions import SessionRow, decode_session, encode_session, session_hash
 from state.subject import (
-    COUNTED_CAP,
     HOUR_MS,
-    RECENT_CAP,
     SubjectRecord,
     decode_subject,
     encode_subject,

@@ -8,8 +8,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from headwater.embedded import EmbeddedRuntime
 from headwater.processes import free_port
+from state.retention import DAY_MS
+from state.settings import Settings
 from state.topics import (
-    DAY_MS,
     SUBJECT_KINDS,
     TopicError,
     TopicSpec,
@@ -63,7 +64,7 @@ def test_an_illegal_namespace_is_named_in_the_error(namespace: str) -> None:
 @pytest.mark.parametrize("field", ["shards", "item_shards", "lanes"])
 def test_a_count_below_one_is_named_in_the_error(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field}: 0 is below 1"):
-        topic_specs("hw", **({"shards": 1} | {field: 0}))
+        topic_specs("hw", **({"shards": 1} | {field: 0}))  # type: ignore[arg-type]
 
 
 async def test_topics_are_made_once_and_then_fit(runtime: EmbeddedRuntime, namespace: str) -> None:
@@ -94,6 +95,25 @@ async def test_another_partition_count_or_cleanup_is_reported(
         f"topic {namespace}.clicks has 3 partitions, 4 wished",
         f"topic {namespace}.clicks has cleanup.policy delete, compact wished",
     ]
+
+
+def test_the_settings_say_how_long_topics_keep_records() -> None:
+    told = Settings(raw_retention_s=5 * 86_400.0, decision_retention_s=2 * 86_400.0)
+    specs = by_kind(topic_specs("hw", shards=1, settings=told))
+    assert (specs["clicks"].retention_ms, specs["outcomes"].retention_ms) == (5 * DAY_MS, 2 * DAY_MS)
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+async def test_another_retention_is_reported(
+    runtime: EmbeddedRuntime, namespace: str, *, compacted: bool
+) -> None:
+    made = TopicSpec(topic_name(namespace, "clicks"), 1, compacted=compacted, retention_ms=5 * DAY_MS)
+    await create_topics(runtime.kafka, [made])
+    name = "delete.retention.ms" if compacted else "retention.ms"
+    assert await check_topics(runtime.kafka, [replace(made, retention_ms=7 * DAY_MS)]) == [
+        f"topic {namespace}.clicks has {name} {5 * DAY_MS}, {7 * DAY_MS} wished"
+    ]
+    assert await check_topics(runtime.kafka, [made]) == []
 
 
 async def test_an_existing_topic_is_left_as_it_is(runtime: EmbeddedRuntime, namespace: str) -> None:

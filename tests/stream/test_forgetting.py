@@ -16,9 +16,8 @@ from state.feed import NO_SESSION
 from state.keys import decisions_of_key, subject_key
 from state.partition import shard_of
 from state.receipts import Erasure
+from state.retention import DAY_MS, DECISIONS_CAP, MERGED_CAP, SESSIONS_CAP
 from state.sessions import session_hash
-from state.subject import DECISIONS_CAP, MERGED_CAP, SESSIONS_CAP
-from state.topics import RAW_RETENTION_MS
 from stream.rows import Row
 from tests.stream.folding import (
     AT,
@@ -176,7 +175,7 @@ def test_an_erasure_is_listed_under_a_keyed_hash_with_what_it_removed() -> None:
     )
     assert (entry.rebuilt_at, entry.commit) == (None, 4)
     assert entry.rebuild_by == erase.received_at + WEEK_MS
-    assert entry.kafka_ends_at == erase.received_at + RAW_RETENTION_MS
+    assert entry.kafka_ends_at == erase.received_at + 90 * DAY_MS
 
 
 def test_what_occurred_before_an_erasure_and_arrives_after_it_has_no_effect() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from state.events import Control, DeadLetter, Item, Outcome, Versions, encode
 from state.keys import unit_prefix
 from state.outbox import FORWARDED_HEADER, NUMBER_HEADER, REDRIVE_HEADER, SOURCE_HEADER
+from state.retention import DAY_MS, LETTERS_KEPT_MS
 from state.settings import DEFAULT_FEEDBACK, FeedbackKind
-from state.topics import DAY_MS, RAW_RETENTION_MS
 from stream.catalogue import CatalogueLogic
 from stream.control import ControlLogic
 from stream.effects import MOST_RAW, Place
@@ -199,7 +199,7 @@ def test_an_overtaken_profile_fills_in_what_is_not_known_and_gives_no_consent() 
     folded = shard()
     folded.fold([profile(attributes={"city": "Ulm"}), profile(at=AT + 9, consent="none")], AT)
     folded.fold([profile(at=AT + 10, consent="full"), profile(at=AT + 20, attributes={"city": "Bonn"})], AT)
-    old = profile(at=AT + 5, attributes={"city": "Wien", "age": 3.0})
+    old = profile(at=AT + 15, attributes={"city": "Wien", "age": 3.0})
     folded.fold([redriven(old, "0-users-0-3")], AT)
     assert folded.record("u1").attributes == {"city": "Bonn", "age": 3.0}
     folded.fold([profile(at=AT + 30, consent="none")], AT)
@@ -274,10 +274,10 @@ def test_ids_leave_when_their_letters_have_left_the_topic() -> None:
     folded, row, letter = refused_shrug()
     again = fixed(folded)
     again.fold([redriven(row, letter.origin, at=LATER)], LATER)
-    again.fold([], LATER + RAW_RETENTION_MS)
+    again.fold([], LATER + LETTERS_KEPT_MS)
     assert set(again.hash("redriven")) == {letter.origin.encode()}
     again = fixed(again)
-    again.fold([], LATER + RAW_RETENTION_MS + 1)
+    again.fold([], LATER + LETTERS_KEPT_MS + 1)
     assert again.hash("redriven") == {}
     assert len(again.logic.redriven) == 0  # type: ignore[attr-defined]
 
@@ -399,7 +399,7 @@ def test_restarts_leave_the_same_bytes_of_redrives(seed: int, restarts: set[int]
         for number in range(10):
             if number in broken:
                 folded = shard(folded.store)
-            at = AT + number * (RAW_RETENTION_MS // 4) + rng.randrange(DAY_MS)
+            at = AT + number * (LETTERS_KEPT_MS // 4) + rng.randrange(DAY_MS)
             rows = [
                 redriven(
                     click(f"i{rng.randrange(8)}"),

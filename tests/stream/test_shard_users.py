@@ -36,9 +36,7 @@ def test_a_subject_without_consent_leaves_nothing_but_its_refusal() -> None:
     folded.fold([profile(consent="none"), decision(at=AT + 1), impression(at=AT + 2, decision=1)], AT)
     folded.fold([click("b", decision=1), feedback("hide", "c")], AT)
     record = folded.record("u1")
-    assert record == SubjectRecord(
-        consent="none", applied=record.applied, begins_after=AT, profile_at=AT
-    )
+    assert record == SubjectRecord(consent="none", applied=record.applied, begins_after=AT, profile_at=AT)
     assert (folded.count("no_consent"), folded.hash("open"), folded.hash("sessions")) == (4, {}, {})
     assert [feed.interactions for feed in folded.shard_feeds()] == [[], []]
     assert folded.hash("trends") == {}
