@@ -58,6 +58,11 @@ def counters_key(prefix: str) -> str:
     return f"{prefix}counters"
 
 
+def attribution_key(prefix: str) -> str:
+    """Hash: attribution counts by surface."""
+    return f"{prefix}attribution"
+
+
 def trends_key(prefix: str) -> str:
     """Hash: decayed counts by item."""
     return f"{prefix}trends"

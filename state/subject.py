@@ -14,6 +14,7 @@ RECENT_CAP = 50
 HOUR_MS = 3_600_000
 SEEN_MAX_AGE_MS = 90 * 24 * HOUR_MS
 COUNTED_CAP = 1_000
+MARKS_KEPT = 32
 SEEN_ROW = np.dtype([("item", "<u8"), ("hour", "<u4")])
 EVENT_ROW = struct.Struct("<QQ")
 
@@ -38,7 +39,8 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
     consent
         ``full`` or ``none``.
     applied
-        Packed (event hash, event time) pairs of recently folded events, for duplicates and freshness.
+        Packed (hash, event time) pairs of recently folded events, for duplicates and freshness: the hash of
+        each event's id, and of what it says.
     bandit
         The subject's bandit block, packed float64 bytes.
     attributes
@@ -67,15 +69,20 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
 
     def has_applied(self, event_id: str) -> bool:
         """Return whether an event was folded within the lateness bound."""
-        return _has_row(self.applied, id_hash(event_id).to_bytes(8, "little"), EVENT_ROW.size)
+        return self.has_mark(id_hash(event_id))
 
-    def mark_applied(self, event_id: str, at_ms: int) -> None:
-        """Remember an event as folded."""
-        self.applied += EVENT_ROW.pack(id_hash(event_id), at_ms)
+    def has_mark(self, mark: int) -> bool:
+        """Return whether a mark was left within the lateness bound."""
+        return _has_row(self.applied, mark.to_bytes(8, "little"), EVENT_ROW.size)
+
+    def mark_applied(self, event_id: str, at_ms: int, content: int | None = None) -> None:
+        """Remember an event as folded, and where given the mark of what it says."""
+        marks = EVENT_ROW.pack(id_hash(event_id), at_ms)
+        self.applied += marks if content is None else marks + EVENT_ROW.pack(content, at_ms)
 
     def forget_applied(self, before_ms: int) -> None:
         """Drop marks of events older than the lateness bound."""
-        if len(self.applied) < 16 * 32:
+        if len(self.applied) < EVENT_ROW.size * MARKS_KEPT:
             return
         rows = np.frombuffer(self.applied, dtype="<u8").reshape(-1, 2)
         self.applied = rows[rows[:, 1] >= before_ms].tobytes()

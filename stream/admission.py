@@ -4,13 +4,17 @@ from collections.abc import Callable
 
 from state.decoding import Refusal
 from state.events import Click, Decision, Feedback, Impression, User
+from state.marks import content_mark
 from state.partition import shard_of
 from stream.effects import Counters, Effects, Place
 from stream.rows import Row
 from stream.subjects import Subjects
+from stream.surfaces import SurfaceCounters
 from stream.users import check_reserved
 
 SubjectRow = Impression | Click | Feedback | User | Decision
+Told = Impression | Click | Feedback
+"""What producers tell, and may tell again under another id."""
 
 
 class Admission:
@@ -23,14 +27,15 @@ class Admission:
     shards
         How many shards there are.
     parts
-        The shard's subject records, loaded before each fold, and its counters.
+        The shard's subject records, loaded before each fold, its counters, and those by surface.
     """
 
-    def __init__(self, place: Place, shards: int, parts: tuple[Subjects, Counters]) -> None:
+    def __init__(self, place: Place, shards: int, parts: tuple[Subjects, Counters, SurfaceCounters]) -> None:
         self._place, self._shards = place, shards
-        self._subjects, self._counters = parts
+        self._subjects, self._counters, self._surfaces = parts
         self._checks: tuple[Callable[[Row, SubjectRow], str], ...] = (self._late, self._repeated)
         self.late_before = 0
+        self._content: int | None = None
 
     def admits(self, row: Row, effects: Effects) -> bool:
         """Return whether a row is to be folded, and remember it as folded if so.
@@ -48,8 +53,12 @@ class Admission:
             check_reserved(event)  # before forwarding, which would make it look like our own
         if self._belongs_elsewhere(row, event, effects) or self._turned_away(row, event):
             return False
-        self._subjects.touch(event.subject).mark_applied(event.event_id, event.occurred_at)
+        self._mark(event)
         return True
+
+    def _mark(self, event: SubjectRow) -> None:
+        record = self._subjects.touch(event.subject)
+        record.mark_applied(event.event_id, event.occurred_at, self._content)
 
     def _belongs_elsewhere(self, row: Row, event: SubjectRow, effects: Effects) -> bool:
         owner = shard_of(event.subject, self._shards)
@@ -66,6 +75,8 @@ class Admission:
             reason = check(row, event)
             if reason:
                 self._counters.add(f"{row.kind}.{reason}")
+                if not isinstance(event, User):
+                    self._surfaces.add(reason, event.surface)
                 return True
         self._counters.add(row.kind)
         if self._subjects.read(event.subject).consent == "none" and row.kind != "users":
@@ -77,4 +88,12 @@ class Admission:
         return "late" if event.occurred_at < self.late_before else ""
 
     def _repeated(self, _: Row, event: SubjectRow) -> str:
-        return "duplicate" if self._subjects.read(event.subject).has_applied(event.event_id) else ""
+        self._content = content_mark(event) if isinstance(event, Told) else None
+        record = self._subjects.read(event.subject)
+        if record.has_applied(event.event_id):
+            return "duplicate"
+        if self._content is None or not record.has_mark(self._content):
+            return ""
+        # Whoever waits for this id waits for what the event says, and that is folded.
+        self._subjects.touch(event.subject).mark_applied(event.event_id, event.occurred_at)
+        return "duplicate"
