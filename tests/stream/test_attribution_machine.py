@@ -1,10 +1,9 @@
-"""Every interleaving of decisions, impressions, rewards, copies, delays, batches and crashes: exactly once."""
+"""Decisions, impressions, rewards, copies, delays, batches and crashes in any interleaving: exactly once."""
 
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -174,6 +173,27 @@ class AttributionMachine(RuleBasedStateMachine):
         ahead = [edge for edge in edges if edge > self.now] or [self.now]
         self.let_time_pass(ahead[which % len(ahead)] - self.now)
 
+    @rule(
+        which=PLACES,
+        span=st.sampled_from([WAIT, WINDOW]),
+        past=st.sampled_from([0, 1]),
+        item=st.sampled_from("abc"),
+        is_shown=st.booleans(),
+    )
+    def speak_at_the_last_moment(
+        self, which: int, span: int, past: int, item: str, *, is_shown: bool
+    ) -> None:
+        """With everything folded up to a moment, an event of that very moment is not late."""
+        moment = self.made[which % len(self.made)].at_ms + span + past
+        if moment + LATENESS < self.now:
+            return
+        self.let_time_pass(moment + LATENESS - self.now)
+        self.fold(1000, "")
+        if is_shown:
+            self.show(which, [item], "home", LATENESS, "t")
+        else:
+            self.reward(which, item, "click", None, LATENESS, "t")
+
     def _deliver_due(self) -> None:
         due = [one for one in self.under_way if one.event.occurred_at + LATENESS <= self.now]
         self.log += due
@@ -236,11 +256,13 @@ class AttributionMachine(RuleBasedStateMachine):
         found = {outcome.event_id: outcome for outcome in self.folded.outcomes()}
         assert len(found) == len(self.folded.outcomes())
         slots = {
-            name: [(s.item_id, s.position, pytest.approx(s.reward), s.defaulted) for s in outcome.slots]
+            name: [(s.item_id, s.position, round(s.reward, 9), s.defaulted) for s in outcome.slots]
             for name, outcome in found.items()
         }
         wished = {
-            name: [(s.item_id, s.place, s.reward, s.is_default and s.reward > 0) for s in result.slots]
+            name: [
+                (s.item_id, s.place, round(s.reward, 9), s.is_default and s.reward > 0) for s in result.slots
+            ]
             for name, result in results.items()
         }
         assert wished == slots
@@ -274,7 +296,7 @@ def _fold_only(folded: Folded, rows: list[Row], watermark: int) -> Change:
 
 TestAttributionMachine = AttributionMachine.TestCase
 TestAttributionMachine.settings = settings(
-    max_examples=150,
+    max_examples=120,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,
