@@ -174,6 +174,20 @@ class AttributionMachine(RuleBasedStateMachine):
         self.let_time_pass(ahead[which % len(ahead)] - self.now)
 
     @rule(
+        surface=st.sampled_from(["home", "cart", "mail"]),
+        item=st.sampled_from("abc"),
+        rewards=st.lists(st.tuples(st.sampled_from(sorted(WORTH)), DELAYS), min_size=2, max_size=4),
+    )
+    def visit(self, surface: str, item: str, rewards: list[tuple[str, int]]) -> None:
+        """A whole visit: a slate, its impression, and several rewards of one item."""
+        self.decide("u1", surface, ["a", "b", "c"], is_lost=False)
+        which = len(self.made) - 1
+        self.let_time_pass(800)
+        self.show(which, ["a", "b", "c"], "home", 0, "t")
+        for kind, back in rewards:
+            self.reward(which, item, kind, surface, back, "t")
+
+    @rule(
         which=PLACES,
         span=st.sampled_from([WAIT, WINDOW]),
         past=st.sampled_from([0, 1]),
