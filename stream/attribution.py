@@ -106,44 +106,46 @@ class Attribution:
         self._window_ms, self._wait_ms, self._rules = window_ms, wait_ms, rules or {}
         self.open: dict[str, OpenDecision] = dict(opened or {})
         self._moved: Counter[str] = Counter()
-        self._due: list[tuple[int, str]] = [(self._deadline(e), d) for d, e in self.open.items()]
+        self._due_at = {decision_id: self._deadline(entry) for decision_id, entry in self.open.items()}
+        self._due: list[tuple[int, str]] = [(at_ms, name) for name, at_ms in self._due_at.items()]
         heapq.heapify(self._due)
 
     def on_decision(self, decision_id: str, subject: str, at_ms: int, surface: str) -> None:
         """Note a logged decision."""
         entry = self._entry(decision_id, subject, at_ms)
-        before = self._standing(entry)
+        before = pending_surface(entry)
         entry.decided, entry.surface = True, surface
-        self._follow(decision_id, at_ms, before)
+        self._count_pending(before, entry)
+        self._schedule(decision_id, entry)
 
     def on_impression(
         self, decision_id: str, subject: str, at_ms: int, shown: list[str], surface: str
     ) -> bool:
         """Note that a decision was shown, its earliest impression counts; returns whether none was known."""
         entry = self._entry(decision_id, subject, at_ms)
-        before, is_first = self._standing(entry), not entry.shown_at
-        other = (at_ms, surface)
+        before, is_first, other = pending_surface(entry), not entry.shown_at, (at_ms, surface)
         if is_first or (at_ms, shown, surface) < (entry.shown_at, entry.shown, entry.shown_on):
             other = (entry.shown_at, entry.shown_on)
             entry.shown_at, entry.shown, entry.shown_on = at_ms, shown, surface
         if not is_first:
             entry.again = sorted([*entry.again, other])[:IMPRESSIONS_KEPT]
-        self._follow(decision_id, at_ms, before)
+        self._count_pending(before, entry)
+        self._schedule(decision_id, entry)
         return is_first
 
     def on_reward(self, decision_id: str, subject: str, item_id: str, reward: Reward) -> None:
         """Note a reward for one item of a decision."""
         entry = self._entry(decision_id, subject, reward.at_ms)
-        before, known = self._standing(entry), entry.rewards.get(item_id)
+        known = entry.rewards.get(item_id)
         if known is not None or len(entry.rewards) < ITEMS_KEPT:
             entry.rewards[item_id] = with_reward(known or (), reward)
-        self._follow(decision_id, reward.at_ms, before)
+        self._schedule(decision_id, entry)
 
     def forget(self, subject: str) -> list[str]:
         """Take out every open decision of a subject; returns their ids."""
         gone = [decision_id for decision_id, entry in self.open.items() if entry.subject == subject]
         for decision_id in gone:
-            self._moved[pending_surface(self.open.pop(decision_id))] -= 1
+            self._take_out(decision_id)
         return gone
 
     def subjects_due(self, watermark: int) -> set[str]:
@@ -166,11 +168,8 @@ class Attribution:
         """Take out and yield every decision whose time is over, earliest first."""
         while self._due and self._due[0][0] <= watermark:
             due_at, decision_id = heapq.heappop(self._due)
-            entry = self.open.get(decision_id)
-            if entry is not None and self._deadline(entry) == due_at:
-                del self.open[decision_id]
-                self._moved[pending_surface(entry)] -= 1
-                yield self._closed(decision_id, entry)
+            if self._due_at.get(decision_id) == due_at:
+                yield self._closed(decision_id, self._take_out(decision_id))
 
     def take_moved(self) -> dict[str, int]:
         """Return by how much the number of open decisions of each surface moved, and forget it."""
@@ -182,22 +181,26 @@ class Attribution:
         entry = self.open.get(decision_id)
         if entry is None:
             entry = self.open[decision_id] = OpenDecision(subject, at_ms)
-            heapq.heappush(self._due, (self._deadline(entry), decision_id))
             self._moved[pending_surface(entry)] += 1
+        entry.first_at = min(entry.first_at, at_ms)
         return entry
 
-    def _standing(self, entry: OpenDecision) -> tuple[int, str]:
-        return self._deadline(entry), pending_surface(entry)
+    def _take_out(self, decision_id: str) -> OpenDecision:
+        del self._due_at[decision_id]
+        entry = self.open.pop(decision_id)
+        self._moved[pending_surface(entry)] -= 1
+        return entry
 
-    def _follow(self, decision_id: str, at_ms: int, before: tuple[int, str]) -> None:
-        """Take in an event's time, and note what moved: when its decision is due, and where it is counted."""
-        entry = self.open[decision_id]
-        entry.first_at = min(entry.first_at, at_ms)
-        due_at, surface = self._standing(entry)
-        if due_at != before[0]:
+    def _schedule(self, decision_id: str, entry: OpenDecision) -> None:
+        due_at = self._deadline(entry)
+        if due_at != self._due_at.get(decision_id):
+            self._due_at[decision_id] = due_at
             heapq.heappush(self._due, (due_at, decision_id))
-        if surface != before[1]:
-            self._moved[before[1]] -= 1
+
+    def _count_pending(self, before: str, entry: OpenDecision) -> None:
+        surface = pending_surface(entry)
+        if surface != before:
+            self._moved[before] -= 1
             self._moved[surface] += 1
 
     def _is_shown(self, entry: OpenDecision) -> bool:

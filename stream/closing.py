@@ -117,12 +117,14 @@ def _refused(decision: Decision, slots: int) -> Refusal:
 
 def judge(closed: Closed, decision: Kept, rules: SurfaceRules) -> Judged:
     """Return which slots were shown and what each is worth."""
-    first_places = {slot.item_id: place for place, slot in reversed(list(enumerate(decision.slots)))}
-    shown = first_places.keys() if closed.verdict == "assumed" else set(closed.entry.shown)
-    places = sorted(place for item_id, place in first_places.items() if item_id in shown)
+    items = [slot.item_id for slot in decision.slots]
+    shown = set(items if closed.verdict == "assumed" else closed.entry.shown)
+    places = [place for place, item_id in enumerate(items) if item_id in shown]
+    if len(set(items)) < len(items):
+        places = [place for place in places if items[place] not in items[:place]]
     if not closed.entry.rewards:
         return Judged(closed, decision, places, [rules.default_reward] * len(places), [False] * len(places))
-    worths = [worth_of(closed.inside(decision.slots[place].item_id), rules) for place in places]
+    worths = [worth_of(closed.inside(items[place]), rules) for place in places]
     rewards = [rules.default_reward if worth is None else worth for worth in worths]
     return Judged(closed, decision, places, rewards, [worth is not None for worth in worths])
 

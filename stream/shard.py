@@ -315,7 +315,8 @@ class ShardLogic:
                 self._count_strays(closed, ())
                 continue
             judged = judge(closed, decision, rules_of(self.rules.attribution, decision.surface))
-            self._count_strays(closed, {decision.slots[place].item_id for place in judged.places})
+            items = [decision.slots[place].item_id for place in judged.places] if closed.entry.rewards else ()
+            self._count_strays(closed, items)
             outcomes.append(judged)
         for judged in outcomes:
             self._send_outcome(judged)
