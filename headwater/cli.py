@@ -24,6 +24,7 @@ LAZY: dict[str, str] = {
     "export": "headwater.export:export",
     "plan": "headwater.plan:plan",
     "retention": "headwater.retention:retention_page",
+    "attribution": "headwater.attribution:attribution",
 }
 
 

@@ -20,6 +20,7 @@ from serving.requests import (
     RecommendationRequest,
 )
 from serving.stats import Stats
+from state.attributed import AttributionCounts
 from state.events import Explorations
 
 SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
@@ -95,6 +96,13 @@ async def put_exploration(
     return document
 
 
+@get("/v1/attribution", summary="What became of decisions and their events")
+async def get_attribution(request: Request[Any, Any, State]) -> AttributionCounts:
+    """Return attribution counts by surface, over all shards."""
+    counts: AttributionCounts = await request.app.state.attribution.read()
+    return counts
+
+
 @get("/v1/stats", summary="Live figures of this server")
 async def get_stats(request: Request[Any, Any, State]) -> Stats:
     """Return what the dashboard shows."""
@@ -141,6 +149,7 @@ def routes() -> Router:
     """Return every route of the server."""
     handlers: list[Any] = [
         get_recommendations, post_recommendations, post_events, get_exploration, put_exploration,
-        get_user, delete_user, get_receipt, get_stats, healthz, readyz, metrics, openapi, dashboard,
+        get_user, delete_user, get_receipt, get_attribution, get_stats, healthz, readyz, metrics, openapi,
+        dashboard,
     ]  # fmt: skip
     return Router(path="/", route_handlers=handlers)

@@ -20,6 +20,7 @@ from online_models import covisit, ranking, session_knn, trends
 from online_models.covisit import CoVisitSettings
 from online_models.session_knn import SessionKnnSettings
 from serving.api import routes
+from serving.attributed import AttributionReader
 from serving.gateway import Gateway
 from serving.hotpath import with_hot_path
 from serving.live import LiveState
@@ -106,6 +107,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     app.state.gateway, app.state.tuning = gateway, Tuning(gateway, live)
     app.state.privacy = Privacy(settings, feeds, gateway)
     app.state.sync, app.state.metrics = sync, metrics
+    app.state.attribution = AttributionReader(settings, feeds)
     app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
     for loops in (session_knn, covisit, trends, ranking):
         loops.warm_up()

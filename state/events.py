@@ -186,7 +186,10 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
 
 
 class OutcomeSlot(Struct, omit_defaults=True):
-    """One closed slot: what it was worth and how likely it was shown."""
+    """One closed slot: what it was worth and how likely it was shown.
+
+    ``defaulted`` says that nobody earned the reward: it is what the surface gives slots without any.
+    """
 
     item_id: str
     position: int
@@ -194,10 +197,14 @@ class OutcomeSlot(Struct, omit_defaults=True):
     propensity: float
     explored: bool = False
     flag: str = ""
+    defaulted: bool = False
 
 
 class Outcome(Event, kw_only=True, omit_defaults=True):
-    """One closed decision; ``event_id`` is the decision id, ``occurred_at`` when its window closed."""
+    """One closed decision; ``event_id`` is the decision id, ``occurred_at`` when its window closed.
+
+    ``unseen`` says that no impression came: the surface takes its decisions for shown when they were made.
+    """
 
     subject: str
     surface: str
@@ -208,6 +215,7 @@ class Outcome(Event, kw_only=True, omit_defaults=True):
     logits: Packed
     versions: Versions
     rung: str = ""
+    unseen: bool = False
 
 
 class DeadLetter(Event, kw_only=True, omit_defaults=True):

@@ -78,6 +78,11 @@ def redriven_key(prefix: str) -> str:
     return f"{prefix}redriven"
 
 
+def attribution_key(prefix: str) -> str:
+    """Hash: attribution counts by surface."""
+    return f"{prefix}attribution"
+
+
 def trends_key(prefix: str) -> str:
     """Hash: decayed counts by item."""
     return f"{prefix}trends"

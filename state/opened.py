@@ -4,6 +4,14 @@ import msgspec
 from msgspec import Struct, field
 
 
+class Reward(Struct, array_like=True, frozen=True):
+    """One reward: what it is worth, 0 to 1, its event time (ms), and the surface it named, if any."""
+
+    worth: float
+    at_ms: int
+    surface: str = ""
+
+
 class OpenDecision(Struct, array_like=True):
     """What is known of a decision whose window has not closed.
 
@@ -12,16 +20,21 @@ class OpenDecision(Struct, array_like=True):
     subject
         Whose decision it is.
     first_at
-        Event time of the first event that named it, ms.
+        Earliest event time of the events that name it, ms.
     decided
         Whether the decision itself has arrived.
     shown_at
-        Event time of its impression, ms; 0 while none has arrived.
+        Event time of its earliest impression, ms; 0 while none has arrived.
     shown
-        Items the impression listed.
+        Items that impression listed.
     rewards
-        Item -> (reward, event time) pairs, earliest first, each larger than those before it: of an item the
-        largest reward inside the window counts, and the window is not known before the impression.
+        Item -> its rewards, earliest first; the window is not known before the impression.
+    surface
+        The decision's.
+    shown_on
+        The impression's.
+    again
+        Further impressions: event time and surface, earliest first.
     """
 
     subject: str
@@ -29,7 +42,10 @@ class OpenDecision(Struct, array_like=True):
     decided: bool = False
     shown_at: int = 0
     shown: list[str] = field(default_factory=list)
-    rewards: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    rewards: dict[str, list[Reward]] = field(default_factory=dict)
+    surface: str = ""
+    shown_on: str = ""
+    again: list[tuple[int, str]] = field(default_factory=list)
 
 
 _decoder = msgspec.msgpack.Decoder(OpenDecision)

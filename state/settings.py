@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, field
 
+from state.rules import SurfaceKey, SurfaceRules
+
 PREFIX = "HEADWATER_"
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -139,6 +141,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         How long a request waits for the store before it takes the next rung.
     feedback
         JSON object: kind -> reward, sign, interest, value_scale; replaces the defaults.
+    attribution
+        JSON object: surface, or ``*`` for all others -> rewards (``first``, ``max`` or ``sum``, the latter
+        with a cap), default_reward, learn_unseen; docs/attribution.md says what they do.
     seed
         Makes the random part of decision ids repeat; only for trying and tests.
     log_level
@@ -190,6 +195,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     session_timeout_s: Annotated[float, Meta(ge=1.0)] = 6.0
     redis_timeout_ms: Positive = 50
     feedback: dict[str, FeedbackKind] = field(default_factory=DEFAULT_FEEDBACK.copy)
+    attribution: dict[SurfaceKey, SurfaceRules] = field(default_factory=dict)
     seed: int | None = None
     log_level: Annotated[str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
 
@@ -289,7 +295,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 
 _CREDENTIALS = re.compile(r"//.*@")
-_JSON = ("feedback", "half_lives_s", "knn", "covisits")
+_JSON = ("feedback", "attribution", "half_lives_s", "knn", "covisits")
 _NOT_SETTINGS = {"TEST_KAFKA", "DATA", "CACHE"}
 
 

@@ -45,7 +45,8 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
     consent
         ``full`` or ``none``.
     applied
-        Packed (event hash, event time) pairs of recently folded events, for duplicates and freshness.
+        Packed (hash, event time) pairs of recently folded events, for duplicates and freshness: the hash of
+        each event's id, and of what it says.
     bandit
         The subject's bandit block, packed float64 bytes.
     attributes
@@ -89,11 +90,16 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
 
     def has_applied(self, event_id: str) -> bool:
         """Return whether an event was folded within the lateness bound."""
-        return _has_row(self.applied, id_hash(event_id).to_bytes(8, "little"), EVENT_ROW.size)
+        return self.has_mark(id_hash(event_id))
 
-    def mark_applied(self, event_id: str, at_ms: int) -> None:
-        """Remember an event as folded."""
-        self.applied += EVENT_ROW.pack(id_hash(event_id), at_ms)
+    def has_mark(self, mark: int) -> bool:
+        """Return whether a mark was left within the lateness bound."""
+        return _has_row(self.applied, mark.to_bytes(8, "little"), EVENT_ROW.size)
+
+    def mark_applied(self, event_id: str, at_ms: int, content: int | None = None) -> None:
+        """Remember an event as folded, and where given the mark of what it says."""
+        marks = EVENT_ROW.pack(id_hash(event_id), at_ms)
+        self.applied += marks if content is None else marks + EVENT_ROW.pack(content, at_ms)
 
     def forget_applied(self, before_ms: int) -> None:
         """Drop marks of events older than the lateness bound."""

@@ -5,14 +5,21 @@ from collections.abc import Callable
 from state.decoding import Refusal
 from state.erasure import ErasureKeys
 from state.events import Click, Decision, Feedback, Impression, User
+from state.marks import content_mark
 from state.partition import shard_of
 from stream.effects import Counters, Effects, Place
 from stream.redriven import Redriven
 from stream.rows import Row
 from stream.subjects import Subjects
+from stream.surfaces import SurfaceCounters
 from stream.users import check_reserved
 
 SubjectRow = Impression | Click | Feedback | User | Decision
+Told = Impression | Click | Feedback
+"""What producers tell, and may tell again under another id."""
+
+Parts = tuple[Subjects, Counters, SurfaceCounters, Redriven]
+_BY_SURFACE = ("late", "duplicate")
 
 
 class Admission:
@@ -25,22 +32,22 @@ class Admission:
     shards
         How many shards there are.
     parts
-        The shard's subject records, loaded before each fold, its counters, and what it took of re-drives.
+        The shard's subject records, loaded before each fold, its counters, those by surface, and what it took
+        of re-drives.
     keys
         What shows who asked for the erasure of an anonymous session.
     """
 
-    def __init__(
-        self, place: Place, shards: int, parts: tuple[Subjects, Counters, Redriven], keys: ErasureKeys
-    ) -> None:
+    def __init__(self, place: Place, shards: int, parts: Parts, keys: ErasureKeys) -> None:
         self._place, self._shards, self._keys = place, shards, keys
-        self._subjects, self._counters, self._redriven = parts
+        self._subjects, self._counters, self._surfaces, self._redriven = parts
         self._checks: tuple[Callable[[Row, SubjectRow], str], ...] = (
             self._erased,
             self._late,
             self._repeated,
         )
         self.late_before = 0
+        self._content: int | None = None
 
     def admits(self, row: Row, effects: Effects) -> bool:
         """Return whether a row is to be folded, and remember it as folded if so.
@@ -61,19 +68,23 @@ class Admission:
             check_reserved(event, self._keys)  # before forwarding, which would make it look like our own
         if self._belongs_elsewhere(row, event, effects) or self._turned_away(row, event):
             return False
-        self._subjects.touch(event.subject).mark_applied(event.event_id, event.occurred_at)
+        self._mark(event)
         return True
 
     def take_back(self, row: Row, letter: str) -> None:
         """Undo the count of an admitted row that was refused after all.
 
-        Its event id stays, so that copies of it do not become letters of their own; the letter's id beside it
+        Its marks stay, so that copies of it do not become letters of their own; the letter's id beside them
         says that nothing was folded, and lets a re-drive of this letter pass.
         """
         event = row.event
         assert isinstance(event, SubjectRow)
         self._counters.add(row.kind, -1)
         self._subjects.touch(event.subject).mark_applied(letter, event.occurred_at)
+
+    def _mark(self, event: SubjectRow) -> None:
+        record = self._subjects.touch(event.subject)
+        record.mark_applied(event.event_id, event.occurred_at, self._content)
 
     def _belongs_elsewhere(self, row: Row, event: SubjectRow, effects: Effects) -> bool:
         owner = shard_of(event.subject, self._shards)
@@ -90,6 +101,8 @@ class Admission:
             reason = check(row, event)
             if reason:
                 self._counters.add(f"{row.kind}.{reason}")
+                if reason in _BY_SURFACE and not isinstance(event, User):
+                    self._surfaces.add(reason, event.surface)
                 return True
         self._counters.add(row.kind)
         if self._subjects.read(event.subject).consent == "none" and row.kind != "users":
@@ -106,11 +119,16 @@ class Admission:
         return "late" if event.occurred_at < self.late_before and not is_exempt else ""
 
     def _repeated(self, row: Row, event: SubjectRow) -> str:
+        self._content = content_mark(event) if isinstance(event, Told) else None
         record = self._subjects.read(event.subject)
-        is_known = record.has_applied(event.event_id)
-        if is_known and row.redrive and record.has_applied(row.redrive):
-            is_known = False
-        return "duplicate" if is_known or self._redriven.is_copy(row) else ""
+        was_taken_back = bool(row.redrive) and record.has_applied(row.redrive)
+        if self._redriven.is_copy(row) or (record.has_applied(event.event_id) and not was_taken_back):
+            return "duplicate"
+        if was_taken_back or self._content is None or not record.has_mark(self._content):
+            return ""
+        # Whoever waits for this id waits for what the event says, and that is folded.
+        self._subjects.touch(event.subject).mark_applied(event.event_id, event.occurred_at)
+        return "duplicate"
 
 
 def _takes_leave(event: SubjectRow) -> bool:

@@ -11,7 +11,9 @@ from bandits.hybrid import HybridConfig, Learnt, ShardLearner, SlotBatch
 from state.decoding import Refusal
 from state.events import Decision, Outcome, OutcomeSlot, Slot, Versions
 from state.packing import FloatArray, from_base64, to_base64
+from state.rules import SurfaceRules
 from stream.attribution import Closed
+from stream.rewards import worth_of
 
 _WIDTH = 8  # bytes of a float64
 
@@ -34,12 +36,25 @@ class Kept(Struct, array_like=True):
 
 
 class Judged(Struct):
-    """A closed decision with its slots' rewards; only slots the impression listed are in ``places``."""
+    """A closed decision with its slots' rewards.
+
+    Attributes
+    ----------
+    closed, decision
+        What is known of it.
+    places
+        Slots that were shown, an item that stands in the slate twice at its first place only.
+    rewards
+        What each of them is worth.
+    earned
+        Whether each of them had a reward, or has its surface's default.
+    """
 
     closed: Closed
     decision: Kept
     places: list[int]
     rewards: list[float]
+    earned: list[bool]
 
 
 _decoder = msgspec.msgpack.Decoder(Kept)
@@ -100,20 +115,25 @@ def _refused(decision: Decision, slots: int) -> Refusal:
     return Refusal("out_of_bounds", name, values.tolist(), wished)
 
 
-def judge(closed: Closed, decision: Kept, window_ms: int) -> Judged:
-    """Return which slots were shown and what each earned."""
-    shown = set(closed.entry.shown)
-    places = [place for place, slot in enumerate(decision.slots) if slot.item_id in shown]
+def judge(closed: Closed, decision: Kept, rules: SurfaceRules) -> Judged:
+    """Return which slots were shown and what each is worth."""
+    items = [slot.item_id for slot in decision.slots]
+    shown = set(items if closed.verdict == "assumed" else closed.entry.shown)
+    places = [place for place, item_id in enumerate(items) if item_id in shown]
+    if len(set(items)) < len(items):
+        places = [place for place in places if items[place] not in items[:place]]
     if not closed.entry.rewards:
-        return Judged(closed, decision, places, [0.0] * len(places))
-    rewards = [closed.reward(decision.slots[place].item_id, window_ms) for place in places]
-    return Judged(closed, decision, places, rewards)
+        return Judged(closed, decision, places, [rules.default_reward] * len(places), [False] * len(places))
+    worths = [worth_of(closed.inside(items[place]), rules) for place in places]
+    rewards = [rules.default_reward if worth is None else worth for worth in worths]
+    return Judged(closed, decision, places, rewards, [worth is not None for worth in worths])
 
 
 def to_outcome(judged: Judged, lane: int, closed_at: int) -> Outcome:
     """Return the message that closes a whole decision."""
     decision = judged.decision
-    slots = [_outcome_slot(decision, *pair) for pair in zip(judged.places, judged.rewards, strict=True)]
+    earnings = zip(judged.places, judged.rewards, judged.earned, strict=True)
+    slots = [_outcome_slot(decision, *earning) for earning in earnings]
     features, logits = decision.features, _floats(decision.logits)
     if len(slots) != len(decision.slots):
         features = to_base64(from_base64(features).reshape(len(decision.slots), -1)[judged.places])
@@ -124,18 +144,22 @@ def to_outcome(judged: Judged, lane: int, closed_at: int) -> Outcome:
         subject=judged.closed.entry.subject,
         surface=decision.surface,
         lane=lane,
-        shown_at=judged.closed.entry.shown_at,
+        shown_at=judged.closed.shown_at,
         slots=slots,
         features=features,
         logits=to_base64(logits),
         versions=decision.versions,
         rung=decision.rung,
+        unseen=judged.closed.verdict == "assumed",
     )
 
 
-def _outcome_slot(decision: Kept, place: int, reward: float) -> OutcomeSlot:
+def _outcome_slot(decision: Kept, place: int, reward: float, earned: bool) -> OutcomeSlot:
     slot = decision.slots[place]
-    return OutcomeSlot(slot.item_id, place, reward, slot.propensity, slot.explored, slot.flag)
+    defaulted = reward > 0 and not earned
+    return OutcomeSlot(
+        slot.item_id, place, reward, slot.propensity, slot.explored, slot.flag, defaulted=defaulted
+    )
 
 
 def _floats(raw: bytes) -> FloatArray:

@@ -136,6 +136,11 @@ class Folder:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    @property
+    def logic(self) -> UnitLogic:
+        """The logic it runs now; another after each load."""
+        return self._logic
+
     def positions(self) -> dict[tuple[str, int], int]:
         """Return the next offset to read of each topic-partition, as stored."""
         return {(kind, self._partition): at for kind, at in self._stored.items()}

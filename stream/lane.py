@@ -131,5 +131,5 @@ def learnable_rows(outcome: Outcome, width: int) -> tuple[FloatArray, FloatArray
     features = from_base64(outcome.features)
     if features.size != len(outcome.slots) * width:
         return np.empty((0, width)), np.empty(0)
-    rewards = np.array([float(slot.reward > 0) for slot in outcome.slots])
+    rewards = np.array([float(slot.reward > 0 and not slot.defaulted) for slot in outcome.slots])
     return features.reshape(-1, width), rewards

@@ -1,6 +1,6 @@
 """The folder's logic for one subject shard: events and a watermark in, one change out. No input or output."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ from state.erasure import ErasureList
 from state.events import SUBJECT_KINDS, Click, Decision, Feedback, Impression, User, encode
 from state.feed import Interaction, ShardFeed, encode_feed
 from state.keys import (
+    attribution_key,
     bandit_key,
     counters_key,
     decision_key,
@@ -24,13 +25,14 @@ from state.keys import (
     sessions_key,
     trends_key,
 )
-from state.opened import OpenDecision, decode_open
+from state.opened import OpenDecision, Reward, decode_open
 from state.packing import FloatArray, pack_vector, unpack_vector
+from state.rules import SurfaceRules, rules_of
 from state.settings import FeedbackKind
 from state.subject import SubjectRecord
 from state.tokens import TokenSigner, decision_time
 from stream.admission import Admission, SubjectRow
-from stream.attribution import Attribution
+from stream.attribution import OUTCOMES, Attribution, Closed
 from stream.closing import (
     Judged,
     Kept,
@@ -54,17 +56,28 @@ from stream.redriven import Redriven
 from stream.rows import Row
 from stream.sessions import Sessions
 from stream.subjects import Subjects
+from stream.surfaces import SurfaceCounters, strays
 from stream.sweep import LearntDays, negligible, sweep_due
 from stream.users import HANDOVER, fold_user
 
 _pack = msgspec.msgpack.Encoder().encode
 SHARED = "shared"
 _WATERMARK = "watermark"
-_HASHES = (open_key, counters_key, sessions_key, trends_key, bandit_key, learnt_key, erased_key, redriven_key)
+_HASHES = (
+    open_key,
+    counters_key,
+    attribution_key,
+    sessions_key,
+    trends_key,
+    bandit_key,
+    learnt_key,
+    erased_key,
+    redriven_key,
+)
 
 
 class ShardRules(Struct, frozen=True):
-    """Everything a shard's logic is told: sizes, times (ms), caps, the registry and the policy."""
+    """Everything a shard's logic is told: sizes, times (ms), caps, feedback, surfaces, the policy."""
 
     shards: int
     lanes: int
@@ -77,6 +90,7 @@ class ShardRules(Struct, frozen=True):
     max_sessions: int
     caps: Caps
     feedback: Mapping[str, FeedbackKind]
+    attribution: Mapping[str, SurfaceRules]
     signer: TokenSigner
     policy: HybridConfig
     half_lives_s: tuple[float, ...]
@@ -119,7 +133,9 @@ class ShardLogic:
         self.outbox_number = int(meta.get("outbox", "0"))
         self.counters = Counters(hashes[counters_key(prefix)])
         self.redriven = Redriven(prefix, hashes[redriven_key(prefix)])
-        parts, keys = (self.subjects, self.counters, self.redriven), rules.erasure.keys
+        self.surfaces = SurfaceCounters(hashes[attribution_key(prefix)])
+        parts = (self.subjects, self.counters, self.surfaces, self.redriven)
+        keys = rules.erasure.keys
         self.admission = Admission(self.place, rules.shards, parts, keys)
         self.admission.late_before = int(meta.get(_WATERMARK, "0"))
         self.sessions = Sessions(prefix, hashes[sessions_key(prefix)], rules.max_sessions)
@@ -143,7 +159,8 @@ class ShardLogic:
                 opened[decision_id] = decode_open(raw)
             else:
                 self.decisions[decision_id] = decode_kept(raw)
-        self.attribution = Attribution(self.rules.window_ms, self.rules.wait_ms, opened)
+        rules = self.rules
+        self.attribution = Attribution(rules.window_ms, rules.wait_ms, opened, rules.attribution)
 
     def _restore_trends(self, stored: Mapping[bytes, bytes]) -> None:
         self.trends = Trends(self.rules.half_lives_s)
@@ -217,7 +234,9 @@ class ShardLogic:
             self.counters.add("unattributed.impressions")
             return
         shown = [item.item_id for item in event.items]
-        first = self.attribution.on_impression(decision_id, event.subject, event.occurred_at, shown)
+        first = self.attribution.on_impression(
+            decision_id, event.subject, event.occurred_at, shown, event.surface
+        )
         self.counters.add("shown" if first else "shown_again")
         self._touched_open.add(decision_id)
 
@@ -284,17 +303,21 @@ class ShardLogic:
         if decision_id is None:
             self.counters.add("unattributed.rewards")
             return
-        self.attribution.on_reward(decision_id, event.subject, event.occurred_at, (event.item_id, reward))
+        earned = Reward(reward, event.occurred_at, event.surface or "")
+        self.attribution.on_reward(decision_id, event.subject, event.item_id, earned)
         self._touched_open.add(decision_id)
 
     def _opened(self, token: str | None, event: Impression | Click | Feedback) -> str | None:
-        if token is None:
-            return None
-        decision_id = self.rules.signer.open(token, event.subject, event.occurred_at)
+        decision_id = None
+        if token is not None:
+            decision_id = self.rules.signer.open(token, event.subject, event.occurred_at)
+            if decision_id is None:
+                self.counters.add("forged_tokens")
+                self.surfaces.add("forged", event.surface)
+        if decision_id is not None and self._is_over(decision_id, decision_time(decision_id)):
+            decision_id = None
         if decision_id is None:
-            self.counters.add("forged_tokens")
-        elif self._is_over(decision_id, decision_time(decision_id)):
-            return None
+            self.surfaces.add("unattributed", event.surface)
         return decision_id
 
     def _is_over(self, decision_id: str, decided_at: int) -> bool:
@@ -312,7 +335,7 @@ class ShardLogic:
         if self._is_over(event.event_id, event.occurred_at):
             self.counters.add("unattributed.decisions")
             return
-        self.attribution.on_decision(event.event_id, event.subject, event.occurred_at)
+        self.attribution.on_decision(event.event_id, event.subject, event.occurred_at, event.surface)
         self.decisions[event.event_id] = kept
         self.effects.write(open_key(self.place.prefix), f"d:{event.event_id}", encode_kept(kept))
         self._touched_open.add(event.event_id)
@@ -351,17 +374,30 @@ class ShardLogic:
             self.counters.add(f"closed.{closed.verdict}")
             decision = self.decisions.pop(closed.decision_id, None)
             self._erase_open(closed.decision_id)
-            if closed.verdict == "outcome" and decision is not None:
-                outcomes.append(judge(closed, decision, self.rules.window_ms))
+            if decision is not None and closed.verdict in ("unseen", "assumed"):
+                self.surfaces.add("unseen", decision.surface)
+            if decision is None or closed.verdict not in OUTCOMES:
+                self._count_strays(closed, ())
+                continue
+            judged = judge(closed, decision, rules_of(self.rules.attribution, decision.surface))
+            items = [decision.slots[place].item_id for place in judged.places] if closed.entry.rewards else ()
+            self._count_strays(closed, items)
+            outcomes.append(judged)
         for judged in outcomes:
             self._send_outcome(judged)
         self._learn(outcomes)
+
+    def _count_strays(self, closed: Closed, judged: Collection[str]) -> None:
+        for surface in strays(closed, judged):
+            self.surfaces.add("unattributed", surface)
 
     def _send_outcome(self, judged: Judged) -> None:
         lane = self.place.number % self.rules.lanes
         outcome = to_outcome(judged, lane, self.watermark)
         self.counters.add(f"outcomes.{outcome.surface}")
-        self.counters.add(f"rewarded.{outcome.surface}", int(any(judged.rewards)))
+        self.counters.add(f"rewarded.{outcome.surface}", int(any(judged.earned)))
+        self.surfaces.add("closed", outcome.surface)
+        self.surfaces.add("defaulted", outcome.surface, judged.earned.count(False))
         self.effects.send("outcomes", f"{outcome.surface}#{lane}".encode(), encode(outcome), lane)
 
     def _learn(self, outcomes: Sequence[Judged]) -> None:
@@ -408,6 +444,9 @@ class ShardLogic:
             effects.write(open_key(prefix), f"a:{decision_id}", _pack(entry))
         for item_id, row in self._moved.items():
             effects.write(trends_key(prefix), item_id, pack_vector(self.trends.row_state(row).ravel()))
+        self.surfaces.follow(self.attribution)
+        for name, count in self.surfaces.take_moved().items():
+            effects.write(attribution_key(prefix), name, count)
         self.subjects.write(effects, self.watermark)
         effects.change.feed = encode_feed(self.feed)
         effects.change.meta |= {"open": str(len(self.attribution.open)), _WATERMARK: str(self.watermark)}

@@ -59,6 +59,7 @@ def shard_rules(settings: Settings) -> ShardRules:
         max_sessions=max(1, settings.max_sessions // settings.shards),
         caps=Caps(settings.hidden_cap, settings.seen_cap, settings.idle_ms),
         feedback=settings.feedback,
+        attribution=settings.attribution,
         signer=TokenSigner(settings.secret()),
         policy=ranking_policy(),
         half_lives_s=settings.trend_half_lives_s,

@@ -35,6 +35,7 @@ class Watermark:
         self._kinds = frozenset(kinds)
         self._lateness_ms = lateness_ms
         self._quiet_since: int | None = None
+        self._quiet_from = 0
 
     @property
     def value(self) -> int:
@@ -65,9 +66,16 @@ class Watermark:
             self._quiet_since = None
             reached = min(lagging)
         else:
-            said_at = min(caught_up.values())
-            self._quiet_since = said_at if self._quiet_since is None else self._quiet_since
-            reached = newest + (said_at - self._quiet_since) if newest else 0
+            reached = self._passed(newest, min(caught_up.values())) if newest else 0
         reached = min([reached, *known])
         self.progress.watermark = max(self.progress.watermark, reached - self._lateness_ms)
         return self.progress.watermark
+
+    def _passed(self, newest: int, said_at: int) -> int:
+        """Return where the clock has carried time to since all topic-partitions were first at their ends."""
+        if self._quiet_since is None:
+            # Time already granted to a silence before is not waited for again: not after a restart, nor after
+            # an event that was under way meanwhile.
+            self._quiet_since = said_at
+            self._quiet_from = max(newest, self.progress.watermark + self._lateness_ms)
+        return self._quiet_from + (said_at - self._quiet_since)

@@ -1,7 +1,7 @@
 """One worker process: a Faust app whose agents decode and enqueue, and a folder for each unit it owns."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -19,6 +19,8 @@ from stream.metrics import WorkerMetrics
 from stream.ports import WorkerPorts, start_position
 from stream.rows import Row, decode_row
 from stream.rules import unit_rules
+from stream.shard import ShardLogic
+from stream.surface_metrics import SurfaceCollector
 from stream.units import KINDS, logic_maker, unit_of
 
 log = structlog.get_logger(__name__)
@@ -41,6 +43,7 @@ class Worker:
         self.settings = settings
         self.metrics = WorkerMetrics()
         self.folders: dict[str, Folder] = {}
+        self.metrics.registry.register(SurfaceCollector(self._surface_counts))
         self._kinds = {topic_name(settings.namespace, kind): kind for kind in KINDS}
         self._ports: WorkerPorts | None = None
         self._producer: AIOKafkaProducer | None = None
@@ -92,6 +95,11 @@ class Worker:
     async def _stop(self, units: Collection[str]) -> None:
         stopping = [self.folders.pop(unit) for unit in units if unit in self.folders]
         await asyncio.gather(*(folder.stop() for folder in stopping))
+
+    def _surface_counts(self) -> Iterator[tuple[str, Mapping[str, int]]]:
+        for unit, folder in list(self.folders.items()):
+            if isinstance(folder.logic, ShardLogic):
+                yield unit, folder.logic.surfaces.totals
 
     def _tp(self, kind: str, partition: int) -> TopicPartition:
         return topic_name(self.settings.namespace, kind), partition

@@ -426,6 +426,7 @@ ROUTES = {
     ("/v1/recommendations", "get"),
     ("/v1/recommendations", "post"),
     ("/v1/events", "post"),
+    ("/v1/attribution", "get"),
     ("/v1/exploration/{surface}", "get"),
     ("/v1/exploration/{surface}", "put"),
     ("/healthz", "get"),

@@ -110,9 +110,9 @@ def test_what_is_learnt_raises_the_clicked_item_and_lowers_the_others() -> None:
 def test_without_a_click_every_reward_is_zero_when_the_window_closes() -> None:
     folded = shard()
     folded.fold([decision(), impression(decision=1)], AT)
-    folded.fold([], AT + WINDOW - 1)
-    assert folded.outcomes() == []
     folded.fold([], AT + WINDOW)
+    assert folded.outcomes() == []
+    folded.fold([], AT + WINDOW + 1)
     (outcome,) = folded.outcomes()
     assert [slot.reward for slot in outcome.slots] == [0.0, 0.0, 0.0]
     assert folded.count("rewarded.home") == 0

@@ -13,9 +13,10 @@ from online_models.scorer import CompiledScorer
 from state.events import Control, Explorations, Item, Outcome, OutcomeSlot, Versions, encode
 from state.feed import Interaction, decode_item_feed, decode_names_feed
 from state.keys import unit_prefix
-from state.opened import OpenDecision
+from state.opened import OpenDecision, Reward
 from state.outbox import NUMBER_HEADER, SOURCE_HEADER
 from state.packing import to_base64, unpack_arrays
+from state.rules import SurfaceRules
 from stream.attribution import Closed
 from stream.catalogue import CatalogueLogic
 from stream.closing import judge, keep
@@ -393,7 +394,9 @@ def test_sessions_do_not_remember_ages_without_end() -> None:
 
 
 def test_judging_keeps_slots_in_the_order_they_were_decided() -> None:
-    entry = OpenDecision("u1", AT, True, AT, ["c", "a"], {"a": [(0.5, AT + 1)], "c": [(1.0, AT + 10**6)]})
-    judged = judge(Closed("d1", entry, "outcome"), keep(decision_event()), 1000)
-    assert (judged.places, judged.rewards) == ([0, 2], [0.5, 0.0])
+    rewards = {"a": [Reward(0.5, AT + 1)], "c": [Reward(1.0, AT + 10**6)]}
+    entry = OpenDecision("u1", AT, True, AT, ["c", "a"], rewards)
+    closed = Closed("d1", entry, "outcome", AT, AT + 1000)
+    judged = judge(closed, keep(decision_event()), SurfaceRules())
+    assert (judged.places, judged.rewards, judged.earned) == ([0, 2], [0.5, 0.0], [True, False])
     assert np.frombuffer(judged.decision.logits).tolist() == [-3.0] * 3

@@ -90,6 +90,46 @@ def test_a_new_owner_goes_on_where_the_last_one_stood() -> None:
     assert second.advance({}) == stood
 
 
+def test_a_restart_in_silence_goes_on_where_silence_had_come() -> None:
+    first = Watermark(KINDS, LATE)
+    first.observe("clicks", AT, AT)
+    for said_at in (AT, AT + 7_000):
+        first.advance(dict.fromkeys(KINDS, said_at))
+    second = Watermark(KINDS, LATE, first.progress)
+    assert second.advance(dict.fromkeys(KINDS, AT + 8_000)) == AT + 7_000 - LATE
+    assert second.advance(dict.fromkeys(KINDS, AT + 9_000)) == AT + 8_000 - LATE
+
+
+def test_an_event_that_was_under_way_in_silence_does_not_stop_the_clock() -> None:
+    mark = Watermark(KINDS, LATE)
+    mark.observe("clicks", AT, AT)
+    for said_at in (AT, AT + 7_000):
+        mark.advance(dict.fromkeys(KINDS, said_at))
+    mark.observe("clicks", AT + 6_500, AT + 7_010)
+    for said_at in (AT + 7_020, AT + 8_020):
+        reached = mark.advance(dict.fromkeys(KINDS, said_at))
+    assert reached == AT + 8_000 - LATE
+
+
+def test_topics_nobody_ever_speaks_on_do_not_stall_those_that_speak() -> None:
+    mark = Watermark(KINDS, LATE)
+    for n in range(100):
+        now = AT + 100 * n
+        mark.observe("clicks", now, now)
+        assert mark.advance({"impressions": now, "decisions": now}) == now - LATE
+
+
+def test_a_topic_that_falls_behind_again_holds_the_watermark_again() -> None:
+    mark = Watermark(KINDS, LATE)
+    for kind in KINDS:
+        mark.observe(kind, AT, AT)
+    assert mark.advance(dict.fromkeys(KINDS, AT + 500)) == AT - LATE
+    mark.observe("clicks", AT + 60_000, AT + 60_000)
+    assert mark.advance({"clicks": AT + 60_000, "decisions": AT + 60_000}) == AT - LATE
+    mark.observe("impressions", AT + 50_000, AT + 60_000)
+    assert mark.advance({"clicks": AT + 60_000, "decisions": AT + 60_000}) == AT + 50_000 - LATE
+
+
 TIMES = st.integers(AT - 50_000, AT + 50_000)
 STEPS = st.lists(
     st.tuples(st.just("see"), st.sampled_from(KINDS), TIMES, TIMES)
@@ -119,3 +159,35 @@ def test_a_lagging_topic_always_holds_the_watermark(seen: list[tuple[str, int, i
     newest = max((min(at, got) for kind, at, got in seen if kind == lagging), default=0)
     caught_up = {kind: AT + 10**9 for kind in KINDS if kind != lagging}
     assert mark.advance(caught_up) <= max(0, newest - LATE)
+
+
+@given(STEPS)
+def test_after_anything_a_silence_as_long_as_needed_completes_any_moment(
+    steps: list[tuple[object, ...]],
+) -> None:
+    """However time stood, no window stays open for ever: the clock carries the watermark on."""
+    mark = Watermark(KINDS, LATE)
+    mark.observe("clicks", AT, AT)
+    for step in steps:
+        if step[0] == "see":
+            mark.observe(*step[1:])  # type: ignore[arg-type]
+        else:
+            mark.advance(step[1])  # type: ignore[arg-type]
+    for said_at in (AT + 200_000, AT + 600_000):
+        reached = mark.advance(dict.fromkeys(KINDS, said_at))
+    assert AT + 300_000 <= reached <= AT + 600_000 - LATE
+
+
+@given(STEPS)
+def test_no_watermark_comes_closer_to_the_brokers_clock_than_the_lateness_bound(
+    steps: list[tuple[object, ...]],
+) -> None:
+    mark, newest = Watermark(KINDS, LATE), 0
+    for step in steps:
+        if step[0] == "see":
+            mark.observe(*step[1:])  # type: ignore[arg-type]
+            newest = max(newest, step[3])  # type: ignore[call-overload]
+        else:
+            mark.advance(step[1])  # type: ignore[arg-type]
+            newest = max([newest, *step[1].values()])  # type: ignore[attr-defined]
+    assert mark.value <= max(0, newest - LATE)
