@@ -38,6 +38,8 @@ class ShardFeed(Struct, array_like=True):
         Session hashes that left the shard's sessions.
     watermark
         Event time up to which the shard is complete, ms.
+    history
+        Interactions of an import: statistics take them in, nothing is taught by them.
     """
 
     interactions: list[Interaction] = field(default_factory=list)
@@ -45,6 +47,7 @@ class ShardFeed(Struct, array_like=True):
     bandit_shared: bool = False
     dropped_sessions: list[int] = field(default_factory=list)
     watermark: int = 0
+    history: list[Interaction] = field(default_factory=list)
 
 
 class ItemFeed(Struct, array_like=True):

@@ -45,6 +45,8 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
         Profile attributes.
     counted
         Packed rows (item hash, hour) of what shared statistics counted in this hour and the one before.
+    profile_at
+        Event time of the newest event of the users topic, ms: an import never puts an older one over it.
     """
 
     recent: list[str] = field(default_factory=list)
@@ -64,6 +66,7 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
     bandit: bytes = b""
     attributes: dict[str, bool | float | str | list[str] | None] = field(default_factory=dict)
     counted: bytes = b""
+    profile_at: int = 0
 
     def has_applied(self, event_id: str) -> bool:
         """Return whether an event was folded within the lateness bound."""

@@ -6,7 +6,8 @@ from msgspec import Struct
 
 from state.decoding import Refusal, decode_event
 from state.events import Event
-from state.outbox import FORWARDED_HEADER, NUMBER_HEADER, SOURCE_HEADER
+from state.imports import is_import_mark
+from state.outbox import FORWARDED_HEADER, IMPORT_HEADER, NUMBER_HEADER, SOURCE_HEADER
 
 Headers = Sequence[tuple[str, bytes | None]]
 _MAX_DIGITS = 18
@@ -31,6 +32,8 @@ class Row(Struct):
         Unit and running number of the outbox it came through, if any.
     forwarded
         Whether another shard passed it on.
+    imported
+        Mark of the import it belongs to; empty for what happens now.
     """
 
     kind: str
@@ -44,6 +47,7 @@ class Row(Struct):
     source: str = ""
     number: int = 0
     forwarded: bool = False
+    imported: str = ""
 
     def occurred_at(self) -> int:
         """Return the event's time, or the record's where there is no event."""
@@ -66,15 +70,19 @@ def _read_headers(row: Row, headers: Headers) -> None:
         return
     marks = {name: value or b"" for name, value in headers}
     row.forwarded = FORWARDED_HEADER in marks
-    row.source = _text(marks.get(SOURCE_HEADER, b""))
+    row.source = _text(SOURCE_HEADER, marks.get(SOURCE_HEADER, b""))
+    row.imported = _text(IMPORT_HEADER, marks.get(IMPORT_HEADER, b""))
     number = marks.get(NUMBER_HEADER, b"0")
     if not number.isdigit() or len(number) > _MAX_DIGITS:
         raise Refusal("bad_header", NUMBER_HEADER, number, f"1 to {_MAX_DIGITS} decimal digits")
     row.number = int(number)
+    if row.imported and not (is_import_mark(row.imported) and row.number):
+        wished = "NAME@FINGERPRINT and a running number above 0"
+        raise Refusal("bad_header", IMPORT_HEADER, row.imported, wished)
 
 
-def _text(raw: bytes) -> str:
+def _text(header: str, raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        raise Refusal("bad_header", SOURCE_HEADER, raw, "UTF-8 text") from None
+        raise Refusal("bad_header", header, raw, "UTF-8 text") from None

@@ -11,6 +11,7 @@ from online_models.trends import Trends
 from state.decoding import Refusal
 from state.events import SUBJECT_KINDS, Click, Decision, Feedback, Impression, User, encode
 from state.feed import Interaction, ShardFeed, encode_feed
+from state.imports import Imports
 from state.keys import bandit_key, counters_key, decision_key, open_key, sessions_key, trends_key
 from state.packing import FloatArray, pack_vector, unpack_vector
 from state.sessions import session_hash
@@ -28,8 +29,15 @@ from stream.closing import (
     learn_policy,
     to_outcome,
 )
-from stream.effects import Counters, Effects, Place
-from stream.interactions import Caps, add_interaction, begin_or_continue_session, feedback_interest
+from stream.effects import Counters, Effects, Place, write_imports
+from stream.history import History
+from stream.interactions import (
+    Caps,
+    add_interaction,
+    begin_or_continue_session,
+    feedback_interest,
+    hide_item,
+)
 from stream.rows import Row
 from stream.sessions import Sessions
 from stream.subjects import Subjects
@@ -82,6 +90,7 @@ class ShardLogic:
             "users": self._user,
             "decisions": self._decision,
         }
+        self._history = History(self.subjects, rules, self._user, self._count_history)
 
     @property
     def hashes(self) -> list[str]:
@@ -96,6 +105,7 @@ class ShardLogic:
         self.counters = Counters(hashes[counters_key(prefix)])
         self.admission = Admission(self.place, rules.shards, (self.subjects, self.counters))
         self.admission.late_before = int(meta.get(_WATERMARK, "0"))
+        self.admission.imports = Imports(meta)
         self.sessions = Sessions(prefix, hashes[sessions_key(prefix)], rules.max_sessions)
         self._restore_open(hashes[open_key(prefix)])
         self._restore_trends(hashes[trends_key(prefix)])
@@ -162,7 +172,7 @@ class ShardLogic:
     def _fold_row(self, row: Row) -> None:
         try:
             if self.admission.admits(row, self.effects):
-                self._fold_one[row.kind](row)
+                (self._history.fold if row.imported else self._fold_one[row.kind])(row)
         except Refusal as refusal:
             self.effects.refuse(row, refusal.reason, str(refusal))
 
@@ -198,22 +208,11 @@ class ShardLogic:
             known = ", ".join(sorted(self.rules.feedback))
             raise Refusal("unknown_feedback", "kind", event.kind, f"one of {known}")
         if kind.sign < 0:
-            self._hide(event)
+            hide_item(self.subjects.touch(event.subject), event, self.rules.caps)
         else:
             self._interact(event, feedback_interest(kind, event.value) if kind.sign > 0 else 0.0)
         if kind.reward > 0:
             self._reward(event, kind.reward)
-
-    def _hide(self, event: Feedback) -> None:
-        record = self.subjects.touch(event.subject)
-        record.events += 1
-        record.last_at = max(record.last_at, event.occurred_at)
-        if event.item_id in record.hidden:
-            return
-        if len(record.hidden) >= self.rules.caps.hidden:
-            wished = f"at most {self.rules.caps.hidden} hidden items of one subject"
-            raise Refusal("hidden_full", "item_id", event.item_id, wished)
-        record.hidden.append(event.item_id)
 
     def _interact(self, event: Click | Feedback, interest: float) -> None:
         record = self.subjects.touch(event.subject)
@@ -222,13 +221,18 @@ class ShardLogic:
         step = add_interaction(record, event, interest, self.rules.caps)
         if step is not None:
             self._count(step)
+            self.feed.dropped_sessions += self.sessions.add(step, self.effects)
+            self.feed.interactions.append(step)
 
     def _count(self, step: Interaction) -> None:
         row = self._row(step.item_id)
         self.trends.add(row, step.at_ms, step.interest)
         self._moved[step.item_id] = row
-        self.feed.dropped_sessions += self.sessions.add(step, self.effects)
-        self.feed.interactions.append(step)
+
+    def _count_history(self, step: Interaction) -> None:
+        self._count(step)
+        self.feed.dropped_sessions += self.sessions.insert(step, self.effects)
+        self.feed.history.append(step)
 
     def _reward(self, event: Click | Feedback, reward: float) -> None:
         decision_id = self._opened(event.decision, event)
@@ -329,5 +333,6 @@ class ShardLogic:
         for item_id, row in self._moved.items():
             effects.write(trends_key(prefix), item_id, pack_vector(self.trends.row_state(row).ravel()))
         self.subjects.write(effects, self.watermark)
+        write_imports(self.admission.imports, effects)
         effects.change.feed = encode_feed(self.feed)
         effects.change.meta |= {"open": str(len(self.attribution.open)), _WATERMARK: str(self.watermark)}

@@ -32,6 +32,8 @@ def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int) ->
         return
     carried = None if event.carried is None else _carried_record(event.carried)
     record = subjects.touch(event.user_id)
+    if carried is None:
+        record.profile_at = max(record.profile_at, event.occurred_at)
     record.consent = event.consent or record.consent
     if record.consent == "none":
         _forget(record)
@@ -125,6 +127,6 @@ def _summed(block: bytes, other: bytes) -> bytes:
 
 
 def _forget(record: SubjectRecord) -> None:
-    fresh = SubjectRecord(consent=record.consent, applied=record.applied)
+    fresh = SubjectRecord(consent=record.consent, applied=record.applied, profile_at=record.profile_at)
     for name in SubjectRecord.__struct_fields__:
         setattr(record, name, getattr(fresh, name))

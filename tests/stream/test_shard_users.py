@@ -36,7 +36,7 @@ def test_a_subject_without_consent_leaves_nothing_but_its_refusal() -> None:
     folded.fold([profile(consent="none"), decision(at=AT + 1), impression(at=AT + 2, decision=1)], AT)
     folded.fold([click("b", decision=1), feedback("hide", "c")], AT)
     record = folded.record("u1")
-    assert record == SubjectRecord(consent="none", applied=record.applied)
+    assert record == SubjectRecord(consent="none", applied=record.applied, profile_at=record.profile_at)
     assert (folded.count("no_consent"), folded.hash("open"), folded.hash("sessions")) == (4, {}, {})
     assert [feed.interactions for feed in folded.shard_feeds()] == [[], []]
     assert folded.hash("trends") == {}
@@ -47,7 +47,7 @@ def test_taking_consent_back_forgets_what_was_stored_and_consent_begins_anew() -
     folded.fold([click("a"), feedback("hide", "b"), profile(at=AT + 1, attributes={"age": 3.0})], AT)
     folded.fold([profile(at=AT + 2, consent="none", attributes={"age": 4.0})], AT)
     record = folded.record("u1")
-    assert record == SubjectRecord(consent="none", applied=record.applied)
+    assert record == SubjectRecord(consent="none", applied=record.applied, profile_at=record.profile_at)
     folded.fold([profile(at=AT + 3, attributes={"age": 5.0})], AT)
     assert folded.record("u1").attributes == {}
     folded.fold([profile(at=AT + 4, consent="full"), click("c", at=AT + 5)], AT)
