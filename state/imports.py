@@ -1,7 +1,7 @@
 """Imports of history: how their records are marked, what of them has arrived, and what they may not hold."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from state.decoding import Refusal
@@ -25,10 +25,10 @@ def is_import_mark(text: str) -> bool:
     return _MARK.fullmatch(text) is not None
 
 
-def import_fingerprints(meta: Mapping[str, str], name: str) -> set[str]:
-    """Return the fingerprints under which a unit has folded rows of the import of a name."""
+def import_fingerprints(fields: Iterable[str], name: str) -> set[str]:
+    """Return the fingerprints under which a unit has folded rows of a name, from its meta hash's fields."""
     start = f"{_FIELD}{name}@"
-    return {field[len(start) :] for field in meta if field.startswith(start)}
+    return {field[len(start) :] for field in fields if field.startswith(start)}
 
 
 def check_importable(event: Any) -> None:

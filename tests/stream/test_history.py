@@ -337,8 +337,8 @@ def test_a_forgotten_import_leaves_the_store_in_the_same_commit() -> None:
 
 
 def test_names_and_fingerprints_are_told_apart() -> None:
-    meta = {f"import:orders@{'1' * 16}": "1|1:1", f"import:orders.2@{'2' * 16}": "2|1:1", "epoch": "3"}
-    assert import_fingerprints(meta, "orders") == {"1" * 16}
+    fields = [f"import:orders@{'1' * 16}", f"import:orders.2@{'2' * 16}", "epoch"]
+    assert import_fingerprints(fields, "orders") == {"1" * 16}
     assert is_import_mark(MARK)
     assert not is_import_mark("Orders@" + "1" * 16)
 
