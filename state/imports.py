@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from state.decoding import Refusal
@@ -20,6 +21,7 @@ def import_mark(name: str, fingerprint: str) -> str:
     return f"{name}@{fingerprint}"
 
 
+@lru_cache(maxsize=256)
 def is_import_mark(text: str) -> bool:
     """Return whether a text can be an import's mark."""
     return _MARK.fullmatch(text) is not None

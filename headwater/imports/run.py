@@ -271,7 +271,7 @@ class Import:
         waiting = await self._workers.behind(self._sender.sent)
         if max(waiting.values(), default=0) >= self._plan.ahead:
             await latest
-            await self._workers.until_folded(self._sender.sent)
+            await self._workers.until_folded(self._sender.sent, self._plan.ahead // 2)
 
     async def _without_older(self, rows: list[Numbered]) -> list[Numbered]:
         """Leave out items of which the catalogue has newer ones: a compacted log would keep the older."""

@@ -20,6 +20,7 @@ BATCH_BYTES = 900_000
 POLL_S = 0.02
 # Watermarks go on where a worker finds a partition read to its end, which it looks for every 20 ms.
 BREATH_S = 0.06
+DRAIN_EVERY_S = 1.0
 IMPATIENT_S = 10.0
 
 
@@ -135,6 +136,7 @@ class Workers:
 
     def __init__(self, redis: Any, destination: Destination, tell: Callable[[str], None]) -> None:
         self._redis, self._destination, self._tell = redis, destination, tell
+        self._drained_at = time.monotonic()
 
     async def behind(self, sent: Mapping[int, int]) -> dict[int, int]:
         """Return by partition how many records wait to be folded, where any do."""
@@ -146,10 +148,21 @@ class Workers:
         waiting = {p: end - int(done or 0) for (p, end), done in zip(sent.items(), folded, strict=True)}
         return {partition: records for partition, records in waiting.items() if records > 0}
 
-    async def until_folded(self, sent: Mapping[int, int]) -> None:
-        """Wait until everything sent has been folded, and a little longer, so that windows can close."""
+    async def until_folded(self, sent: Mapping[int, int], but: int = 0) -> None:
+        """Wait until of everything sent only so many rows of a partition wait to be folded.
+
+        Where none may, wait a little longer, so that watermarks go on and windows can close.
+        """
+        if but and time.monotonic() - self._drained_at < DRAIN_EVERY_S:
+            await self._until(sent, but)
+            return
+        await self._until(sent, 0)
+        await asyncio.sleep(BREATH_S)
+        self._drained_at = time.monotonic()
+
+    async def _until(self, sent: Mapping[int, int], but: int) -> None:
         impatient_at, before = time.monotonic() + IMPATIENT_S, -1
-        while behind := await self.behind(sent):
+        while max((behind := await self.behind(sent)).values(), default=0) > but:
             if sum(behind.values()) != before:
                 impatient_at, before = time.monotonic() + IMPATIENT_S, sum(behind.values())
             elif time.monotonic() > impatient_at:
@@ -157,4 +170,3 @@ class Workers:
                 shards = ", ".join(map(str, sorted(behind)))
                 self._tell(f"{before} rows wait for a worker on partitions {shards}: does one run?")
             await asyncio.sleep(POLL_S)
-        await asyncio.sleep(BREATH_S)
