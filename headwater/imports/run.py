@@ -158,9 +158,11 @@ class Import:
         return known
 
     async def _look(self) -> Counter[str]:
-        for _ in self._chunks():
-            self._tell_progress()
-        self._close_rejected()
+        try:
+            for _ in self._chunks():
+                self._tell_progress()
+        finally:
+            self._close_rejected()
         return self.counts
 
     async def _open(self, stack: AsyncExitStack) -> None:

@@ -5,7 +5,7 @@ import gzip
 import importlib.util
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -94,9 +94,12 @@ def _lines(file: IO[bytes], _: Path) -> Iterator[tuple[int, Found]]:
 
 def _columns(file: IO[bytes], path: Path) -> Iterator[tuple[int, Found]]:
     # What is no UTF-8 comes through as surrogates, which JSON may not hold: the row is refused, not the file.
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.reader(text)
-    header = _header(reader, path)
+    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.reader(text)
+        yield from _table(reader, _header(reader, path))
+
+
+def _table(reader: Any, header: Sequence[str]) -> Iterator[tuple[int, Found]]:
     while True:
         try:
             values = next(reader)
