@@ -18,7 +18,8 @@ import msgspec
 from benchmarks import _run
 from benchmarks._backfill_load import publish_plainly, write_file
 from headwater.demo.counts import read_folded
-from headwater.imports.run import Import, Plan
+from headwater.imports.plan import Plan
+from headwater.imports.run import Import
 from headwater.imports.shape import Shape
 from state.clients import redis_client
 from state.keys import meta_key, subject_unit, unit_prefix

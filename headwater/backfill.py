@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from headwater.console import command_settings
-from headwater.imports.run import Import, ImportFailed, Plan
+from headwater.imports.plan import ImportFailed, Plan
+from headwater.imports.run import Import
 from headwater.imports.shape import KINDS, Shape, ShapeError
 from headwater.imports.sources import SourceError
 from state.imports import IMPORT_NAME

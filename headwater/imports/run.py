@@ -3,88 +3,33 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from itertools import chain
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
-from msgspec import Struct
 from redis.exceptions import RedisError
 
+from headwater.imports.plan import ImportFailed, Plan, Screen
 from headwater.imports.progress import (
     Progress,
-    Rejected,
     fingerprint_of,
     progress_path,
     read_progress,
     write_progress,
 )
+from headwater.imports.reading import Reader
 from headwater.imports.send import BATCH_BYTES, Destination, Numbered, Sender, Workers
-from headwater.imports.shape import EventMaker, Shape, is_expired
-from headwater.imports.sources import Found, Source
 from state.clients import kafka_security, redis_client
-from state.decoding import Refusal
 from state.events import Item
 from state.imports import import_fingerprints, import_mark
 from state.keys import item_times_key, item_unit, meta_key, subject_unit, unit_prefix
-from state.outbox import SENT_AT_ONCE
 from state.settings import Settings
 from state.topics import TopicError, check_topics, topic_specs
 
-CHUNK = SENT_AT_ONCE // 2
-"""Rows of one chunk; two are under way at a time, so that shards tell every row sent twice by its number."""
 KEEP_EVERY_S = 1.0
-
-
-class ImportFailed(RuntimeError):  # noqa: N818 - it is what became of the import
-    """An import that cannot begin or go on; the message says why and what to do."""
-
-
-class Plan(Struct, frozen=True):
-    """What an import was asked to do.
-
-    Attributes
-    ----------
-    shape
-        What to make of each row.
-    paths
-        Files, in order.
-    rate
-        Rows a second at most; 0 for as many as go.
-    ahead
-        Records a partition may hold that no worker has folded; 0 for any number.
-    max_rejected
-        Rejected rows the import goes on with; None for any number.
-    dry_run
-        Whether only to look.
-    again
-        Whether to send all rows again, whatever is known to be done.
-    """
-
-    shape: Shape
-    paths: Sequence[Path]
-    rate: float = 0.0
-    ahead: int = 2_000
-    max_rejected: int | None = None
-    dry_run: bool = False
-    again: bool = False
-
-
-class Screen(Protocol):
-    """Where an import tells how it goes."""
-
-    def fingerprinting(self, read: int, size: int) -> None:
-        """Tell how much of the files was looked at."""
-
-    def going(self, read: int, size: int, counts: Counter[str]) -> None:
-        """Tell how much of the files is done."""
-
-    def tell(self, sentence: str) -> None:
-        """Say something that matters."""
 
 
 class Import:
@@ -102,11 +47,9 @@ class Import:
 
     def __init__(self, settings: Settings, plan: Plan, screen: Screen) -> None:
         self._settings, self._plan, self._screen = settings, plan, screen
-        self._maker = EventMaker(plan.shape, settings)
-        self._sources = [Source(path) for path in plan.paths]
-        self._size = sum(source.size for source in self._sources)
+        self._reader = Reader(plan, settings)
+        self.counts = self._reader.counts
         self._path = progress_path(plan.paths[0], settings.namespace, plan.shape.name)
-        self.counts: Counter[str] = Counter()
         self._kept_at = self._next_at = time.monotonic()
 
     async def run(self) -> Counter[str]:
@@ -123,7 +66,7 @@ class Import:
         if self.progress.complete:
             return self.counts
         if self._plan.dry_run:
-            return await self._look()
+            return self._look()
         try:
             async with AsyncExitStack() as stack:
                 await self._open(stack)
@@ -140,7 +83,7 @@ class Import:
                 fingerprint = step
             else:
                 read += step
-                self._screen.fingerprinting(read, self._size)
+                self._screen.fingerprinting(read, self._reader.size)
         return fingerprint
 
     def _known(self, fingerprint: str) -> Progress:
@@ -157,12 +100,12 @@ class Import:
         self.counts.update(known.counts)
         return known
 
-    async def _look(self) -> Counter[str]:
+    def _look(self) -> Counter[str]:
         try:
-            for _ in self._chunks():
+            for _ in self._reader.chunks(0):
                 self._tell_progress()
         finally:
-            self._close_rejected()
+            self._reader.close()
         return self.counts
 
     async def _open(self, stack: AsyncExitStack) -> None:
@@ -222,7 +165,7 @@ class Import:
         self._screen.tell(self._greeting())
         under_way: tuple[asyncio.Future[Any], int, Counter[str]] | None = None
         try:
-            for last, rows in self._chunks():
+            for last, rows in self._reader.chunks(self.progress.row):
                 wanted = await self._without_older(rows)
                 self.counts["sent"] += len(wanted)
                 following = await self._sender.send(wanted), last, self.counts.copy()
@@ -235,7 +178,7 @@ class Import:
             self.progress.complete = True
         finally:
             self._keep()
-            self._close_rejected()
+            self._reader.close()
 
     def _greeting(self) -> str:
         shape = self._plan.shape
@@ -256,12 +199,11 @@ class Import:
 
     def _keep(self) -> None:
         self._kept_at = time.monotonic()
-        for rejected in self._rejected:
-            rejected.flush()
+        self._reader.flush()
         write_progress(self._path, self.progress)
 
     def _tell_progress(self) -> None:
-        self._screen.going(sum(source.position for source in self._sources), self._size, self.counts)
+        self._screen.going(self._reader.position, self._reader.size, self.counts)
 
     async def _pause(self, sent: int, latest: "asyncio.Future[Any]") -> None:
         """Keep to the rate, and let the workers catch up before live events wait for long."""
@@ -292,63 +234,6 @@ class Import:
                 pipe.hget(item_times_key(prefix), row.event.item_id)
             stored = await pipe.execute()
         return {row.number: int((at or b"0").lstrip(b"-")) for row, at in zip(rows, stored, strict=True)}
-
-    _rejected: Sequence[Rejected] = ()
-
-    def _close_rejected(self) -> None:
-        for rejected in self._rejected:
-            rejected.close()
-
-    def _chunks(self) -> Iterator[tuple[int, list[Numbered]]]:
-        """Give the rows to send in chunks, each with the number of the last row looked at for it."""
-        done, limit = self.progress.row, _chunk_rows(self._plan.rate)
-        self._rejected = [Rejected(source.path, done) for source in self._sources]
-        rows: list[Numbered] = []
-        number = first = 0
-        for number, (file, line, found) in enumerate(self._lines(), 1):
-            if number <= done:
-                first = number
-                continue
-            ready = self._ready(number, (file, line, found))
-            if ready is not None:
-                rows.append(ready)
-            if number - first >= limit:
-                yield number, rows
-                rows, first = [], number
-        yield number, rows
-
-    def _lines(self) -> Iterator[tuple[int, int, Found]]:
-        return chain.from_iterable(
-            ((file, line, found) for line, found in source.rows())
-            for file, source in enumerate(self._sources)
-        )
-
-    def _ready(self, number: int, at: tuple[int, int, Found]) -> Numbered | None:
-        file, line, found = at
-        now_ms = time.time_ns() // 1_000_000
-        self.counts["rows"] += 1
-        try:
-            event, raw = self._maker.make(number, found, now_ms)
-        except Refusal as refusal:
-            self._reject(file, (line, number), refusal)
-            return None
-        if is_expired(event, now_ms):
-            self.counts["expired"] += 1
-            return None
-        return Numbered(number, event, raw)
-
-    def _reject(self, file: int, place: tuple[int, int], refusal: Refusal) -> None:
-        self._rejected[file].add(*place, refusal)
-        self.counts["rejected"] += 1
-        self.counts[f"rejected.{refusal.reason}"] += 1
-        most = self._plan.max_rejected
-        if most is not None and self.counts["rejected"] > most:
-            raise ImportFailed(f"more than {most} rows rejected, the last one in line {place[0]}: {refusal}")
-
-
-def _chunk_rows(rate: float) -> int:
-    """Return how many rows a chunk has: of a slow import fewer, so that they come steadily."""
-    return max(1, min(CHUNK, int(rate / 20))) if rate else CHUNK
 
 
 def _other_files(name: str, others: set[str], ours: str) -> str:
