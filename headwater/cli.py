@@ -15,16 +15,17 @@ from headwater.logs import configure_logs
 # Commands that live in modules of their own, imported only when they are called: a worker must not load a web
 # framework, nor a server Faust.
 LAZY: dict[str, str] = {
+    "attribution": "headwater.attribution:attribution",
+    "backfill": "headwater.backfill:backfill",
     "deadletters": "headwater.deadletters:deadletters",
+    "export": "headwater.export:export",
+    "plan": "headwater.plan:plan",
     "rebuild": "headwater.rebuild:rebuild",
     "replay": "headwater.replay:replay",
+    "retention": "headwater.retention:retention_page",
     "snapshot": "headwater.snapshot:snapshot",
     "state-hash": "headwater.state_hash:state_hash",
     "users": "headwater.users:users",
-    "export": "headwater.export:export",
-    "plan": "headwater.plan:plan",
-    "retention": "headwater.retention:retention_page",
-    "attribution": "headwater.attribution:attribution",
 }
 
 

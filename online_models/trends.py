@@ -50,6 +50,11 @@ class _Series:
         for risen in self._risen.values():
             risen.add(slot)
 
+    def place(self, item: int) -> int:
+        """Place of one item, -1 where it was never counted."""
+        slot = int(self.slots[item]) if 0 <= item < len(self.slots) else -1
+        return slot if slot < len(self.table.values) else -1
+
     def find(self, items: IntArray) -> IntArray:
         """Places of items, -1 where unknown."""
         known = (items >= 0) & (items < len(self.slots))
@@ -201,15 +206,16 @@ class Trends:
 
         A row is a group, H values and H landmarks (in half-lives since the epoch).
         """
-        rows = []
-        for group in (OVERALL, *sorted(self._groups_of.get(item, ()))):
-            series = self._series[group]
-            slot = int(series.find(np.array([item]))[0])
-            if 0 <= slot < len(series.table.values):
-                rows.append(
-                    np.concatenate([[group], series.table.values[slot], series.table.landmarks[slot]])
-                )
-        return np.array(rows).reshape(len(rows), 1 + 2 * self.half_lives_s.size)
+        groups = (OVERALL, *sorted(self._groups_of.get(item, ())))
+        places = [(group, self._series[group], self._series[group].place(item)) for group in groups]
+        held = [(group, series.table, slot) for group, series, slot in places if slot >= 0]
+        width = self.half_lives_s.size
+        rows = np.empty((len(held), 1 + 2 * width))
+        for row, (group, table, slot) in zip(rows, held, strict=True):
+            row[0] = group
+            row[1 : 1 + width] = table.values[slot]
+            row[1 + width :] = table.landmarks[slot]
+        return rows
 
     def put_row(self, shard: int, item: int, state: FloatArray) -> None:
         """Take over a shard's `row_state` of an item, instead of what the shard said before.

@@ -70,13 +70,16 @@ class LiveState:
 
     def forget_subjects(self) -> None:
         """Drop what came from subject shards, before they are loaded anew."""
-        self.sessions = SessionIndex(self._knn)
-        self.covisits = CoVisits(self._covisits)
+        self.sessions, self.covisits = self.empty_indexes()
         self.blend = prior_blend(self.registry)
         self.blend_scorer = blend_scorer(self.registry, self.blend)
         self.trends = Trends(self._half_lives_s)
         self.posterior = Posterior(self._policy)
         self.items.blocks[:] = 0
+
+    def empty_indexes(self) -> tuple[SessionIndex, CoVisits]:
+        """Return a session index and co-visitation that know nothing yet."""
+        return SessionIndex(self._knn), CoVisits(self._covisits)
 
     def load_trends(self, shard: int, stored: Mapping[bytes, bytes]) -> None:
         """Take in a shard's decayed counts."""
@@ -144,6 +147,8 @@ class LiveState:
             if step.session != NO_SESSION:
                 self._remember(step.session, row, step.at_ms, teach)
             self.trends.add(row, step.at_ms, step.interest)
+        for step in entry.history:  # its sessions wait until they can be taken in by time (serving/past.py)
+            self.trends.add(self.items.row(step.item_id), step.at_ms, step.interest)
         for session in entry.dropped_sessions:
             self.sessions.remove_session(session)
         self.watermarks[shard] = max(entry.watermark, self.watermarks.get(shard, 0))

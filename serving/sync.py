@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from serving.lessons import Lessons
 from serving.live import SHARED, LiveState
+from serving.past import PastSessions
 from state.feed import decode_item_feed, decode_names_feed, decode_shard_feed
 from state.keys import (
     CONTROL,
@@ -67,6 +68,7 @@ class Sync:
         names += [item_unit(n) for n in range(settings.item_shards)]
         names += [lane_unit(n) for n in range(settings.lanes)]
         self._prefixes = {name: unit_prefix(settings.namespace, name) for name in [*names, CONTROL]}
+        self._past = PastSessions(live, redis, [p for n, p in self._prefixes.items() if n.isdigit()])
         self._cursors: dict[str, Cursor] = {}
         self._dirty: dict[int, set[str]] = defaultdict(set)
         self._read_at = 0.0
@@ -81,15 +83,18 @@ class Sync:
     async def run(self) -> None:
         """Load, follow, and load again whenever the feeds cannot be followed; runs until cancelled."""
         delay = 0.05
-        while True:
-            try:
-                await self.load()
-                delay = 0.05
-                await self._follow()
-            except _UNREACHABLE as error:
-                log.warning("store unreachable", why=str(error))
-                await asyncio.sleep(delay)
-                delay = min(1.0, delay * 2)
+        try:
+            while True:
+                try:
+                    await self.load()
+                    delay = 0.05
+                    await self._follow()
+                except _UNREACHABLE as error:
+                    log.warning("store unreachable", why=str(error))
+                    await asyncio.sleep(delay)
+                    delay = min(1.0, delay * 2)
+        finally:
+            await self._past.stop()
 
     async def load(self) -> None:
         """Load everything the store holds of the namespace."""
@@ -143,6 +148,7 @@ class Sync:
             self._read_at = time.monotonic()
             if not await self._apply(answer):
                 return
+            self._past.tick()
             if self._dirty and self._read_at - refreshed > REFRESH_BLOCKS_S:
                 refreshed = self._read_at
                 await self._refresh_blocks()
@@ -180,6 +186,7 @@ class Sync:
         if name.isdigit():
             entry = decode_shard_feed(change)
             self.live.apply_shard(int(name), entry, self._lessons.teach)
+            self._past.note(entry)
             if entry.bandit_shared:
                 self._dirty[int(name)] |= {SHARED, *(f"i:{item}" for item in entry.bandit_items)}
         elif name.startswith("i"):

@@ -42,6 +42,8 @@ class ShardFeed(Struct, array_like=True):
         Event time up to which the shard is complete, ms.
     erased_sessions
         Session hashes whose subject left; dropped before the interactions are applied.
+    history
+        Interactions of an import: statistics take them in, nothing is taught by them.
     """
 
     interactions: list[Interaction] = field(default_factory=list)
@@ -50,6 +52,7 @@ class ShardFeed(Struct, array_like=True):
     dropped_sessions: list[int] = field(default_factory=list)
     watermark: int = 0
     erased_sessions: list[int] = field(default_factory=list)
+    history: list[Interaction] = field(default_factory=list)
 
 
 class ItemFeed(Struct, array_like=True):

@@ -108,6 +108,11 @@ def items_key(prefix: str) -> str:
     return f"{prefix}items"
 
 
+def item_times_key(prefix: str) -> str:
+    """Hash: event time of the newest word on each item."""
+    return f"{prefix}item_times"
+
+
 def models_key(prefix: str) -> str:
     """Hash: click model snapshots by surface."""
     return f"{prefix}models"

@@ -7,6 +7,7 @@ SOURCE_HEADER = "hw-source"
 NUMBER_HEADER = "hw-number"
 FORWARDED_HEADER = "hw-forwarded"
 REDRIVE_HEADER = "hw-redrive"
+IMPORT_HEADER = "hw-import"
 SENT_AT_ONCE = 1000
 """Messages of one unit under way at a time: none of the next is sent before all of these are acknowledged."""
 _WINDOW = 1024

@@ -20,6 +20,8 @@ RECENT_CAP = 50
 SEEN_MAX_AGE_MS = 90 * DAY_MS
 LETTERS_KEPT_MS = 90 * DAY_MS
 """Event time for which a unit remembers which dead letters it has taken; older ones are not re-driven."""
+REMOVALS_KEPT_MS = 90 * DAY_MS
+"""Event time for which a removed item is remembered, so that no import brings it back."""
 SESSIONS_CAP = 100
 """Sessions of one subject in the shared session index."""
 MERGED_CAP = 50
@@ -123,6 +125,7 @@ def _keys(settings: Settings) -> list[Kept]:
              "an item's block, after it last learnt; the shared block stays"),
         Kept("key", "learnt", "event time", block_life_ms(settings), "block_life_s",
              "goes with its item's block"),
+        Kept("key", "item_times", "event time", REMOVALS_KEPT_MS, None, "after its item was removed"),
         Kept("key", "items", "removal", None, None, "until the producer removes the item"),
         Kept("key", "models", "fixed", None, None, "one click model a surface and lane"),
         Kept("key", "control", "fixed", None, None, "one document a name"),

@@ -23,6 +23,7 @@ from state.retention import (
 HOUR_MS = 3_600_000
 SEEN_ROW = np.dtype([("item", "<u8"), ("hour", "<u4")])
 EVENT_ROW = struct.Struct("<QQ")
+_HOUR = struct.Struct("<I")
 
 
 class SubjectRecord(Struct, array_like=True, omit_defaults=True):
@@ -127,13 +128,16 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
 
     def count(self, item_id: str, at_ms: int, cap: int) -> bool:
         """Return whether shared statistics may count an item once more this hour, and remember if so."""
-        hashed, hour = id_hash(item_id), at_ms // HOUR_MS
-        rows = np.frombuffer(self.counted, dtype=SEEN_ROW)
-        fresh = rows[rows["hour"] >= hour - 1]
-        times = int(((fresh["item"] == hashed) & (fresh["hour"] == hour)).sum())
-        if times >= cap or len(fresh) >= COUNTED_CAP:
+        hour = at_ms // HOUR_MS
+        row = struct.pack("<QI", id_hash(item_id), hour)
+        held = len(self.counted) // SEEN_ROW.itemsize
+        if held >= COUNTED_CAP or (held and _HOUR.unpack_from(self.counted, 8)[0] < hour - 1):
+            rows = np.frombuffer(self.counted, dtype=SEEN_ROW)
+            self.counted = rows[rows["hour"] >= hour - 1].tobytes()
+            held = len(self.counted) // SEEN_ROW.itemsize
+        if held >= COUNTED_CAP or _times(self.counted, row) >= cap:
             return False
-        self.counted = fresh.tobytes() + struct.pack("<QI", hashed, hour)
+        self.counted += row
         return True
 
     def session_hashes(self) -> list[int]:
@@ -193,6 +197,15 @@ def decode_subject(raw: bytes | None) -> SubjectRecord:
         If version or checksum are wrong.
     """
     return SubjectRecord() if raw is None else _decoder.decode(unseal(raw))
+
+
+def _times(rows: bytes, row: bytes) -> int:
+    """Return how many of packed rows are one row."""
+    times, at = 0, rows.find(row)
+    while at >= 0:
+        times += at % len(row) == 0
+        at = rows.find(row, at + 1)
+    return times
 
 
 def _has_row(rows: bytes, needle: bytes, width: int) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from state.decoding import Refusal
 from state.erasure import ErasureKeys
 from state.events import Click, Decision, Feedback, Impression, User
+from state.imports import Imports, check_importable
 from state.marks import content_mark
 from state.partition import shard_of
 from stream.effects import Counters, Effects, Place
@@ -48,6 +49,7 @@ class Admission:
         )
         self.late_before = 0
         self._content: int | None = None
+        self.imports = Imports()
 
     def admits(self, row: Row, effects: Effects) -> bool:
         """Return whether a row is to be folded, and remember it as folded if so.
@@ -66,9 +68,12 @@ class Admission:
         assert isinstance(event, SubjectRow)
         if isinstance(event, User) and not row.forwarded:
             check_reserved(event, self._keys)  # before forwarding, which would make it look like our own
+        if row.imported:
+            check_importable(event)
         if self._belongs_elsewhere(row, event, effects) or self._turned_away(row, event):
             return False
-        self._mark(event)
+        if not row.imported:  # those are known by their numbers, for good
+            self._mark(event)
         return True
 
     def take_back(self, row: Row, letter: str) -> None:
@@ -79,7 +84,7 @@ class Admission:
         """
         event = row.event
         assert isinstance(event, SubjectRow)
-        self._counters.add(row.kind, -1)
+        self._counters.add(f"imported.{row.kind}" if row.imported else row.kind, -1)
         self._subjects.touch(event.subject).mark_applied(letter, event.occurred_at)
 
     def _mark(self, event: SubjectRow) -> None:
@@ -90,23 +95,24 @@ class Admission:
         owner = shard_of(event.subject, self._shards)
         if owner == self._place.number:
             return False
-        if row.forwarded:
+        if row.forwarded or row.imported:
             raise Refusal("misrouted", "key", event.subject, f"an event of shard {self._place.number}")
         self._counters.add("forwarded")
         effects.forward(row, event.subject.encode(), owner)
         return True
 
     def _turned_away(self, row: Row, event: SubjectRow) -> bool:
+        counted = f"imported.{row.kind}" if row.imported else row.kind
         for check in self._checks:
             reason = check(row, event)
             if reason:
-                self._counters.add(f"{row.kind}.{reason}")
-                if reason in _BY_SURFACE and not isinstance(event, User):
+                self._counters.add(f"{counted}.{reason}")
+                if reason in _BY_SURFACE and not row.imported and not isinstance(event, User):
                     self._surfaces.add(reason, event.surface)
                 return True
-        self._counters.add(row.kind)
+        self._counters.add(counted)
         if self._subjects.read(event.subject).consent == "none" and row.kind != "users":
-            self._counters.add("no_consent")
+            self._counters.add("imported.no_consent" if row.imported else "no_consent")
             return True
         return False
 
@@ -114,11 +120,13 @@ class Admission:
         return "erased" if event.occurred_at <= self._subjects.read(event.subject).begins_after else ""
 
     def _late(self, row: Row, event: SubjectRow) -> str:
-        # The time of a re-driven event has passed through no fault of its own.
-        is_exempt = row.redrive or _takes_leave(event)
+        # The time of a re-driven or an imported event has passed through no fault of its own.
+        is_exempt = row.redrive or row.imported or _takes_leave(event)
         return "late" if event.occurred_at < self.late_before and not is_exempt else ""
 
     def _repeated(self, row: Row, event: SubjectRow) -> str:
+        if row.imported:
+            return "" if self.imports.is_new(row.imported, row.number) else "duplicate"
         self._content = content_mark(event) if isinstance(event, Told) else None
         record = self._subjects.read(event.subject)
         was_taken_back = bool(row.redrive) and record.has_applied(row.redrive)

@@ -7,7 +7,8 @@ from msgspec import Struct
 
 from state.commit import Change
 from state.events import EARLIEST_MS, LATEST_MS, DeadLetter, encode
-from state.keys import counters_key
+from state.imports import Imports
+from state.keys import counters_key, meta_key
 from state.outbox import Message, encode_message
 from stream.rows import Row
 
@@ -121,3 +122,11 @@ class Effects:
         self.change.meta["outbox"] = str(self.outbox_number)
         self.change.fields = {key: fields for key, fields in self.change.fields.items() if fields}
         return self.change
+
+
+def write_imports(imports: Imports, effects: Effects) -> None:
+    """Put what has arrived of imports into the change, so that a row and its number are kept together."""
+    kept, dropped = imports.take_moved()
+    effects.change.meta |= kept
+    for name in dropped:
+        effects.erase(meta_key(effects.place.prefix), name)

@@ -227,7 +227,8 @@ class Folder:
         rows += await self._take()
         self._isolation.mark(rows)
         started = time.perf_counter()
-        for row in rows:
+        live = [row for row in rows if not row.imported]
+        for row in live:  # what an import brings says nothing of the present
             self._watermark.observe(row.kind, row.occurred_at(), row.received_at)
         watermark = self._watermark.advance(self._caught_up())
         if not rows and not self._is_due(watermark):
@@ -239,7 +240,7 @@ class Folder:
         entry = self._journal.entry(rows, watermark, now_ms())
         await self._commit(self._journalled(self._logic.fold(rows, watermark), rows, entry), entry)
         self._isolation.passed(rows)
-        oldest = now_ms() - rows[0].received_at if rows else None
+        oldest = now_ms() - live[0].received_at if live else None
         self._ports.observe(self._logic.place.unit, len(rows), time.perf_counter() - started, oldest)
 
     def _is_due(self, watermark: int) -> bool:

@@ -109,7 +109,7 @@ class Forgetting:
             hashes.add(session_hash(subject, subject.removeprefix(ANONYMOUS)))
         removed = [session for session in sorted(hashes) if self._sessions.remove(session, effects)]
         self._removed_sessions = len(removed)
-        for step in feed.interactions:
+        for step in (*feed.interactions, *feed.history):
             if step.session in hashes:
                 step.session = NO_SESSION
         feed.erased_sessions += removed

@@ -4,6 +4,7 @@ from bisect import bisect_right
 
 from msgspec import Struct
 
+from state.decoding import Refusal
 from state.events import Click, Feedback
 from state.feed import Interaction
 from state.retention import RECENT_CAP
@@ -34,6 +35,24 @@ def feedback_interest(kind: FeedbackKind, value: float | None) -> float:
     if kind.value_scale is None or value is None:
         return kind.interest
     return kind.interest * min(1.0, max(0.0, value / kind.value_scale))
+
+
+def hide_item(record: SubjectRecord, event: Feedback, caps: Caps) -> None:
+    """Remove an item for a subject.
+
+    Raises
+    ------
+    Refusal
+        If the subject has hidden as many as it may.
+    """
+    is_hidden = event.item_id in record.hidden
+    if not is_hidden and len(record.hidden) >= caps.hidden:
+        wished = f"at most {caps.hidden} hidden items of one subject"
+        raise Refusal("hidden_full", "item_id", event.item_id, wished)
+    record.events += 1
+    record.last_at = max(record.last_at, event.occurred_at)
+    if not is_hidden:
+        record.hidden.append(event.item_id)
 
 
 def add_interaction(

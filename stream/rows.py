@@ -7,7 +7,8 @@ from msgspec import Struct
 
 from state.decoding import Refusal, decode_event
 from state.events import Event
-from state.outbox import FORWARDED_HEADER, NUMBER_HEADER, REDRIVE_HEADER, SOURCE_HEADER
+from state.imports import is_import_mark
+from state.outbox import FORWARDED_HEADER, IMPORT_HEADER, NUMBER_HEADER, REDRIVE_HEADER, SOURCE_HEADER
 
 Headers = Sequence[tuple[str, bytes | None]]
 _MAX_DIGITS = 18
@@ -35,6 +36,8 @@ class Row(Struct):
         Whether another shard passed it on.
     redrive
         The dead letter it was re-driven from, if any.
+    imported
+        Mark of the import it belongs to; empty for what happens now.
     """
 
     kind: str
@@ -49,6 +52,7 @@ class Row(Struct):
     number: int = 0
     forwarded: bool = False
     redrive: str = ""
+    imported: str = ""
 
     def occurred_at(self) -> int:
         """Return the event's time, or the record's where there is no event."""
@@ -72,11 +76,15 @@ def _read_headers(row: Row, headers: Headers) -> None:
     marks = {name: value or b"" for name, value in headers}
     row.forwarded = FORWARDED_HEADER in marks
     row.redrive = _letter_id(marks)
-    row.source = _text(marks.get(SOURCE_HEADER, b""))
+    row.source = _text(SOURCE_HEADER, marks.get(SOURCE_HEADER, b""))
+    row.imported = _text(IMPORT_HEADER, marks.get(IMPORT_HEADER, b""))
     number = marks.get(NUMBER_HEADER, b"0")
     if not number.isdigit() or len(number) > _MAX_DIGITS:
         raise Refusal("bad_header", NUMBER_HEADER, number, f"1 to {_MAX_DIGITS} decimal digits")
     row.number = int(number)
+    if row.imported and not (is_import_mark(row.imported) and row.number):
+        wished = "NAME@FINGERPRINT and a running number above 0"
+        raise Refusal("bad_header", IMPORT_HEADER, row.imported, wished)
 
 
 def _letter_id(marks: Mapping[str, bytes]) -> str:
@@ -88,8 +96,8 @@ def _letter_id(marks: Mapping[str, bytes]) -> str:
     return named.decode()
 
 
-def _text(raw: bytes) -> str:
+def _text(header: str, raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        raise Refusal("bad_header", SOURCE_HEADER, raw, "UTF-8 text") from None
+        raise Refusal("bad_header", header, raw, "UTF-8 text") from None

@@ -1,6 +1,7 @@
 """The shard's recent sessions, kept in the store so that any server can build its session index."""
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Mapping
 
 from state.feed import Interaction
@@ -33,9 +34,19 @@ class Sessions:
 
     def add(self, step: Interaction, effects: Effects) -> list[int]:
         """Append an interaction; returns the sessions that had to leave for it."""
-        row = self._rows.setdefault(step.session, SessionRow())
-        row.items.append(step.item_id)
-        row.at_ms.append(step.at_ms)
+        return self._put(step, len(self._row(step).items), effects)
+
+    def insert(self, step: Interaction, effects: Effects) -> list[int]:
+        """Put in an interaction where its time says; returns the sessions that had to leave for it."""
+        return self._put(step, bisect_right(self._row(step).at_ms, step.at_ms), effects)
+
+    def _row(self, step: Interaction) -> SessionRow:
+        return self._rows.setdefault(step.session, SessionRow())
+
+    def _put(self, step: Interaction, place: int, effects: Effects) -> list[int]:
+        row = self._rows[step.session]
+        row.items.insert(place, step.item_id)
+        row.at_ms.insert(place, step.at_ms)
         del row.items[:-RECENT_CAP], row.at_ms[:-RECENT_CAP]
         heapq.heappush(self._ages, (_touched_at(row), step.session))
         effects.write(self._key, str(step.session), encode_session(row))

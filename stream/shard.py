@@ -12,6 +12,7 @@ from state.decoding import Refusal
 from state.erasure import ErasureList
 from state.events import SUBJECT_KINDS, Click, Decision, Feedback, Impression, User, encode
 from state.feed import Interaction, ShardFeed, encode_feed
+from state.imports import Imports
 from state.keys import (
     attribution_key,
     bandit_key,
@@ -43,14 +44,16 @@ from stream.closing import (
     learn_policy,
     to_outcome,
 )
-from stream.effects import Counters, Effects, Place
+from stream.effects import Counters, Effects, Place, write_imports
 from stream.forgetting import ErasureRules, Forgetting
+from stream.history import History
 from stream.interactions import (
     Caps,
     add_interaction,
     add_past_interaction,
     begin_or_continue_session,
     feedback_interest,
+    hide_item,
 )
 from stream.redriven import Redriven
 from stream.rows import Row
@@ -120,6 +123,7 @@ class ShardLogic:
             "users": self._user,
             "decisions": self._decision,
         }
+        self._history = History(self.subjects, rules, self._user, self._count_history)
 
     @property
     def hashes(self) -> list[str]:
@@ -138,6 +142,7 @@ class ShardLogic:
         keys = rules.erasure.keys
         self.admission = Admission(self.place, rules.shards, parts, keys)
         self.admission.late_before = int(meta.get(_WATERMARK, "0"))
+        self.admission.imports = Imports(meta)
         self.sessions = Sessions(prefix, hashes[sessions_key(prefix)], rules.max_sessions)
         self._restore_open(hashes[open_key(prefix)])
         listed = ErasureList(keys, hashes[erased_key(prefix)])
@@ -214,7 +219,7 @@ class ShardLogic:
         try:
             is_admitted = self.admission.admits(row, self.effects)
             if is_admitted:
-                self._fold_one[row.kind](row)
+                (self._history.fold if row.imported else self._fold_one[row.kind])(row)
                 self.redriven.take(row, self.effects)
         except Refusal as refusal:
             letter = self.effects.refuse(row, refusal.reason, str(refusal))
@@ -256,22 +261,11 @@ class ShardLogic:
             known = ", ".join(sorted(self.rules.feedback))
             raise Refusal("unknown_feedback", "kind", event.kind, f"one of {known}")
         if kind.sign < 0:
-            self._hide(event)
+            hide_item(self.subjects.touch(event.subject), event, self.rules.caps)
         else:
             self._interact(event, feedback_interest(kind, event.value) if kind.sign > 0 else 0.0)
         if kind.reward > 0:
             self._reward(event, kind.reward)
-
-    def _hide(self, event: Feedback) -> None:
-        record = self.subjects.touch(event.subject)
-        is_hidden = event.item_id in record.hidden
-        if not is_hidden and len(record.hidden) >= self.rules.caps.hidden:
-            wished = f"at most {self.rules.caps.hidden} hidden items of one subject"
-            raise Refusal("hidden_full", "item_id", event.item_id, wished)
-        record.events += 1
-        record.last_at = max(record.last_at, event.occurred_at)
-        if not is_hidden:
-            record.hidden.append(event.item_id)
 
     def _interact(self, event: Click | Feedback, interest: float) -> None:
         record, caps = self.subjects.touch(event.subject), self.rules.caps
@@ -283,9 +277,14 @@ class ShardLogic:
             step = add_interaction(record, event, interest, caps)
         if step is not None:
             self._count(step)
-            for session in record.add_session(step.session):
-                if self.sessions.remove(session, self.effects):
-                    self.feed.dropped_sessions.append(session)
+            self.feed.dropped_sessions += self.sessions.add(step, self.effects)
+            self.feed.interactions.append(step)
+            self._index_session(record, step)
+
+    def _index_session(self, record: SubjectRecord, step: Interaction) -> None:
+        for session in record.add_session(step.session):
+            if self.sessions.remove(session, self.effects):
+                self.feed.dropped_sessions.append(session)
 
     def _is_past(self, record: SubjectRecord, event: Impression | Click | Feedback) -> bool:
         """Return whether a re-driven event has been overtaken by what its subject did since."""
@@ -295,8 +294,12 @@ class ShardLogic:
         row = self._row(step.item_id)
         self.trends.add(row, step.at_ms, step.interest)
         self._moved[step.item_id] = row
-        self.feed.dropped_sessions += self.sessions.add(step, self.effects)
-        self.feed.interactions.append(step)
+
+    def _count_history(self, record: SubjectRecord, step: Interaction) -> None:
+        self._count(step)
+        self.feed.dropped_sessions += self.sessions.insert(step, self.effects)
+        self.feed.history.append(step)
+        self._index_session(record, step)
 
     def _reward(self, event: Click | Feedback, reward: float) -> None:
         decision_id = self._opened(event.decision, event)
@@ -448,5 +451,6 @@ class ShardLogic:
         for name, count in self.surfaces.take_moved().items():
             effects.write(attribution_key(prefix), name, count)
         self.subjects.write(effects, self.watermark)
+        write_imports(self.admission.imports, effects)
         effects.change.feed = encode_feed(self.feed)
         effects.change.meta |= {"open": str(len(self.attribution.open)), _WATERMARK: str(self.watermark)}

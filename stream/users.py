@@ -39,10 +39,9 @@ def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int, hi
     carried = None if event.carried is None else _carried_record(event.carried)
     record = subjects.touch(event.user_id)
     is_newest = event.occurred_at >= record.profile_at
-    record.profile_at = max(record.profile_at, event.occurred_at)
-    if (
-        is_newest or event.consent == "none"
-    ):  # what later events have overtaken may withdraw consent, not give it
+    if carried is None:
+        record.profile_at = max(record.profile_at, event.occurred_at)
+    if is_newest or event.consent == "none":  # an event that was overtaken may withdraw consent, not give it
         _consent(record, event)
     if carried is None and event.merge_session is not None:
         _merge(record, event, effects, shards)
@@ -53,7 +52,7 @@ def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int, hi
         _absorb(record, carried)
         _cut_hidden(record, hidden_cap)
     said = event.attributes or {}
-    _describe(record, {**record.attributes, **said} if is_newest else {**said, **record.attributes})
+    describe(record, {**record.attributes, **said} if is_newest else {**said, **record.attributes})
 
 
 def _cut_hidden(record: SubjectRecord, cap: int) -> None:
@@ -64,7 +63,14 @@ def _cut_hidden(record: SubjectRecord, cap: int) -> None:
         raise Refusal("hidden_full", "carried", cap + left_out, wished)
 
 
-def _describe(record: SubjectRecord, described: dict[str, Any]) -> None:
+def describe(record: SubjectRecord, described: dict[str, Any]) -> None:
+    """Give a record its attributes.
+
+    Raises
+    ------
+    Refusal
+        If there are more than a record may have; it keeps what it had.
+    """
     if len(described) > ATTRIBUTES_CAP:
         wished = f"at most {ATTRIBUTES_CAP} attributes of one subject"
         raise Refusal("attributes_full", "attributes", len(described), wished)
@@ -91,9 +97,10 @@ def _merge(record: SubjectRecord, event: User, effects: Effects, shards: int) ->
     _ask_for_session(event, effects, shards)
 
 
-def check_reserved(event: User, keys: ErasureKeys) -> None:
+def check_reserved(event: User, keys: ErasureKeys | None) -> None:
     """Refuse what only the engine itself may say, on its way from shard to shard or with a proof."""
-    if event.user_id.startswith(HANDOVER) and not (event.erase and keys.proves(event)):
+    is_proved = event.erase and keys is not None and keys.proves(event)
+    if event.user_id.startswith(HANDOVER) and not is_proved:
         raise Refusal("reserved_id", "user_id", event.user_id, f"an id that does not begin with {HANDOVER!r}")
     if event.carried is not None:
         raise Refusal("reserved_id", "carried", event.carried, "nothing: the engine fills it in")

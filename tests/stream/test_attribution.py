@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from state.opened import Reward
 from state.rules import SurfaceRules
 from stream.attribution import ITEMS_KEPT, Attribution, Closed
-from stream.rewards import FIRST_KEPT, Reward, with_reward, worth_of
+from stream.rewards import FIRST_KEPT, with_reward, worth_of
 
 WINDOW, WAIT, LATENESS = 10_000, 8_000, 3_000
 AT = 1_750_000_000_000

@@ -1,0 +1,1 @@
+"""Reading history from files, and sending it to the engine at full speed without disturbing it."""

@@ -1,0 +1,128 @@
+"""Sessions of an import: taken in from the store in the order of time, beside the requests.
+
+An index that learns from every click holds what came last for newest. Rows of an import come last and
+happened first, so they are not added one by one: when they have come, index and co-visitation are built anew
+from the store's sessions, as a server that starts would, in small steps, and put in place of the old.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import structlog
+from redis.exceptions import RedisError
+
+from online_models.covisit import CoVisits
+from online_models.session_knn import SessionIndex
+from serving.live import LiveState
+from state.feed import ShardFeed
+from state.keys import sessions_key
+from state.sessions import SessionRow, decode_session
+
+log = structlog.get_logger(__name__)
+CALM_S = 2.0
+"""Silence after which an import is taken to be over."""
+EVERY_S = 60.0
+"""How often sessions of an import that goes on are taken in."""
+SCANNED, BUILT = 500, 100
+"""Sessions read, and sessions built, before a request may come between."""
+
+
+class PastSessions:
+    """Notices imports in the change feed, and takes their sessions in.
+
+    Parameters
+    ----------
+    live
+        Whose sessions they are.
+    redis
+        The store.
+    prefixes
+        Key prefixes of the subject shards.
+    """
+
+    def __init__(self, live: LiveState, redis: Any, prefixes: Sequence[str]) -> None:
+        self._live, self._redis, self._prefixes = live, redis, prefixes
+        self._noted_at = self._built_at = 0.0
+        self._entries: list[ShardFeed] = []
+        self._task: asyncio.Task[None] | None = None
+        self.rebuilds = 0
+
+    def note(self, entry: ShardFeed) -> None:
+        """Take notice of a commit of a subject shard that was applied to the live state."""
+        if entry.history:
+            self._noted_at = time.monotonic()
+        if self._task is not None and not self._task.done():
+            self._entries.append(entry)
+
+    def tick(self) -> None:
+        """Begin to take sessions in, if it is time to."""
+        now = time.monotonic()
+        is_idle = self._task is None or self._task.done()
+        is_due = now - self._noted_at > CALM_S or now - self._built_at > EVERY_S
+        if is_idle and is_due and self._noted_at > self._built_at:
+            self._built_at = now
+            self._entries = []
+            self._task = asyncio.create_task(self._take_in())
+
+    async def stop(self) -> None:
+        """Leave off."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _take_in(self) -> None:
+        before = self._live.sessions
+        try:
+            stored = await self._read()
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("sessions of an import not read yet", why=str(error))
+            self._noted_at = time.monotonic()
+            return
+        index, covisits = self._live.empty_indexes()
+        await self._build(stored, index, covisits)
+        if self._live.sessions is before:  # else everything was loaded anew meanwhile
+            self._catch_up(stored, index, covisits)
+            self._live.sessions, self._live.covisits = index, covisits
+            self.rebuilds += 1
+
+    async def _read(self) -> dict[int, SessionRow]:
+        stored = {}
+        for prefix in self._prefixes:
+            async for name, raw in self._redis.hscan_iter(sessions_key(prefix), count=SCANNED):
+                stored[int(name)] = decode_session(raw)
+        return stored
+
+    async def _build(self, stored: Mapping[int, SessionRow], index: SessionIndex, covisits: CoVisits) -> None:
+        ordered = await asyncio.to_thread(sorted, stored.items(), key=_newest_at)
+        for first in range(0, len(ordered), BUILT):
+            keys: list[int] = []
+            rows: list[int] = []
+            times: list[int] = []
+            for session, held in ordered[first : first + BUILT]:
+                found = [self._live.items.row(item_id) for item_id in held.items]
+                covisits.add_session(found)
+                keys += [session] * len(found)
+                rows += found
+                times += held.at_ms
+            index.add_many(np.array(keys, np.int64), np.array(rows, np.int64), np.array(times, np.int64))
+            await asyncio.sleep(0)
+
+    def _catch_up(self, stored: Mapping[int, SessionRow], index: SessionIndex, covisits: CoVisits) -> None:
+        """Add what came while sessions were read and built, unless it was read already."""
+        nothing = SessionRow()
+        for entry in self._entries:
+            for step in entry.interactions:
+                held = stored.get(step.session, nothing)
+                if (step.item_id, step.at_ms) not in zip(held.items, held.at_ms, strict=True):
+                    row = self._live.items.row(step.item_id)
+                    covisits.add(index.session_items(step.session), row)
+                    index.add(step.session, row, step.at_ms)
+            for session in entry.dropped_sessions:
+                index.remove_session(session)
+
+
+def _newest_at(session: tuple[int, SessionRow]) -> int:
+    return session[1].at_ms[-1] if session[1].at_ms else 0
