@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from itertools import chain
 from subprocess import Popen
 from typing import Any
 
@@ -57,7 +58,9 @@ async def _settled(redis: Any, units: int, count: int, timeout_s: float) -> None
     deadline, since = time.monotonic() + timeout_s, time.monotonic()
     known: dict[str, int] = {}
     while time.monotonic() < deadline:
-        claims = waiting_claims(await redis.client_list())
+        listed = await redis.client_list()
+        # Of a cluster, the clients of each node.
+        claims = waiting_claims([*chain(*listed.values())] if isinstance(listed, dict) else listed)
         if claims != known:
             since, known = time.monotonic(), claims
         done = len(claims) == count and sum(claims.values()) == units

@@ -8,8 +8,8 @@ from typing import Any
 
 import structlog
 from msgspec import Struct
-from redis.exceptions import RedisError
 
+from serving.following import UNREACHABLE, Entries, store_reads
 from serving.lessons import Lessons
 from serving.live import SHARED, LiveState
 from state.feed import decode_item_feed, decode_names_feed, decode_shard_feed
@@ -17,7 +17,6 @@ from state.keys import (
     CONTROL,
     bandit_key,
     control_key,
-    feed_key,
     item_unit,
     items_key,
     lane_unit,
@@ -32,12 +31,9 @@ from state.sessions import decode_session
 from state.settings import Settings
 
 log = structlog.get_logger(__name__)
-BLOCK_MS = 100
-COUNT = 500
 REFRESH_BLOCKS_S = 0.1
 CHECK_S = 1.0
 Sessions = dict[int, tuple[Sequence[str], Sequence[int]]]
-_UNREACHABLE = (RedisError, OSError, TimeoutError)
 
 
 class Cursor(Struct):
@@ -61,51 +57,52 @@ class Sync:
     """
 
     def __init__(self, settings: Settings, redis: Any, live: LiveState) -> None:
-        self._settings, self._redis, self.live = settings, redis, live
+        self._redis, self._reads, self.live = redis, store_reads(settings, redis), live
         self._lessons = Lessons(live)
         names = [subject_unit(n) for n in range(settings.shards)]
         names += [item_unit(n) for n in range(settings.item_shards)]
         names += [lane_unit(n) for n in range(settings.lanes)]
         self._prefixes = {name: unit_prefix(settings.namespace, name) for name in [*names, CONTROL]}
+        self._names = {prefix: name for name, prefix in self._prefixes.items()}
         self._cursors: dict[str, Cursor] = {}
         self._dirty: dict[int, set[str]] = defaultdict(set)
-        self._read_at = 0.0
+        self._loaded_at = 0.0
         self.reloads = 0
         self.applied = 0
         self.ready = asyncio.Event()
 
     def staleness_ms(self) -> int:
         """Return how long ago the feeds were last known to be read to their ends, ms."""
-        return round((time.monotonic() - self._read_at) * 1000) if self._read_at else 1_000_000_000
+        read_at = max(self._loaded_at, self._reads.read_at())
+        return round((time.monotonic() - read_at) * 1000) if read_at else 1_000_000_000
 
     async def run(self) -> None:
         """Load, follow, and load again whenever the feeds cannot be followed; runs until cancelled."""
         delay = 0.05
-        while True:
-            try:
-                await self.load()
-                delay = 0.05
-                await self._follow()
-            except _UNREACHABLE as error:
-                log.warning("store unreachable", why=str(error))
-                await asyncio.sleep(delay)
-                delay = min(1.0, delay * 2)
+        try:
+            while True:
+                try:
+                    await self.load()
+                    delay = 0.05
+                    await self._follow()
+                except UNREACHABLE as error:
+                    log.warning("store unreachable", why=str(error))
+                    await asyncio.sleep(delay)
+                    delay = min(1.0, delay * 2)
+        finally:
+            await self._reads.stop()
 
     async def load(self) -> None:
         """Load everything the store holds of the namespace."""
         loaded = {name: await self._read_unit(name) for name in self._prefixes}
         self._apply_loaded(loaded)
         self.reloads += 1
-        self._read_at = time.monotonic()
+        self._loaded_at = time.monotonic()
         self.ready.set()
 
     async def _read_unit(self, name: str) -> list[Any]:
         prefix = self._prefixes[name]
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hmget(meta_key(prefix), "epoch", "commit")
-            for key in _loaded_keys(name):
-                pipe.hgetall(key(prefix))
-            return list(await pipe.execute())
+        return await self._reads.unit(prefix, [key(prefix) for key in _loaded_keys(name)])
 
     def _apply_loaded(self, loaded: Mapping[str, list[Any]]) -> None:
         self.live.forget_subjects()
@@ -138,25 +135,24 @@ class Sync:
     async def _follow(self) -> None:
         checked, refreshed = time.monotonic(), 0.0
         while True:
-            streams = {feed_key(p): f"{self._cursors[n].commit}-0" for n, p in self._prefixes.items()}
-            answer = await self._redis.xread(streams, count=COUNT, block=BLOCK_MS)
-            self._read_at = time.monotonic()
-            if not await self._apply(answer):
+            cursors = {prefix: self._cursors[name].commit for name, prefix in self._prefixes.items()}
+            found = await self._reads.entries(cursors)
+            if not await self._apply(found):
                 return
-            if self._dirty and self._read_at - refreshed > REFRESH_BLOCKS_S:
-                refreshed = self._read_at
+            now = time.monotonic()
+            if self._dirty and now - refreshed > REFRESH_BLOCKS_S:
+                refreshed = now
                 await self._refresh_blocks()
-            if self._read_at - checked > CHECK_S:
-                checked = self._read_at
+            if now - checked > CHECK_S:
+                checked = now
                 if not await self._is_continuous():
                     return
 
-    async def _apply(self, answer: Any) -> bool:
+    async def _apply(self, found: Mapping[str, Entries]) -> bool:
         """Apply feed entries in order; returns whether all continued what was known."""
-        named = {feed_key(prefix).encode(): name for name, prefix in self._prefixes.items()}
-        for stream, entries in answer.items() if isinstance(answer, dict) else answer or []:
-            name = named[stream]
-            for entry_id, fields in _flat(entries):
+        for prefix, entries in found.items():
+            name = self._names[prefix]
+            for entry_id, fields in entries:
                 if not self._continues(name, int(entry_id.split(b"-")[0]), fields):
                     log.info("change feed has a gap: loading anew", unit=name)
                     return False
@@ -202,14 +198,21 @@ class Sync:
         dirty, self._dirty = self._dirty, defaultdict(set)
         for shard, names in dirty.items():
             fields = sorted(names)
-            raws = await self._redis.hmget(bandit_key(self._prefixes[subject_unit(shard)]), fields)
+            try:
+                raws = await self._redis.hmget(bandit_key(self._prefixes[subject_unit(shard)]), fields)
+            except UNREACHABLE:  # of a cluster, perhaps one node: the others' blocks go on being read
+                self._dirty[shard] |= names
+                continue
             found = {field: raw for field, raw in zip(fields, raws, strict=True) if raw is not None}
             self.live.put_blocks(shard, found)
 
     async def _is_continuous(self) -> bool:
-        """Return whether no unit stands behind what was applied, as after a failover to an older copy."""
+        """Return whether no unit is known to stand behind what was applied, as after a failover."""
         for name, prefix in self._prefixes.items():
-            stored = await self._redis.hget(meta_key(prefix), "commit")
+            try:
+                stored = await self._redis.hget(meta_key(prefix), "commit")
+            except UNREACHABLE:
+                continue
             if int(stored or 0) < self._cursors[name].commit:
                 log.warning("store went back: loading anew", unit=name)
                 return False
@@ -222,11 +225,3 @@ def _loaded_keys(name: str) -> list[Any]:
     if name == CONTROL:
         return [control_key]
     return [items_key] if name.startswith("i") else [models_key]
-
-
-def _flat(entries: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """Return stream entries as pairs, whichever protocol version the client speaks."""
-    flat: list[Any] = []
-    for entry in entries:
-        flat += entry if isinstance(entry, list) and entry and isinstance(entry[0], list | tuple) else [entry]
-    return [(entry_id, fields) for entry_id, fields in flat]
