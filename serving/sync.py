@@ -164,7 +164,7 @@ class Sync:
         cursor, epoch = self._cursors[name], int(fields[b"e"])
         if commit != cursor.commit + 1:
             return False
-        new_owner = epoch > cursor.epoch and int(fields[b"n"]) == cursor.commit
+        new_owner = int(fields.get(b"p", -1)) == cursor.epoch and int(fields[b"n"]) == cursor.commit
         if epoch != cursor.epoch and not new_owner:
             return False
         self._cursors[name] = Cursor(epoch, commit)

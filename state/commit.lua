@@ -1,7 +1,7 @@
 -- One commit of one unit (shard, item shard, lane, control): all of it, or nothing.
 -- KEYS[1]: the unit's meta hash; every other key in the request carries the same hash tag.
--- ARGV, in groups that begin with how many entries follow: epoch; the commit it follows or nothing; offsets {topic, previous, next}; values
--- {key, ttl_ms, value}; hash fields {key, field, value}; dropped fields {key, field}; dropped keys {key};
+-- ARGV, in groups that begin with how many entries follow: epoch; the commit it follows or nothing; offsets
+-- {topic, previous, next}; values {key, ttl_ms, value}; hash fields {key, field, value}; dropped fields {key, field}; dropped keys {key};
 -- meta fields {field, value}; outbox entries {entry}; then outbox key, entries sent, feed key, feed cap, feed entry.
 local at = 0
 local function take()
@@ -62,6 +62,6 @@ end
 for _, entry in ipairs(entries) do
     redis.call('RPUSH', outbox, entry)
 end
-local claimed_at = redis.call('HGET', KEYS[1], 'claimed_at')
-redis.call('XADD', feed, 'MAXLEN', '~', cap, commit .. '-0', 'e', epoch, 'n', claimed_at, 'c', change)
+local claim = redis.call('HMGET', KEYS[1], 'before', 'claimed_at')
+redis.call('XADD', feed, 'MAXLEN', '~', cap, commit .. '-0', 'e', epoch, 'p', claim[1], 'n', claim[2], 'c', change)
 return {'ok', tostring(commit)}

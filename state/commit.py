@@ -12,11 +12,15 @@ from state.keys import feed_key, meta_key, outbox_key
 FEED_CAP = 20_000
 _SCRIPT = files("state").joinpath("commit.lua").read_text()
 # A store that failed over to an older copy has forgotten the latest epochs: by the clock, none comes twice.
+# It has forgotten the latest outbox numbers as well: they go on from the epoch in microseconds, so that no
+# number is ever used for two messages.
 _CLAIM = """
 local now = redis.call('TIME')
 local held = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
 local epoch = math.max(held + 1, now[1] * 1000 + math.floor(now[2] / 1000))
-redis.call('HSET', KEYS[1], 'epoch', string.format('%.0f', epoch))
+local outbox = math.max(tonumber(redis.call('HGET', KEYS[1], 'outbox') or '0'), epoch * 1000)
+redis.call('HSET', KEYS[1], 'before', string.format('%.0f', held), 'epoch', string.format('%.0f', epoch))
+redis.call('HSET', KEYS[1], 'outbox', string.format('%.0f', outbox))
 redis.call('HSET', KEYS[1], 'claimed_at', redis.call('HGET', KEYS[1], 'commit') or '0')
 return redis.call('HGETALL', KEYS[1])
 """

@@ -83,6 +83,11 @@ def models_key(prefix: str) -> str:
     return f"{prefix}models"
 
 
+def learnt_key(prefix: str) -> str:
+    """Hash: outcomes a lane has learnt lately, page by page."""
+    return f"{prefix}learnt"
+
+
 def control_key(prefix: str) -> str:
     """Hash: control documents by name."""
     return f"{prefix}control"

@@ -10,10 +10,11 @@ from online_models.features import FeatureRegistry
 from online_models.ranking import prior_model
 from state.events import Outcome
 from state.feed import NamesFeed, encode_feed
-from state.keys import counters_key, models_key
+from state.keys import counters_key, learnt_key, models_key
 from state.outbox import Arrivals
 from state.packing import FloatArray, from_base64, pack_arrays, unpack_arrays
 from stream.effects import Counters, Effects, Place
+from stream.learnt import LearntOutcomes
 from stream.rows import Row
 
 _SEEN = "seen:"
@@ -38,13 +39,15 @@ class LaneLogic:
     @property
     def hashes(self) -> list[str]:
         """Hash keys to load before the first fold."""
-        return [models_key(self.place.prefix), counters_key(self.place.prefix)]
+        return [key(self.place.prefix) for key in (models_key, counters_key, learnt_key)]
 
     def restore(self, meta: Mapping[str, str], hashes: Mapping[str, dict[bytes, bytes]]) -> None:
         """Take in what the store holds."""
         self.outbox_number = int(meta.get("outbox", "0"))
         self.counters = Counters(hashes[counters_key(self.place.prefix)])
         self._arrivals = {k[len(_SEEN) :]: Arrivals(v) for k, v in meta.items() if k.startswith(_SEEN)}
+        key = learnt_key(self.place.prefix)
+        self._learnt = LearntOutcomes(key, hashes[key])
         self._models = {}
         for name, raw in hashes[models_key(self.place.prefix)].items():
             self._models[name.decode()] = self._restored(raw)
@@ -73,19 +76,21 @@ class LaneLogic:
         for row in rows:
             if row.refusal is not None:
                 effects.refuse(row, row.refusal.reason, str(row.refusal))
-            elif self._is_new(row) and isinstance(row.event, Outcome):
+            elif isinstance(row.event, Outcome) and self._is_new(row, row.event):
                 self.counters.add("outcomes")
                 by_surface[row.event.surface].append(row.event)
         for surface, outcomes in by_surface.items():
             self._learn(surface, outcomes, effects)
+        self._learnt.write(effects)
         effects.change.feed = encode_feed(NamesFeed(sorted(by_surface)))
         effects.change.meta.update({_SEEN + source: a.encode() for source, a in self._arrivals.items()})
         self.outbox_number = effects.outbox_number
         return effects
 
-    def _is_new(self, row: Row) -> bool:
-        """Drop what was seen: a source numbers its messages, and sends them again after a crash."""
-        if self._arrivals.setdefault(row.source, Arrivals()).is_new(row.number):
+    def _is_new(self, row: Row, outcome: Outcome) -> bool:
+        """Drop what was seen: a source sends messages again after a crash, and derives some again."""
+        arrived = self._arrivals.setdefault(row.source, Arrivals()).is_new(row.number)
+        if arrived and self._learnt.is_new(outcome.event_id):
             return True
         self.counters.add("outcomes.duplicate")
         return False

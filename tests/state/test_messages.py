@@ -90,6 +90,7 @@ UNIT_KEYS: list[Callable[[str], str]] = [
     keys.bandit_key,
     keys.items_key,
     keys.models_key,
+    keys.learnt_key,
     keys.control_key,
     lambda prefix: keys.subject_key(prefix, "u{1}"),
     lambda prefix: keys.decision_key(prefix, "d1"),
