@@ -76,7 +76,8 @@ class ClusterClient(RedisCluster):
             raise
         except Exception as error:  # routing that finds no node raises whatever it stumbles upon
             self._initialize = True
-            raise StoreConnectionError(f"no node of the cluster for {args[0]}: {error!r}") from error
+            why = f"{type(error).__name__}: {error}"
+            raise StoreConnectionError(f"no node of the cluster for {args[0]} ({why})") from error
 
     async def aclose(self) -> None:
         """Close all connections, also when the topology is to be looked at anew."""

@@ -1,6 +1,6 @@
 """The one script through which a unit's state changes: values, offsets, outbox and feed, or nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from importlib.resources import files
 from itertools import chain
 from typing import Any, Protocol
@@ -88,7 +88,7 @@ class Claim(Struct, frozen=True):
 class RedisClient(Protocol):
     """What this module needs of redis-py's asyncio clients, single or cluster."""
 
-    async def eval(self, script: str, numkeys: int, *args: Any) -> Any:
+    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
         """Run a script."""
 
 
