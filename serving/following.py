@@ -98,7 +98,6 @@ class ClusterReads:
 
     async def unit(self, prefix: str, keys: Sequence[str]) -> list[Any]:
         """Return epoch and commit of a unit, and its hashes, all of one moment."""
-        await self.stop()  # what is waited for lies behind what is loaded
         meta, *hashes = await self._redis.eval(_READ, 1 + len(keys), meta_key(prefix), *keys)
         self._read_at[prefix] = time.monotonic()
         return [meta, *(dict(zip(flat[::2], flat[1::2], strict=True)) for flat in hashes)]

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 from msgspec import Struct
 
+from serving.asides import BlockRefresher, StepBackWatch
 from serving.following import UNREACHABLE, Entries, store_reads
 from serving.lessons import Lessons
 from serving.live import SHARED, LiveState
@@ -20,7 +20,6 @@ from state.keys import (
     item_unit,
     items_key,
     lane_unit,
-    meta_key,
     models_key,
     sessions_key,
     subject_unit,
@@ -31,8 +30,6 @@ from state.sessions import decode_session
 from state.settings import Settings
 
 log = structlog.get_logger(__name__)
-REFRESH_BLOCKS_S = 0.1
-CHECK_S = 1.0
 Sessions = dict[int, tuple[Sequence[str], Sequence[int]]]
 
 
@@ -65,7 +62,9 @@ class Sync:
         self._prefixes = {name: unit_prefix(settings.namespace, name) for name in [*names, CONTROL]}
         self._names = {prefix: name for name, prefix in self._prefixes.items()}
         self._cursors: dict[str, Cursor] = {}
-        self._dirty: dict[int, set[str]] = defaultdict(set)
+        shards = {int(name): prefix for name, prefix in self._prefixes.items() if name.isdigit()}
+        self._blocks = BlockRefresher(redis, shards, live.put_blocks)
+        self._watch = StepBackWatch(redis)
         self._loaded_at = 0.0
         self.reloads = 0
         self.applied = 0
@@ -90,10 +89,15 @@ class Sync:
                     await asyncio.sleep(delay)
                     delay = min(1.0, delay * 2)
         finally:
-            await self._reads.stop()
+            await self._stop_reading()
+
+    async def _stop_reading(self) -> None:
+        for reading in (self._reads, self._blocks, self._watch):
+            await reading.stop()
 
     async def load(self) -> None:
         """Load everything the store holds of the namespace."""
+        await self._stop_reading()  # whatever is under way is older than what is loaded
         loaded = {name: await self._read_unit(name) for name in self._prefixes}
         self._apply_loaded(loaded)
         self.reloads += 1
@@ -122,7 +126,6 @@ class Sync:
                 for surface, raw in hashes[0].items():
                     self.live.put_model(surface.decode(), raw)
         self.live.load_sessions(sessions, self._lessons.teach)
-        self._dirty.clear()
 
     def _load_shard(self, shard: int, hashes: list[dict[bytes, bytes]], sessions: Sessions) -> None:
         trends, stored, blocks = hashes
@@ -133,20 +136,13 @@ class Sync:
         self.live.put_blocks(shard, {key.decode(): raw for key, raw in blocks.items()})
 
     async def _follow(self) -> None:
-        checked, refreshed = time.monotonic(), 0.0
         while True:
-            cursors = {prefix: self._cursors[name].commit for name, prefix in self._prefixes.items()}
-            found = await self._reads.entries(cursors)
-            if not await self._apply(found):
+            applied = {prefix: self._cursors[name].commit for name, prefix in self._prefixes.items()}
+            if self._watch.has_stepped_back(applied):
                 return
-            now = time.monotonic()
-            if self._dirty and now - refreshed > REFRESH_BLOCKS_S:
-                refreshed = now
-                await self._refresh_blocks()
-            if now - checked > CHECK_S:
-                checked = now
-                if not await self._is_continuous():
-                    return
+            if not await self._apply(await self._reads.entries(applied)):
+                return
+            self._blocks.tick()
 
     async def _apply(self, found: Mapping[str, Entries]) -> bool:
         """Apply feed entries in order; returns whether all continued what was known."""
@@ -177,7 +173,7 @@ class Sync:
             entry = decode_shard_feed(change)
             self.live.apply_shard(int(name), entry, self._lessons.teach)
             if entry.bandit_shared:
-                self._dirty[int(name)] |= {SHARED, *(f"i:{item}" for item in entry.bandit_items)}
+                self._blocks.note(int(name), [SHARED, *(f"i:{item}" for item in entry.bandit_items)])
         elif name.startswith("i"):
             self.live.apply_items(decode_item_feed(change))
         else:
@@ -193,30 +189,6 @@ class Sync:
         ):
             if raw is not None:
                 put(field, raw)
-
-    async def _refresh_blocks(self) -> None:
-        dirty, self._dirty = self._dirty, defaultdict(set)
-        for shard, names in dirty.items():
-            fields = sorted(names)
-            try:
-                raws = await self._redis.hmget(bandit_key(self._prefixes[subject_unit(shard)]), fields)
-            except UNREACHABLE:  # of a cluster, perhaps one node: the others' blocks go on being read
-                self._dirty[shard] |= names
-                continue
-            found = {field: raw for field, raw in zip(fields, raws, strict=True) if raw is not None}
-            self.live.put_blocks(shard, found)
-
-    async def _is_continuous(self) -> bool:
-        """Return whether no unit is known to stand behind what was applied, as after a failover."""
-        for name, prefix in self._prefixes.items():
-            try:
-                stored = await self._redis.hget(meta_key(prefix), "commit")
-            except UNREACHABLE:
-                continue
-            if int(stored or 0) < self._cursors[name].commit:
-                log.warning("store went back: loading anew", unit=name)
-                return False
-        return True
 
 
 def _loaded_keys(name: str) -> list[Any]:

@@ -1,8 +1,9 @@
 -- One commit of one unit (shard, item shard, lane, control): all of it, or nothing.
 -- KEYS[1]: the unit's meta hash; every other key in the request carries the same hash tag.
 -- ARGV, in groups that begin with how many entries follow: epoch; the commit it follows or nothing; offsets
--- {topic, previous, next}; values {key, ttl_ms, value}; hash fields {key, field, value}; dropped fields {key, field}; dropped keys {key};
--- meta fields {field, value}; outbox entries {entry}; then outbox key, entries sent, feed key, feed cap, feed entry.
+-- {topic, previous, next}; values {key, ttl_ms, value}; hash fields {key, field, value}; dropped fields {key, field};
+-- dropped keys {key}; meta fields {field, value}; outbox entries {entry}; then outbox key, entries sent, feed key,
+-- feed cap, feed entry.
 local at = 0
 local function take()
     at = at + 1

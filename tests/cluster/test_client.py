@@ -8,12 +8,15 @@ import pytest
 from redis.exceptions import RedisError
 
 from headwater.embedded import EmbeddedRuntime
+from serving.app import make_live
 from serving.following import ClusterReads
 from serving.metrics import ServerMetrics
 from serving.reader import SubjectReader
+from serving.sync import Sync
 from state.clients import redis_client
 from state.cluster import ClusterClient
 from state.commit import Change, claim_unit, commit
+from state.feed import ShardFeed, encode_feed
 from state.keys import counters_key, subject_key, subject_unit, unit_prefix
 from state.partition import shard_of
 from state.settings import Settings
@@ -139,6 +142,34 @@ async def test_feeds_of_other_units_go_on_while_one_units_node_is_away(
     await until_written(change, away)
     assert await followed(reads, cursors, away) == away
     await reads.stop()
+
+
+async def test_a_server_applies_what_other_nodes_tell_while_one_is_silent(
+    cluster: StoreClusterNodes, client: ClusterClient, settings: Settings
+) -> None:
+    prefixes = prefixes_of(settings)
+    epochs = {prefix: (await claim_unit(client, prefix)).epoch for prefix in prefixes}
+    told = encode_feed(ShardFeed(bandit_shared=True))  # makes the server read the shard's blocks as well
+    feeds = redis_client(settings, timeout_s=5.0)
+    sync = Sync(settings, feeds, make_live(settings))
+    following = asyncio.create_task(sync.run())
+    await asyncio.wait_for(sync.ready.wait(), PATIENCE_S)
+
+    lost = cluster.owner(prefixes[0])
+    left = [prefix for prefix in prefixes if cluster.owner(prefix) != lost]
+    for prefix in prefixes:
+        await commit(client, prefix, epochs[prefix], Change(feed=told))
+    cluster.primaries[lost].pause()
+    for _ in range(10):
+        for prefix in left:
+            await commit(client, prefix, epochs[prefix], Change(feed=told))
+        await asyncio.sleep(0.1)
+    assert sync.applied >= 10 * len(left)
+    assert sync.reloads == 1
+    cluster.primaries[lost].wake()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await feeds.aclose()
 
 
 async def until_written(change: Callable[[str], Awaitable[None]], prefixes: set[str]) -> None:
