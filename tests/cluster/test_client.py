@@ -8,7 +8,7 @@ import pytest
 from redis.exceptions import RedisError
 
 from headwater.embedded import EmbeddedRuntime
-from serving.app import make_live
+from serving.app import end_tasks, make_live
 from serving.following import ClusterReads
 from serving.metrics import ServerMetrics
 from serving.reader import SubjectReader
@@ -167,8 +167,7 @@ async def test_a_server_applies_what_other_nodes_tell_while_one_is_silent(
     assert sync.applied >= 10 * len(left)
     assert sync.reloads == 1
     cluster.primaries[lost].wake()
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+    await end_tasks([following])
     await feeds.aclose()
 
 

@@ -155,6 +155,7 @@ async def test_commits_that_no_replica_has_are_folded_again_and_count_once(
         behind = failing.commits(failing.primary)
         failing.replica.pause()
         failing.primary.ask("CLIENT", "KILL", "TYPE", "replica")
+        assert failing.primary.ask("ROLE")[2] == [], "nothing may reach the replica from here on"
         await more_learnt(rig, 40)
         ahead = failing.commits(failing.primary)
         if killed == "primary and worker":
