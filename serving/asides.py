@@ -1,19 +1,25 @@
-"""What a feed follower asks beside the feeds: in the background, so that a silent node holds up nothing."""
+"""What a feed follower asks beside the feeds: in the background, so that a silent node holds up nothing.
+
+A single store is asked by one call after the other, as it gains nothing from many connections; of a cluster,
+units are asked apart from each other.
+"""
 
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, TypeVar
 
 import structlog
 
 from serving.following import UNREACHABLE
+from state.cluster import ClusterClient
 from state.keys import bandit_key, meta_key
 
 log = structlog.get_logger(__name__)
 REFRESH_BLOCKS_S = 0.1
 CHECK_S = 1.0
+T = TypeVar("T")
 Put = Callable[[int, dict[str, bytes]], None]
 
 
@@ -32,6 +38,7 @@ class BlockRefresher:
 
     def __init__(self, redis: Any, prefixes: Mapping[int, str], put: Put) -> None:
         self._redis, self._prefixes, self._put = redis, prefixes, put
+        self._apart = isinstance(redis, ClusterClient)
         self._dirty: dict[int, set[str]] = defaultdict(set)
         self._reading: dict[int, asyncio.Task[None]] = {}
         self._begun_at = 0.0
@@ -48,17 +55,19 @@ class BlockRefresher:
         self._begun_at = now
         for shard in [shard for shard, task in self._reading.items() if task.done()]:
             self._reading.pop(shard).result()
-        for shard in self._dirty.keys() - self._reading.keys():
-            self._reading[shard] = asyncio.create_task(self._read(shard, self._dirty.pop(shard)))
+        for lot in _lots(self._dirty.keys() - self._reading.keys(), self._apart):
+            reading = asyncio.create_task(self._read({shard: self._dirty.pop(shard) for shard in lot}))
+            self._reading.update(dict.fromkeys(lot, reading))
 
-    async def _read(self, shard: int, names: set[str]) -> None:
-        fields = sorted(names)
-        try:
-            raws = await self._redis.hmget(bandit_key(self._prefixes[shard]), fields)
-        except UNREACHABLE:
-            self._dirty[shard] |= names
-            return
-        self._put(shard, {field: raw for field, raw in zip(fields, raws, strict=True) if raw is not None})
+    async def _read(self, lot: Mapping[int, set[str]]) -> None:
+        for shard, names in lot.items():
+            fields = sorted(names)
+            try:
+                raws = await self._redis.hmget(bandit_key(self._prefixes[shard]), fields)
+            except UNREACHABLE:
+                self._dirty[shard] |= names
+                continue
+            self._put(shard, {field: raw for field, raw in zip(fields, raws, strict=True) if raw is not None})
 
     async def stop(self) -> None:
         """Forget what has changed and give up what is being read."""
@@ -77,7 +86,7 @@ class StepBackWatch:
     """
 
     def __init__(self, redis: Any) -> None:
-        self._redis = redis
+        self._redis, self._apart = redis, isinstance(redis, ClusterClient)
         self._asking: dict[str, asyncio.Task[bool]] = {}
         self._begun_at = time.monotonic()
 
@@ -89,18 +98,21 @@ class StepBackWatch:
         if now - self._begun_at > CHECK_S:
             self._begun_at = now
             self._asking = {prefix: task for prefix, task in self._asking.items() if not task.done()}
-            for prefix in applied.keys() - self._asking.keys():
-                self._asking[prefix] = asyncio.create_task(self._is_behind(prefix, applied[prefix]))
+            for lot in _lots(applied.keys() - self._asking.keys(), self._apart):
+                asking = asyncio.create_task(self._any_behind({prefix: applied[prefix] for prefix in lot}))
+                self._asking.update(dict.fromkeys(lot, asking))
         return False
 
-    async def _is_behind(self, prefix: str, applied: int) -> bool:
-        try:
-            stored = int(await self._redis.hget(meta_key(prefix), "commit") or 0)
-        except UNREACHABLE:
-            return False
-        if stored < applied:
-            log.warning("store went back: loading anew", unit=prefix, stored=stored, applied=applied)
-        return stored < applied
+    async def _any_behind(self, lot: Mapping[str, int]) -> bool:
+        for prefix, applied in lot.items():
+            try:
+                stored = int(await self._redis.hget(meta_key(prefix), "commit") or 0)
+            except UNREACHABLE:
+                continue
+            if stored < applied:
+                log.warning("store went back: loading anew", unit=prefix, stored=stored, applied=applied)
+                return True
+        return False
 
     async def stop(self) -> None:
         """Give up what is being asked."""
@@ -108,8 +120,15 @@ class StepBackWatch:
         self._asking.clear()
 
 
+def _lots(units: Collection[T], apart: bool) -> list[list[T]]:
+    """Return which units are asked one after the other."""
+    if apart:
+        return [[unit] for unit in units]
+    return [list(units)] if units else []
+
+
 async def _end(tasks: Iterable["asyncio.Task[Any]"]) -> None:
-    ending = list(tasks)
+    ending = set(tasks)
     for task in ending:
         task.cancel()
     await asyncio.gather(*ending, return_exceptions=True)
