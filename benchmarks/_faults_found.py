@@ -1,7 +1,7 @@
 """What was folded, read back from the store and from the topics, and compared with the truth."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -218,12 +218,15 @@ def _flat(offsets: Mapping[tuple[str, int], int]) -> dict[str, int]:
 
 async def check_visitors(redis: Any, settings: Settings, truth: Truth) -> list[Check]:
     """Compare the record of every visitor."""
-    names = sorted(truth.visitors)
+    by_shard: dict[int, list[str]] = defaultdict(list)
+    for name in sorted(truth.visitors):
+        by_shard[shard_of(name, settings.shards)].append(name)
     records: dict[str, SubjectRecord] = {}
-    for at in range(0, len(names), CHUNK):
-        part = names[at : at + CHUNK]
-        raws = await redis.mget([_record_key(settings, name) for name in part])
-        records |= {name: decode_subject(raw) for name, raw in zip(part, raws, strict=True)}
+    for names in by_shard.values():
+        for at in range(0, len(names), CHUNK):
+            part = names[at : at + CHUNK]
+            raws = await redis.mget([_record_key(settings, name) for name in part])
+            records |= {name: decode_subject(raw) for name, raw in zip(part, raws, strict=True)}
     checks = [
         compare(
             f"visitors' {figure}",

@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from itertools import chain
 from subprocess import Popen
 from typing import Any
 
 import msgspec
 
 from benchmarks._run import child
+from state.cluster import ClusterClient
 from state.settings import Settings
 
 HOLD_MS = 120_000
@@ -27,15 +29,21 @@ async def held_workers(
     """
     units = settings.shards + settings.item_shards + settings.lanes + 1
     with ExitStack() as stack:
-        await redis.client_pause(HOLD_MS, all=False)
+        await redis.ping()  # a cluster's nodes are known from the first command on
+        await redis.client_pause(HOLD_MS, all=False, **_everywhere(redis))
         try:
             started = [
                 stack.enter_context(child("worker", _named(settings, n, count > 1))) for n in range(count)
             ]
             await _settled(redis, units, count, timeout_s)
         finally:
-            await redis.client_unpause()
+            await redis.client_unpause(**_everywhere(redis))
         yield started
+
+
+def _everywhere(redis: Any) -> dict[str, Any]:
+    """Return what sends a command to every primary of a cluster; nothing for a single store."""
+    return {"target_nodes": redis.get_primaries()} if isinstance(redis, ClusterClient) else {}
 
 
 def _named(settings: Settings, number: int, first: bool) -> Settings:
@@ -57,7 +65,8 @@ async def _settled(redis: Any, units: int, count: int, timeout_s: float) -> None
     deadline, since = time.monotonic() + timeout_s, time.monotonic()
     known: dict[str, int] = {}
     while time.monotonic() < deadline:
-        claims = waiting_claims(await redis.client_list())
+        listed = await redis.client_list(**_everywhere(redis))
+        claims = waiting_claims([*chain(*listed.values())] if isinstance(listed, dict) else listed)
         if claims != known:
             since, known = time.monotonic(), claims
         done = len(claims) == count and sum(claims.values()) == units

@@ -7,6 +7,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from serving.metrics import ServerMetrics
+from state.cluster import is_cluster
 from state.keys import subject_key, subject_unit, unit_prefix
 from state.packing import CorruptStateError
 from state.partition import shard_of
@@ -65,36 +66,41 @@ class SubjectReader:
         self._redis, self._metrics, self._shards = redis, metrics, settings.shards
         prefixes = [unit_prefix(settings.namespace, subject_unit(n)) for n in range(settings.shards)]
         self._prefixes = prefixes
-        self._breaker = Breaker()
-        self._asked: list[tuple[str, asyncio.Future[Any]]] = []
+        # Of a cluster one node may be away, and keys of two shards cannot share a command.
+        self._parts = settings.shards if is_cluster(settings.redis) else 1
+        self._breakers = [Breaker() for _ in range(self._parts)]
+        self._asked: list[list[tuple[str, asyncio.Future[Any]]]] = [[] for _ in range(self._parts)]
         self._fetches: set[asyncio.Task[None]] = set()
         self._timeout_s = settings.redis_timeout_ms / 1000
 
     async def read(self, subject: str) -> SubjectRecord | None:
         """Return a subject's record in one round trip; None where the store does not answer in time."""
-        if not self._breaker.allows(time.monotonic()):
+        shard = shard_of(subject, self._shards)
+        breaker = self._breakers[shard % self._parts]
+        if not breaker.allows(time.monotonic()):
             return None
         try:
-            key = subject_key(self._prefixes[shard_of(subject, self._shards)], subject)
-            record = decode_subject(await self._get(key))
+            key = subject_key(self._prefixes[shard], subject)
+            record = decode_subject(await self._get(key, shard % self._parts))
         except (RedisError, OSError, TimeoutError, CorruptStateError):
             self._metrics.store_failures.inc()
-            self._breaker.note(ok=False, now_s=time.monotonic())
+            breaker.note(ok=False, now_s=time.monotonic())
             return None
-        self._breaker.note(ok=True, now_s=time.monotonic())
+        breaker.note(ok=True, now_s=time.monotonic())
         return record
 
-    async def _get(self, key: str) -> bytes | None:
-        """Return a value; requests that came in together share one round trip."""
+    async def _get(self, key: str, part: int) -> bytes | None:
+        """Return a value; requests that came in together share one round trip to each part of the store."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[bytes | None] = loop.create_future()
-        self._asked.append((key, answer))
-        if len(self._asked) == 1:
-            loop.call_soon(self._start_fetch)
+        asked = self._asked[part]
+        asked.append((key, answer))
+        if len(asked) == 1:
+            loop.call_soon(self._start_fetch, part)
         return await answer
 
-    def _start_fetch(self) -> None:
-        asked, self._asked = self._asked, []
+    def _start_fetch(self, part: int) -> None:
+        asked, self._asked[part] = self._asked[part], []
         task = asyncio.create_task(self._fetch(asked))
         self._fetches.add(task)  # the loop itself holds tasks weakly
         task.add_done_callback(self._fetches.discard)

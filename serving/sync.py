@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 from msgspec import Struct
-from redis.exceptions import RedisError
 
+from serving.asides import BlockRefresher, StepBackWatch
+from serving.following import UNREACHABLE, Entries, store_reads
 from serving.lessons import Lessons
 from serving.live import SHARED, LiveState
 from serving.past import PastSessions
@@ -18,11 +18,9 @@ from state.keys import (
     CONTROL,
     bandit_key,
     control_key,
-    feed_key,
     item_unit,
     items_key,
     lane_unit,
-    meta_key,
     models_key,
     sessions_key,
     subject_unit,
@@ -33,12 +31,7 @@ from state.sessions import decode_session
 from state.settings import Settings
 
 log = structlog.get_logger(__name__)
-BLOCK_MS = 100
-COUNT = 500
-REFRESH_BLOCKS_S = 0.1
-CHECK_S = 1.0
 Sessions = dict[int, tuple[Sequence[str], Sequence[int]]]
-_UNREACHABLE = (RedisError, OSError, TimeoutError)
 
 
 class Cursor(Struct):
@@ -62,23 +55,27 @@ class Sync:
     """
 
     def __init__(self, settings: Settings, redis: Any, live: LiveState) -> None:
-        self._settings, self._redis, self.live = settings, redis, live
+        self._redis, self._reads, self.live = redis, store_reads(settings, redis), live
         self._lessons = Lessons(live)
         names = [subject_unit(n) for n in range(settings.shards)]
         names += [item_unit(n) for n in range(settings.item_shards)]
         names += [lane_unit(n) for n in range(settings.lanes)]
         self._prefixes = {name: unit_prefix(settings.namespace, name) for name in [*names, CONTROL]}
         self._past = PastSessions(live, redis, [p for n, p in self._prefixes.items() if n.isdigit()])
+        self._names = {prefix: name for name, prefix in self._prefixes.items()}
         self._cursors: dict[str, Cursor] = {}
-        self._dirty: dict[int, set[str]] = defaultdict(set)
-        self._read_at = 0.0
+        shards = {int(name): prefix for name, prefix in self._prefixes.items() if name.isdigit()}
+        self._blocks = BlockRefresher(redis, shards, self._put_blocks)
+        self._watch = StepBackWatch(redis)
+        self._loaded_at = 0.0
         self.reloads = 0
         self.applied = 0
         self.ready = asyncio.Event()
 
     def staleness_ms(self) -> int:
         """Return how long ago the feeds were last known to be read to their ends, ms."""
-        return round((time.monotonic() - self._read_at) * 1000) if self._read_at else 1_000_000_000
+        read_at = max(self._loaded_at, self._reads.read_at())
+        return round((time.monotonic() - read_at) * 1000) if read_at else 1_000_000_000
 
     async def run(self) -> None:
         """Load, follow, and load again whenever the feeds cannot be followed; runs until cancelled."""
@@ -89,28 +86,29 @@ class Sync:
                     await self.load()
                     delay = 0.05
                     await self._follow()
-                except _UNREACHABLE as error:
+                except UNREACHABLE as error:
                     log.warning("store unreachable", why=str(error))
                     await asyncio.sleep(delay)
                     delay = min(1.0, delay * 2)
         finally:
-            await self._past.stop()
+            await self._stop_reading()
+
+    async def _stop_reading(self) -> None:
+        for reading in (self._reads, self._blocks, self._watch, self._past):
+            await reading.stop()
 
     async def load(self) -> None:
         """Load everything the store holds of the namespace."""
+        await self._stop_reading()  # whatever is under way is older than what is loaded
         loaded = {name: await self._read_unit(name) for name in self._prefixes}
         self._apply_loaded(loaded)
         self.reloads += 1
-        self._read_at = time.monotonic()
+        self._loaded_at = time.monotonic()
         self.ready.set()
 
     async def _read_unit(self, name: str) -> list[Any]:
         prefix = self._prefixes[name]
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hmget(meta_key(prefix), "epoch", "commit")
-            for key in _loaded_keys(name):
-                pipe.hgetall(key(prefix))
-            return list(await pipe.execute())
+        return await self._reads.unit(prefix, [key(prefix) for key in _loaded_keys(name)])
 
     def _apply_loaded(self, loaded: Mapping[str, list[Any]]) -> None:
         self.live.forget_subjects()
@@ -130,7 +128,6 @@ class Sync:
                 for surface, raw in hashes[0].items():
                     self.live.put_model(surface.decode(), raw)
         self.live.load_sessions(sessions, self._lessons.teach)
-        self._dirty.clear()
 
     def _load_shard(self, shard: int, hashes: list[dict[bytes, bytes]], sessions: Sessions) -> None:
         trends, stored, blocks = hashes
@@ -140,29 +137,25 @@ class Sync:
             sessions[int(key)] = row.items, row.at_ms
         self.live.put_blocks(shard, {key.decode(): raw for key, raw in blocks.items()})
 
+    def _put_blocks(self, shard: int, blocks: Mapping[str, bytes | None]) -> None:
+        self.live.put_blocks(shard, {name: raw for name, raw in blocks.items() if raw is not None})
+        self.live.forget_blocks(shard, [name for name, raw in blocks.items() if raw is None])
+
     async def _follow(self) -> None:
-        checked, refreshed = time.monotonic(), 0.0
         while True:
-            streams = {feed_key(p): f"{self._cursors[n].commit}-0" for n, p in self._prefixes.items()}
-            answer = await self._redis.xread(streams, count=COUNT, block=BLOCK_MS)
-            self._read_at = time.monotonic()
-            if not await self._apply(answer):
+            applied = {prefix: self._cursors[name].commit for name, prefix in self._prefixes.items()}
+            if self._watch.has_stepped_back(applied):
                 return
             self._past.tick()
-            if self._dirty and self._read_at - refreshed > REFRESH_BLOCKS_S:
-                refreshed = self._read_at
-                await self._refresh_blocks()
-            if self._read_at - checked > CHECK_S:
-                checked = self._read_at
-                if not await self._is_continuous():
-                    return
+            if not await self._apply(await self._reads.entries(applied)):
+                return
+            self._blocks.tick()
 
-    async def _apply(self, answer: Any) -> bool:
+    async def _apply(self, found: Mapping[str, Entries]) -> bool:
         """Apply feed entries in order; returns whether all continued what was known."""
-        named = {feed_key(prefix).encode(): name for name, prefix in self._prefixes.items()}
-        for stream, entries in answer.items() if isinstance(answer, dict) else answer or []:
-            name = named[stream]
-            for entry_id, fields in _flat(entries):
+        for prefix, entries in found.items():
+            name = self._names[prefix]
+            for entry_id, fields in entries:
                 if not self._continues(name, int(entry_id.split(b"-")[0]), fields):
                     log.info("change feed has a gap: loading anew", unit=name)
                     return False
@@ -174,7 +167,7 @@ class Sync:
         cursor, epoch = self._cursors[name], int(fields[b"e"])
         if commit != cursor.commit + 1:
             return False
-        new_owner = epoch > cursor.epoch and int(fields[b"n"]) == cursor.commit
+        new_owner = int(fields.get(b"p", -1)) == cursor.epoch and int(fields[b"n"]) == cursor.commit
         if epoch != cursor.epoch and not new_owner:
             return False
         self._cursors[name] = Cursor(epoch, commit)
@@ -188,7 +181,7 @@ class Sync:
             self.live.apply_shard(int(name), entry, self._lessons.teach)
             self._past.note(entry)
             if entry.bandit_shared:
-                self._dirty[int(name)] |= {SHARED, *(f"i:{item}" for item in entry.bandit_items)}
+                self._blocks.note(int(name), [SHARED, *(f"i:{item}" for item in entry.bandit_items)])
         elif name.startswith("i"):
             self.live.apply_items(decode_item_feed(change))
         else:
@@ -205,24 +198,6 @@ class Sync:
             if raw is not None:
                 put(field, raw)
 
-    async def _refresh_blocks(self) -> None:
-        dirty, self._dirty = self._dirty, defaultdict(set)
-        for shard, names in dirty.items():
-            fields = sorted(names)
-            raws = await self._redis.hmget(bandit_key(self._prefixes[subject_unit(shard)]), fields)
-            found = {field: raw for field, raw in zip(fields, raws, strict=True) if raw is not None}
-            self.live.put_blocks(shard, found)
-            self.live.forget_blocks(shard, [field for field in fields if field not in found])
-
-    async def _is_continuous(self) -> bool:
-        """Return whether no unit stands behind what was applied, as after a failover to an older copy."""
-        for name, prefix in self._prefixes.items():
-            stored = await self._redis.hget(meta_key(prefix), "commit")
-            if int(stored or 0) < self._cursors[name].commit:
-                log.warning("store went back: loading anew", unit=name)
-                return False
-        return True
-
 
 def _loaded_keys(name: str) -> list[Any]:
     if name.isdigit():
@@ -230,11 +205,3 @@ def _loaded_keys(name: str) -> list[Any]:
     if name == CONTROL:
         return [control_key]
     return [items_key] if name.startswith("i") else [models_key]
-
-
-def _flat(entries: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """Return stream entries as pairs, whichever protocol version the client speaks."""
-    flat: list[Any] = []
-    for entry in entries:
-        flat += entry if isinstance(entry, list) and entry and isinstance(entry[0], list | tuple) else [entry]
-    return [(entry_id, fields) for entry_id, fields in flat]

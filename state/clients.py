@@ -7,6 +7,7 @@ import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from state.cluster import ClusterClient, cluster_client, is_cluster
 from state.settings import Settings
 
 
@@ -27,8 +28,8 @@ def kafka_security(settings: Settings) -> dict[str, Any]:
     return options
 
 
-def redis_client(settings: Settings, *, timeout_s: float | None = None) -> aioredis.Redis:
-    """Return a client of the store.
+def redis_client(settings: Settings, *, timeout_s: float | None = None) -> aioredis.Redis | ClusterClient:
+    """Return a client of the store, a single one or a cluster.
 
     Parameters
     ----------
@@ -37,6 +38,8 @@ def redis_client(settings: Settings, *, timeout_s: float | None = None) -> aiore
     timeout_s
         Of one answer; None waits for ever, as a reader of a change feed does.
     """
+    if is_cluster(settings.redis):
+        return cluster_client(settings.redis, timeout_s)
     return aioredis.Redis.from_url(
         settings.redis,
         socket_timeout=timeout_s,

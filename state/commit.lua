@@ -96,6 +96,6 @@ end
 if emptied == '1' then
     redis.call('DEL', feed)
 end
-local claimed_at = redis.call('HGET', KEYS[1], 'claimed_at')
-redis.call('XADD', feed, 'MAXLEN', '~', cap, commit .. '-0', 'e', epoch, 'n', claimed_at, 'c', change)
+local claim = redis.call('HMGET', KEYS[1], 'before', 'claimed_at')
+redis.call('XADD', feed, 'MAXLEN', '~', cap, commit .. '-0', 'e', epoch, 'p', claim[1], 'n', claim[2], 'c', change)
 return {'ok', tostring(commit)}

@@ -1,7 +1,7 @@
 """The one script through which a unit's state changes: values, offsets, outbox and feed, or nothing."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from importlib.resources import files
 from itertools import chain
 from typing import Any, Protocol
@@ -15,11 +15,15 @@ from state.retention import FEED_CAP
 HELD_RETRY_S = 0.02
 _SCRIPT = files("state").joinpath("commit.lua").read_text()
 # A store that failed over to an older copy has forgotten the latest epochs: by the clock, none comes twice.
+# It has forgotten the latest outbox numbers as well: they go on from the epoch, which is in microseconds,
+# so that no number is ever used for two messages.
 _CLAIM = """
 local now = redis.call('TIME')
 local held = tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0')
-local epoch = math.max(held + 1, now[1] * 1000 + math.floor(now[2] / 1000))
-redis.call('HSET', KEYS[1], 'epoch', string.format('%.0f', epoch))
+local epoch = math.max(held + 1, now[1] * 1000000 + now[2])
+local outbox = math.max(tonumber(redis.call('HGET', KEYS[1], 'outbox') or '0'), epoch)
+redis.call('HSET', KEYS[1], 'before', string.format('%.0f', held), 'epoch', string.format('%.0f', epoch))
+redis.call('HSET', KEYS[1], 'outbox', string.format('%.0f', outbox))
 redis.call('HSET', KEYS[1], 'claimed_at', redis.call('HGET', KEYS[1], 'commit') or '0')
 return redis.call('HGETALL', KEYS[1])
 """
@@ -111,7 +115,7 @@ class Claim(Struct, frozen=True):
 class RedisClient(Protocol):
     """What this module needs of redis-py's asyncio clients, single or cluster."""
 
-    async def eval(self, script: str, numkeys: int, *args: Any) -> Any:
+    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
         """Run a script."""
 
 

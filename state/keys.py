@@ -118,6 +118,11 @@ def models_key(prefix: str) -> str:
     return f"{prefix}models"
 
 
+def learnt_outcomes_key(prefix: str) -> str:
+    """Hash: outcomes a lane has learnt lately, page by page."""
+    return f"{prefix}outcomes"
+
+
 def control_key(prefix: str) -> str:
     """Hash: control documents by name."""
     return f"{prefix}control"

@@ -1,5 +1,8 @@
 """Messages a unit derives from its events, kept in its outbox until Kafka has acknowledged them."""
 
+from collections.abc import Sequence
+from itertools import islice, takewhile
+
 import msgspec
 from msgspec import Struct
 
@@ -81,6 +84,16 @@ class Arrivals:
     def encode(self) -> str:
         """Return what has arrived, as the highest number and the bits of those before it."""
         return f"{self.highest}:{self._bits:x}"
+
+
+def next_batch(unsent: Sequence[Message]) -> list[Message]:
+    """Return the messages to send next, in order: at most `SENT_AT_ONCE`, with numbers as near each other.
+
+    Numbers jump when a unit is claimed. What was derived before has to have arrived before what comes after
+    is sent, as consumers take all numbers far behind the highest for arrived.
+    """
+    near = takewhile(lambda message: message.number - unsent[0].number < SENT_AT_ONCE, unsent)
+    return list(islice(near, SENT_AT_ONCE))
 
 
 _decoder = msgspec.msgpack.Decoder(Message)

@@ -4,11 +4,11 @@ The unit is held meanwhile: its owner's commits wait, and find another owner aft
 What tells where the unit stands stays its own: offsets, outbox, stored decisions, the erasure list.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from state.keys import feed_key, meta_key, unit_prefix
-from state.scan import BATCH, Held, held_keys
+from state.scan import BATCH, key_lots
 from state.snapshots import Hold
 
 KEPT = frozenset({"meta", "feed", "hold", "outbox", "erased", "d", "sd"})
@@ -23,7 +23,7 @@ end
 for place = at, #ARGV do redis.call('DEL', ARGV[place]) end
 local now = redis.call('TIME')
 local held = tonumber(redis.call('HGET', KEYS[1], 'epoch'))
-local epoch = string.format('%.0f', math.max(held + 1, now[1] * 1000 + math.floor(now[2] / 1000)))
+local epoch = string.format('%.0f', math.max(held + 1, now[1] * 1000000 + now[2]))
 local commit = redis.call('HINCRBY', KEYS[1], 'commit', 1)
 redis.call('HSET', KEYS[1], 'epoch', epoch, 'claimed_at', commit)
 redis.call('XADD', KEYS[2], commit .. '-0', 'e', epoch, 'n', commit, 'c', '')
@@ -59,76 +59,67 @@ async def replace_state(redis: Any, place: tuple[str, str], other: str, commit: 
         If the hold ran out.
     """
     namespace, unit = place
-    prefix = unit_prefix(namespace, unit).encode()
-    staged = [name async for name in _stage(redis, (other, unit), prefix, hold)]
-    doomed = [held.key async for held in held_keys(redis, namespace, unit) if _goes(held, set(staged))]
+    prefix = unit_prefix(namespace, unit)
+    staged = await _stage(redis, (other, unit), prefix, hold)
+    doomed = [key async for key in _folded(redis, namespace, unit) if _name(key) not in staged]
     await hold.renew()
-    pairs = [part for name in staged for part in (prefix + _STAGE.encode() + name, prefix + name)]
-    keys = (meta_key(unit_prefix(namespace, unit)), feed_key(unit_prefix(namespace, unit)))
+    pairs = [part for name in staged for part in (_staged(prefix, name), prefix.encode() + name)]
+    keys = (meta_key(prefix), feed_key(prefix))
     if not await redis.eval(_SWAP, 2, *keys, commit, len(staged), *pairs, *doomed):
-        raise ReplacedMeanwhileError(
-            f"unit {unit} no longer stands at commit {commit}; wished: it held still"
-        )
+        raise ReplacedMeanwhileError(f"unit {unit} left commit {commit} while it was held")
     return len(staged)
 
 
-def _goes(held: Held, staged: set[bytes]) -> bool:
-    """Return whether a key is folded state that the other namespace does not have."""
-    return not _is_kept(held.name) and not held.name.startswith(_STAGE.encode()) and held.name not in staged
+def _staged(prefix: str, name: bytes) -> bytes:
+    return f"{prefix}{_STAGE}".encode() + name
 
 
-def _is_kept(name: bytes) -> bool:
-    return name.partition(b":")[0].decode(errors="replace") in KEPT
+def _name(key: bytes) -> bytes:
+    return key.partition(b"}:")[2]
 
 
-async def _stage(redis: Any, source: tuple[str, str], prefix: bytes, hold: Hold) -> Any:
-    """Copy the folded keys of a unit beside another's, and yield their names, each once."""
-    batch: list[Held] = []
-    seen: set[bytes] = set()
-    async for held in held_keys(redis, *source):
-        if _is_kept(held.name) or held.name in seen:
-            continue
-        seen.add(held.name)
-        batch.append(held)
-        if len(batch) >= BATCH:
-            for name in await _copy(redis, batch, prefix, hold):
-                yield name
-            batch = []
-    for name in await _copy(redis, batch, prefix, hold):
-        yield name
+async def _folded(redis: Any, namespace: str, unit: str) -> AsyncIterator[bytes]:
+    """Yield the keys of a unit that hold folded state; one may come twice."""
+    async for keys in key_lots(redis, namespace, unit):
+        for key in keys:
+            family = _name(key).partition(b":")[0].decode(errors="replace")
+            if family not in KEPT and family != _STAGE[:-1]:
+                yield key
 
 
-async def _copy(redis: Any, batch: Sequence[Held], prefix: bytes, hold: Hold) -> list[bytes]:
-    async with redis.pipeline(transaction=False) as pipe:
-        for held in batch:
-            pipe.dump(held.key)
-            pipe.pttl(held.key)
-        found = await pipe.execute()
-    copied = []
-    async with redis.pipeline(transaction=False) as pipe:
-        for held, raw, ttl in zip(batch, found[::2], found[1::2], strict=True):
-            if raw is not None:
-                pipe.restore(prefix + _STAGE.encode() + held.name, max(0, ttl), raw, replace=True)
-                copied.append(held.name)
-        await pipe.execute()
-    await hold.renew()
-    return copied
+async def _stage(redis: Any, source: tuple[str, str], prefix: str, hold: Hold) -> dict[bytes, None]:
+    """Copy the folded keys of a unit beside another's; returns their names, each once."""
+    names: dict[bytes, None] = {}
+    lot: list[bytes] = []
+    async for key in _folded(redis, *source):
+        if _name(key) not in names:
+            names[_name(key)] = None
+            lot.append(key)
+        if len(lot) >= BATCH:
+            await _copy(redis, lot, prefix, hold)
+            lot = []
+    await _copy(redis, lot, prefix, hold)
+    return names
 
 
-async def drop_namespace(redis: Any, namespace: str) -> int:
-    """Delete every key of a namespace's units; returns how many there were."""
-    gone = 0
-    batch: list[bytes] = []
-    async for held in held_keys(redis, namespace):
-        batch.append(held.key)
-        if len(batch) >= BATCH:
-            gone += await _delete(redis, batch)
-            batch = []
-    return gone + await _delete(redis, batch)
-
-
-async def _delete(redis: Any, keys: Sequence[bytes]) -> int:
+async def _copy(redis: Any, keys: Sequence[bytes], prefix: str, hold: Hold) -> None:
+    """Copy keys as they are, times to live included; nobody else writes the namespace they come from."""
     async with redis.pipeline(transaction=False) as pipe:
         for key in keys:
-            pipe.unlink(key)
-        return sum(await pipe.execute())
+            pipe.dump(key)
+            pipe.pttl(key)
+        found = await pipe.execute()
+    async with redis.pipeline(transaction=False) as pipe:
+        for key, raw, ttl in zip(keys, found[::2], found[1::2], strict=True):
+            pipe.restore(_staged(prefix, _name(key)), max(0, ttl), raw, replace=True)
+        await pipe.execute()
+    await hold.renew()
+
+
+async def drop_namespace(redis: Any, namespace: str) -> None:
+    """Delete every key of a namespace's units."""
+    async for keys in key_lots(redis, namespace):
+        async with redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.unlink(key)
+            await pipe.execute()

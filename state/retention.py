@@ -22,6 +22,8 @@ LETTERS_KEPT_MS = 90 * DAY_MS
 """Event time for which a unit remembers which dead letters it has taken; older ones are not re-driven."""
 REMOVALS_KEPT_MS = 90 * DAY_MS
 """Event time for which a removed item is remembered, so that no import brings it back."""
+OUTCOMES_KEPT = 131_072
+"""Outcomes a lane remembers: of one that learns 400 a second, those of more than five minutes; 1 MB."""
 SESSIONS_CAP = 100
 """Sessions of one subject in the shared session index."""
 MERGED_CAP = 50
@@ -127,6 +129,7 @@ def _keys(settings: Settings) -> list[Kept]:
              "goes with its item's block"),
         Kept("key", "item_times", "event time", REMOVALS_KEPT_MS, None, "after its item was removed"),
         Kept("key", "items", "removal", None, None, "until the producer removes the item"),
+        Kept("key", "learnt_outcomes", "cap", OUTCOMES_KEPT, None, "of one lane; the oldest go first"),
         Kept("key", "models", "fixed", None, None, "one click model a surface and lane"),
         Kept("key", "control", "fixed", None, None, "one document a name"),
     ]  # fmt: skip

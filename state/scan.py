@@ -57,14 +57,24 @@ class UnreadableKeyError(RuntimeError):
 
 async def held_keys(redis: Any, namespace: str, unit: str = "*", name: str = "*") -> AsyncIterator[Held]:
     """Yield the keys of a namespace's units, or of one unit or name; one may come twice, as SCAN says."""
-    cursor = 0
-    while True:
-        cursor, keys = await redis.scan(cursor, match=f"{unit_prefix(namespace, unit)}{name}", count=BATCH)
+    async for keys in key_lots(redis, namespace, unit, name):
         for of_unit in _by_unit(keys).values():
             for held in await _read(redis, of_unit):
                 yield held
-        if int(cursor) == 0:
-            return
+
+
+async def key_lots(
+    redis: Any, namespace: str, unit: str = "*", name: str = "*"
+) -> AsyncIterator[list[bytes]]:
+    """Yield the keys themselves, as stored, many at a time; one may come twice, as SCAN says."""
+    keys: list[bytes] = []
+    async for key in redis.scan_iter(match=f"{unit_prefix(namespace, unit)}{name}", count=BATCH):
+        keys.append(key)
+        if len(keys) >= BATCH:
+            yield keys
+            keys = []
+    if keys:
+        yield keys
 
 
 def _by_unit(keys: list[bytes]) -> dict[bytes, list[bytes]]:

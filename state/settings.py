@@ -14,6 +14,8 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Positive = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Seconds = Annotated[float, Meta(gt=0.0, le=1e10)]
+_NODE = r"[^\s,/?#@]+:\d+"
+_STORE = rf"^((redis|rediss|unix)://|rediss?\+cluster://([^\s/?#@]*@)?{_NODE}(,{_NODE})*(/0?)?(\?\S*)?$)"
 
 
 class FeedbackKind(Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,7 +64,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     kafka
         Bootstrap servers of the broker, HOST:PORT, separated by commas.
     redis
-        URL of the store; user, password and TLS (``rediss://``) are part of it.
+        URL of the store; user, password and TLS (``rediss://``) are part of it. A Redis Cluster is
+        ``redis+cluster://HOST:PORT,HOST:PORT`` (``rediss+cluster://``): nodes of it, one of which answers.
     kafka_security_protocol
         PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
     kafka_sasl_mechanism
@@ -152,7 +155,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     namespace: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,31}$")] = "hw"
     kafka: Annotated[str, Meta(pattern=r"^[^\s:]+:\d+(,[^\s:]+:\d+)*$")] = "127.0.0.1:9092"
-    redis: Annotated[str, Meta(pattern=r"^(redis|rediss|unix)://")] = "redis://127.0.0.1:6379/0"
+    redis: Annotated[str, Meta(pattern=_STORE)] = "redis://127.0.0.1:6379/0"
     kafka_security_protocol: str = "PLAINTEXT"
     kafka_sasl_mechanism: str = "PLAIN"
     kafka_sasl_username: str | None = None

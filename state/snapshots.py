@@ -6,6 +6,7 @@ A unit is held while it is read: its owner's commits wait, for the moment that t
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ _OUTBOX = b"outbox"
 _OF_REPLAYS = ("restored:", "replay_")
 _OUT = frozenset({b"feed", b"hold", b"meta"})
 _IF_OURS = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end "
+_WRITE_META = "redis.call('DEL', KEYS[1]) return redis.call('HSET', KEYS[1], unpack(ARGV))"
 _RENEW = f"{_IF_OURS} return redis.call('PEXPIRE', KEYS[1], ARGV[2])"
 _RELEASE = f"{_IF_OURS} return redis.call('DEL', KEYS[1])"
 
@@ -216,10 +218,7 @@ async def _finish_unit(redis: Any, into: str, unit: str, meta: dict[str, str]) -
     if not unit:
         return
     key = meta_key(unit_prefix(into, unit))
-    async with redis.pipeline(transaction=True) as pipe:
-        pipe.delete(key)
-        pipe.hset(key, mapping=meta)
-        await pipe.execute()
+    await redis.eval(_WRITE_META, 1, key, *chain.from_iterable(meta.items()))
 
 
 async def _restore_frame(redis: Any, prefix: bytes, frame: list[Any]) -> None:

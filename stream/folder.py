@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from state.commit import Change, Claim, FencedError, claim_unit, commit
 from state.events import encode
 from state.keys import outbox_key
-from state.outbox import SENT_AT_ONCE, Message, decode_message
+from state.outbox import Message, decode_message, next_batch
 from state.retention import MAX_UNSENT
 from stream.effects import Effects, Place
 from stream.isolation import Isolation
@@ -301,7 +301,7 @@ class Folder:
             self._to_send.clear()
             while self._unsent:
                 generation = self._generation
-                batch = [self._unsent[i] for i in range(min(len(self._unsent), SENT_AT_ONCE))]
+                batch = next_batch(self._unsent)
                 await _until_sent(lambda b=batch: self._ports.send(self._logic.place.unit, b))  # type: ignore[misc]
                 if generation == self._generation:
                     for _ in batch:

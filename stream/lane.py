@@ -10,10 +10,11 @@ from online_models.features import FeatureRegistry
 from online_models.ranking import prior_model
 from state.events import Outcome
 from state.feed import NamesFeed, encode_feed
-from state.keys import counters_key, models_key, redriven_key
+from state.keys import counters_key, learnt_outcomes_key, models_key, redriven_key
 from state.outbox import Arrivals
 from state.packing import FloatArray, from_base64, pack_arrays, unpack_arrays
 from stream.effects import Counters, Effects, Place
+from stream.learnt import LearntOutcomes
 from stream.redriven import Redriven
 from stream.rows import Row
 
@@ -40,7 +41,7 @@ class LaneLogic:
     def hashes(self) -> list[str]:
         """Hash keys to load before the first fold."""
         prefix = self.place.prefix
-        return [models_key(prefix), counters_key(prefix), redriven_key(prefix)]
+        return [key(prefix) for key in (models_key, counters_key, learnt_outcomes_key, redriven_key)]
 
     def restore(self, meta: Mapping[str, str], hashes: Mapping[str, dict[bytes, bytes]]) -> None:
         """Take in what the store holds."""
@@ -48,6 +49,8 @@ class LaneLogic:
         self.counters = Counters(hashes[counters_key(self.place.prefix)])
         self.redriven = Redriven(self.place.prefix, hashes[redriven_key(self.place.prefix)])
         self._arrivals = {k[len(_SEEN) :]: Arrivals(v) for k, v in meta.items() if k.startswith(_SEEN)}
+        key = learnt_outcomes_key(self.place.prefix)
+        self._learnt = LearntOutcomes(key, hashes[key])
         self._models = {}
         for name, raw in hashes[models_key(self.place.prefix)].items():
             self._models[name.decode()] = self._restored(raw)
@@ -79,17 +82,25 @@ class LaneLogic:
                 continue
             if row.refusal is not None:
                 effects.refuse(row, row.refusal.reason, str(row.refusal))
-            elif isinstance(row.event, Outcome):
+            elif isinstance(row.event, Outcome) and self._is_first(row.event):
                 self.counters.add("outcomes")
                 by_surface[row.event.surface].append(row.event)
                 self.redriven.take(row, effects)
         for surface, outcomes in by_surface.items():
             self._learn(surface, outcomes, (effects, following))
         self.redriven.expire(watermark, effects)
+        self._learnt.write(effects)
         effects.change.feed = encode_feed(NamesFeed(sorted(by_surface)))
         effects.change.meta.update({_SEEN + source: a.encode() for source, a in self._arrivals.items()})
         self.outbox_number = effects.outbox_number
         return effects
+
+    def _is_first(self, outcome: Outcome) -> bool:
+        """Drop what was learnt: a shard whose store went back derives outcomes again, under new numbers."""
+        if self._learnt.is_new(outcome.event_id):
+            return True
+        self.counters.add("outcomes.duplicate")
+        return False
 
     def _is_new(self, row: Row) -> bool:
         """Drop what was seen: a source numbers its messages, and sends them again after a crash."""

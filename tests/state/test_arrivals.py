@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.outbox import SENT_AT_ONCE, Arrivals
+from state.outbox import SENT_AT_ONCE, Arrivals, Message, next_batch
 
 
 @given(st.lists(st.integers(1, 3 * SENT_AT_ONCE), max_size=60), st.booleans())
@@ -41,3 +41,19 @@ def test_what_fails_while_later_batches_arrive_is_taken_when_it_is_sent_again(
 def test_what_carries_no_number_is_never_new() -> None:
     assert not Arrivals().is_new(0)
     assert not Arrivals("5:1").is_new(-3)
+
+
+@given(st.lists(st.integers(1, 400), max_size=6), st.lists(st.integers(0, 10**12), min_size=6, max_size=6))
+def test_what_was_derived_before_a_claim_arrives_before_what_comes_after_is_sent(
+    counts: list[int], jumps: list[int]
+) -> None:
+    arrivals, unsent, last = Arrivals(), [], 0
+    for count, jump in zip(counts, jumps, strict=False):
+        unsent += [Message(last + jump + n, "outcomes", None, b"") for n in range(1, count + 1)]
+        last += jump + count
+    while unsent:
+        batch = next_batch(unsent)
+        assert batch == unsent[: len(batch)]
+        assert len(batch) <= SENT_AT_ONCE
+        assert all(arrivals.is_new(message.number) for message in reversed(batch))
+        unsent = unsent[len(batch) :]

@@ -94,6 +94,8 @@ UNIT_KEYS: list[Callable[[str], str]] = [
     keys.bandit_key,
     keys.items_key,
     keys.models_key,
+    keys.learnt_key,
+    keys.learnt_outcomes_key,
     keys.control_key,
     keys.erased_key,
     keys.redriven_key,

@@ -240,6 +240,20 @@ def test_a_message_sent_again_is_learnt_once() -> None:
     assert model(again).rows == model(once).rows == 16
 
 
+def test_an_outcome_derived_again_under_another_number_is_learnt_once() -> None:
+    folded = lane()
+    folded.fold([outcome(1), outcome(2)])
+    again = lane(folded.store)
+    again.fold([renumbered(outcome(2), 5000), renumbered(outcome(1), 5001), outcome(5002)])
+    assert (again.count("outcomes"), again.count("outcomes.duplicate")) == (3, 2)
+    assert model(again).rows == 12
+
+
+def renumbered(row: Row, number: int) -> Row:
+    row.number = number
+    return row
+
+
 def test_an_outcome_without_a_number_of_ours_is_not_learnt() -> None:
     folded = lane()
     stranger = outcome(1).event

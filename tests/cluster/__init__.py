@@ -1,0 +1,1 @@
+"""A Redis Cluster of real servers for tests."""

@@ -1,0 +1,87 @@
+"""A server follows one history of each unit: a takeover goes on in it, a store gone back does not."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from headwater.embedded import EmbeddedRuntime
+from serving.app import end_tasks, make_live
+from serving.sync import Sync
+from state.clients import redis_client
+from state.commit import Change, claim_unit, commit
+from state.feed import ShardFeed, encode_feed
+from state.keys import feed_key, meta_key, unit_prefix
+from state.settings import Settings
+
+FEED = encode_feed(ShardFeed())
+
+
+class Followed:
+    """One shard, and a server that follows it."""
+
+    def __init__(self, settings: Settings, redis: Any) -> None:
+        self.redis, self.prefix = redis, unit_prefix(settings.namespace, "0")
+        self.sync = Sync(settings, redis, make_live(settings))
+
+    async def commits(self, count: int) -> None:
+        """Claim the shard and commit so many times."""
+        claim = await claim_unit(self.redis, self.prefix)
+        for number in range(count):
+            change = Change(feed=FEED, follows=claim.commit + number)
+            await commit(self.redis, self.prefix, claim.epoch, change)
+
+    async def step_back(self, meta: dict[bytes, bytes]) -> None:
+        """Let the shard be what an older copy of the store holds of it."""
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.delete(feed_key(self.prefix), meta_key(self.prefix))
+            pipe.hset(meta_key(self.prefix), mapping=meta)
+            await pipe.execute()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until the server has come so far."""
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def followed(runtime: EmbeddedRuntime, namespace: str) -> AsyncIterator[Followed]:
+    settings = Settings(redis=runtime.redis, namespace=namespace, shards=1, token_secret="of the tests only")
+    redis = redis_client(settings, timeout_s=5.0)
+    found = Followed(settings, redis)
+    following = asyncio.create_task(found.sync.run())
+    await found.until(found.sync.ready.is_set)
+    yield found
+    await end_tasks([following])
+    await redis.aclose()
+
+
+async def test_a_new_owner_that_goes_on_is_followed_without_loading_anew(followed: Followed) -> None:
+    for owner in range(1, 4):
+        await followed.commits(5)
+        await followed.until(lambda wished=5 * owner: followed.sync.applied == wished)  # type: ignore[misc]
+    assert followed.sync.reloads == 1
+
+
+async def test_a_shard_that_stepped_back_is_loaded_anew(followed: Followed) -> None:
+    await followed.commits(1)
+    meta = await followed.redis.hgetall(meta_key(followed.prefix))
+    await followed.commits(4)
+    await followed.until(lambda: followed.sync.applied == 5)
+    await followed.step_back(meta)
+    await followed.until(lambda: followed.sync.reloads == 2)
+
+
+async def test_another_history_under_the_same_numbers_is_not_taken_for_the_one_that_was_applied(
+    followed: Followed,
+) -> None:
+    await followed.commits(1)
+    meta = await followed.redis.hgetall(meta_key(followed.prefix))
+    await followed.commits(4)
+    await followed.until(lambda: followed.sync.applied == 5)
+    await followed.step_back(meta)
+    await followed.commits(4)  # within the second in which the server might look how far the store is
+    await followed.commits(1)
+    await followed.until(lambda: followed.sync.reloads == 2)
