@@ -15,7 +15,7 @@ from headwater.logs import configure_logs
 
 # Commands that live in modules of their own, imported only when they are called: a worker must not load a web
 # framework, nor a server Faust.
-LAZY: dict[str, str] = {}
+LAZY: dict[str, str] = {"producers": "headwater.producers:producers"}
 
 
 class LazyGroup(click.Group):

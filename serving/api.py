@@ -5,12 +5,15 @@ from typing import Annotated, Any
 import msgspec
 from litestar import MediaType, Request, Response, Router, get, post, put
 from litestar.datastructures import State
+from litestar.exceptions import ServiceUnavailableException
 from litestar.params import Parameter
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from prometheus_client import generate_latest
+from redis.exceptions import RedisError
 
 from serving.dashboard import dashboard_page
 from serving.problems import BadRequest
+from serving.producers import ProducersAnswer
 from serving.requests import (
     EventBatch,
     EventVerdicts,
@@ -94,6 +97,16 @@ async def put_exploration(
     return document
 
 
+@get("/v1/producers", summary="Whether each producer's events are understood")
+async def get_producers(request: Request[Any, Any, State]) -> ProducersAnswer:
+    """Return the health of every producer, with a verdict in words."""
+    try:
+        answer: ProducersAnswer = await request.app.state.producers.read()
+    except (RedisError, OSError, TimeoutError) as error:
+        raise ServiceUnavailableException(f"the store does not answer: {error}") from None
+    return answer
+
+
 @get("/v1/stats", summary="Live figures of this server")
 async def get_stats(request: Request[Any, Any, State]) -> Stats:
     """Return what the dashboard shows."""
@@ -140,6 +153,6 @@ def routes() -> Router:
     """Return every route of the server."""
     handlers: list[Any] = [
         get_recommendations, post_recommendations, post_events, get_exploration, put_exploration,
-        get_stats, healthz, readyz, metrics, openapi, dashboard,
+        get_producers, get_stats, healthz, readyz, metrics, openapi, dashboard,
     ]  # fmt: skip
     return Router(path="/", route_handlers=handlers)

@@ -26,6 +26,7 @@ from serving.live import LiveState
 from serving.logbook import BATCH_BYTES, Logbook
 from serving.metrics import ServerMetrics
 from serving.problems import on_crash, on_deep_nesting, on_http_error, on_refusal, on_validation_error
+from serving.producers import ProducersReader
 from serving.reader import SubjectReader
 from serving.service import Recommender
 from serving.stats import StatsReader
@@ -104,6 +105,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     app.state.recommender = Recommender(settings, live, parts)
     app.state.gateway, app.state.tuning = gateway, Tuning(gateway, live)
     app.state.sync, app.state.metrics = sync, metrics
+    app.state.producers = ProducersReader(settings, feeds)
     app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
     for loops in (session_knn, covisit, trends, ranking):
         loops.warm_up()

@@ -58,6 +58,11 @@ def counters_key(prefix: str) -> str:
     return f"{prefix}counters"
 
 
+def producers_key(prefix: str) -> str:
+    """Hash: what is known of each producer, by its name."""
+    return f"{prefix}producers"
+
+
 def trends_key(prefix: str) -> str:
     """Hash: decayed counts by item."""
     return f"{prefix}trends"

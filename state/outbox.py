@@ -3,6 +3,8 @@
 import msgspec
 from msgspec import Struct
 
+from state.producers import PRODUCER_HEADER
+
 SOURCE_HEADER = "hw-source"
 NUMBER_HEADER = "hw-number"
 FORWARDED_HEADER = "hw-forwarded"
@@ -26,6 +28,8 @@ class Message(Struct, array_like=True):
         As sent.
     forwarded
         Whether this is an event passed on to the shard that owns it.
+    producer
+        Who published an event that is passed on.
     """
 
     number: int
@@ -34,10 +38,13 @@ class Message(Struct, array_like=True):
     value: bytes
     partition: int | None = None
     forwarded: bool = False
+    producer: str = ""
 
     def headers(self, unit: str) -> list[tuple[str, bytes]]:
         """Return the Kafka headers that make the message's effect happen once."""
         marks = [(SOURCE_HEADER, unit.encode()), (NUMBER_HEADER, str(self.number).encode())]
+        if self.producer:
+            marks.append((PRODUCER_HEADER, self.producer.encode()))
         return [*marks, (FORWARDED_HEADER, b"1")] if self.forwarded else marks
 
 

@@ -6,6 +6,7 @@ from state.decoding import Refusal
 from state.events import Click, Decision, Feedback, Impression, User
 from state.partition import shard_of
 from stream.effects import Counters, Effects, Place
+from stream.producers import Producers
 from stream.rows import Row
 from stream.subjects import Subjects
 from stream.users import check_reserved
@@ -23,12 +24,12 @@ class Admission:
     shards
         How many shards there are.
     parts
-        The shard's subject records, loaded before each fold, and its counters.
+        The shard's subject records, loaded before each fold, its counters and its producers.
     """
 
-    def __init__(self, place: Place, shards: int, parts: tuple[Subjects, Counters]) -> None:
+    def __init__(self, place: Place, shards: int, parts: tuple[Subjects, Counters, Producers]) -> None:
         self._place, self._shards = place, shards
-        self._subjects, self._counters = parts
+        self._subjects, self._counters, self._producers = parts
         self._checks: tuple[Callable[[Row, SubjectRow], str], ...] = (self._late, self._repeated)
         self.late_before = 0
 
@@ -58,7 +59,8 @@ class Admission:
         if row.forwarded:
             raise Refusal("misrouted", "key", event.subject, f"an event of shard {self._place.number}")
         self._counters.add("forwarded")
-        effects.send(row.kind, event.subject.encode(), row.raw or b"", owner, forwarded=True)
+        self._producers.misrouted(row)
+        effects.forward(row, event.subject.encode(), owner)
         return True
 
     def _turned_away(self, row: Row, event: SubjectRow) -> bool:
@@ -66,6 +68,7 @@ class Admission:
             reason = check(row, event)
             if reason:
                 self._counters.add(f"{row.kind}.{reason}")
+                self._producers.turned_away(row, reason)
                 return True
         self._counters.add(row.kind)
         if self._subjects.read(event.subject).consent == "none" and row.kind != "users":

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from state.decoding import Refusal
 from state.events import Item
 from state.feed import ItemFeed, encode_feed
-from state.keys import counters_key, items_key
+from state.keys import counters_key, items_key, producers_key
 from stream.effects import Counters, Effects, Place
+from stream.producers import Producers
 from stream.rows import Row
 
 
@@ -27,12 +28,13 @@ class CatalogueLogic:
     @property
     def hashes(self) -> list[str]:
         """Hash keys to load before the first fold."""
-        return [counters_key(self.place.prefix)]
+        return [counters_key(self.place.prefix), producers_key(self.place.prefix)]
 
     def restore(self, meta: Mapping[str, str], hashes: Mapping[str, dict[bytes, bytes]]) -> None:
         """Take in what the store holds."""
         self.outbox_number = int(meta.get("outbox", "0"))
         self.counters = Counters(hashes[counters_key(self.place.prefix)])
+        self.producers = Producers(self.place.prefix, hashes[producers_key(self.place.prefix)])
 
     def next_due(self) -> int | None:
         """Return None: nothing here waits for time."""
@@ -50,14 +52,17 @@ class CatalogueLogic:
         effects = Effects(self.place, self.counters, self.outbox_number)
         changed: dict[str, bytes | None] = {}
         for row in rows:
+            self.producers.arrived(row)
             try:
                 item_id, value = _read(row)
             except Refusal as refusal:
                 effects.refuse(row, refusal.reason, str(refusal))
+                self.producers.refused(row, refusal)
                 continue
             self.counters.add("items" if value is not None else "removed_items")
             _store(effects, items_key(self.place.prefix), item_id, value)
             changed[item_id] = value
+        self.producers.write(effects)
         effects.change.feed = encode_feed(ItemFeed(list(changed.items())))
         self.outbox_number = effects.outbox_number
         return effects

@@ -70,6 +70,12 @@ class Effects:
         message = Message(self.outbox_number, kind, key, value, partition, forwarded)
         self.change.outbox.append(encode_message(message))
 
+    def forward(self, row: Row, key: bytes, owner: int) -> None:
+        """Pass an event on to the shard that owns it, under its producer's name."""
+        self.outbox_number += 1
+        message = Message(self.outbox_number, row.kind, key, row.raw or b"", owner, True, row.producer)
+        self.change.outbox.append(encode_message(message))
+
     def refuse(self, row: Row, reason: str, detail: str) -> None:
         """Put a record that could not be understood among the dead letters, with its reason."""
         letter = DeadLetter(

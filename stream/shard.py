@@ -11,7 +11,15 @@ from online_models.trends import Trends
 from state.decoding import Refusal
 from state.events import SUBJECT_KINDS, Click, Decision, Feedback, Impression, User, encode
 from state.feed import Interaction, ShardFeed, encode_feed
-from state.keys import bandit_key, counters_key, decision_key, open_key, sessions_key, trends_key
+from state.keys import (
+    bandit_key,
+    counters_key,
+    decision_key,
+    open_key,
+    producers_key,
+    sessions_key,
+    trends_key,
+)
 from state.packing import FloatArray, pack_vector, unpack_vector
 from state.sessions import session_hash
 from state.settings import FeedbackKind
@@ -30,6 +38,7 @@ from stream.closing import (
 )
 from stream.effects import Counters, Effects, Place
 from stream.interactions import Caps, add_interaction, begin_or_continue_session, feedback_interest
+from stream.producers import Producers
 from stream.rows import Row
 from stream.sessions import Sessions
 from stream.subjects import Subjects
@@ -87,14 +96,17 @@ class ShardLogic:
     def hashes(self) -> list[str]:
         """Hash keys to load before the first fold."""
         prefix = self.place.prefix
-        return [key(prefix) for key in (open_key, counters_key, sessions_key, trends_key, bandit_key)]
+        keys = (open_key, counters_key, producers_key, sessions_key, trends_key, bandit_key)
+        return [key(prefix) for key in keys]
 
     def restore(self, meta: Mapping[str, str], hashes: Mapping[str, dict[bytes, bytes]]) -> None:
         """Take in what the store holds of the shard."""
         prefix, rules = self.place.prefix, self.rules
         self.outbox_number = int(meta.get("outbox", "0"))
         self.counters = Counters(hashes[counters_key(prefix)])
-        self.admission = Admission(self.place, rules.shards, (self.subjects, self.counters))
+        self.producers = Producers(prefix, hashes[producers_key(prefix)])
+        parts = (self.subjects, self.counters, self.producers)
+        self.admission = Admission(self.place, rules.shards, parts)
         self.admission.late_before = int(meta.get(_WATERMARK, "0"))
         self.sessions = Sessions(prefix, hashes[sessions_key(prefix)], rules.max_sessions)
         self._restore_open(hashes[open_key(prefix)])
@@ -160,11 +172,13 @@ class ShardLogic:
         return self.effects
 
     def _fold_row(self, row: Row) -> None:
+        self.producers.arrived(row)
         try:
             if self.admission.admits(row, self.effects):
                 self._fold_one[row.kind](row)
         except Refusal as refusal:
             self.effects.refuse(row, refusal.reason, str(refusal))
+            self.producers.refused(row, refusal)
 
     def _impression(self, row: Row) -> None:
         event = row.event
@@ -329,5 +343,6 @@ class ShardLogic:
         for item_id, row in self._moved.items():
             effects.write(trends_key(prefix), item_id, pack_vector(self.trends.row_state(row).ravel()))
         self.subjects.write(effects, self.watermark)
+        self.producers.write(effects)
         effects.change.feed = encode_feed(self.feed)
         effects.change.meta |= {"open": str(len(self.attribution.open)), _WATERMARK: str(self.watermark)}

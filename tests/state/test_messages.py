@@ -26,6 +26,7 @@ from state.outbox import (
     decode_message,
     encode_message,
 )
+from state.producers import PRODUCER_HEADER
 
 TEXTS = st.text(max_size=12)
 HASHES = st.integers(-(2**63), 2**63 - 1)
@@ -37,6 +38,7 @@ MESSAGES = st.builds(
     value=st.binary(max_size=60),
     partition=st.none() | st.integers(0, 4095),
     forwarded=st.booleans(),
+    producer=TEXTS,
 )
 STEPS = st.builds(
     Interaction, session=HASHES, item_id=TEXTS, at_ms=st.integers(0, 2**42), interest=st.floats(0, 1)
@@ -62,6 +64,7 @@ def test_headers_tell_unit_number_and_whether_it_was_passed_on(message: Message,
     assert marks[SOURCE_HEADER].decode() == unit
     assert int(marks[NUMBER_HEADER]) == message.number
     assert (FORWARDED_HEADER in marks) == message.forwarded
+    assert marks.get(PRODUCER_HEADER, b"").decode() == message.producer
 
 
 @given(SHARD_FEEDS)
@@ -86,6 +89,7 @@ UNIT_KEYS: list[Callable[[str], str]] = [
     keys.open_key,
     keys.counters_key,
     keys.trends_key,
+    keys.producers_key,
     keys.sessions_key,
     keys.bandit_key,
     keys.items_key,
