@@ -428,6 +428,7 @@ ROUTES = {
     ("/v1/events", "post"),
     ("/v1/exploration/{surface}", "get"),
     ("/v1/exploration/{surface}", "put"),
+    ("/v1/producers", "get"),
     ("/healthz", "get"),
     ("/readyz", "get"),
     ("/metrics", "get"),
