@@ -77,6 +77,14 @@ def test_items_that_are_not_in_the_catalogue_are_told_with_examples() -> None:
     assert judged(*shards, unknown=("sku-17",)).healthy
 
 
+def test_a_hostile_item_id_is_tamed_in_words_and_exact_in_the_examples() -> None:
+    record = known(events={"clicks": 1})
+    record.items = {"\x1b[2J": 1}
+    found = judged(record, unknown=("\x1b[2J",))
+    assert "e.g. ?[2J" in found.verdict
+    assert found.unknown_examples[0].item_id == "\x1b[2J"
+
+
 def test_what_was_mended_hours_ago_does_not_spoil_the_verdict_and_is_not_forgotten() -> None:
     record = known(events={"clicks": 10})
     old = record.tally(NOW - 3 * HOUR_MS)

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from state.packing import seal
@@ -105,6 +105,7 @@ def test_recent_counts_are_those_of_the_hours_since() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 999).map(str), max_size=200), max_size=20))
+@example([[str(100 * k + n) for n in range(100)] for k in range(5)])
 def test_items_are_bounded_and_the_latest_are_kept(mentions: list[list[str]]) -> None:
     record = ProducerRecord()
     for items in mentions:

@@ -162,6 +162,7 @@ def test_a_misrouted_event_is_counted_where_it_was_sent_to_and_not_again_at_its_
     wrong.fold([sent])
     assert (total(wrong, "librdkafka").misrouted, total(wrong, "librdkafka").arrived) == (1, 1)
     (message,) = wrong.messages("clicks")
+    assert (PRODUCER_HEADER, b"librdkafka") in message.headers("0")
     owner.fold([passed_on(message, received_at=AT)])
     assert owner.count("clicks") == 1
     assert health(owner) == {}
