@@ -84,8 +84,10 @@ def _said(row: Row) -> object:
 
 
 def _header(headers: Headers) -> str | None:
-    found = (value for name, value in headers if name == PRODUCER_HEADER and value)
-    return next((value.decode(errors="replace") for value in found), None) if headers else None
+    for name, value in headers:
+        if name == PRODUCER_HEADER and value:
+            return value.decode(errors="replace")
+    return None
 
 
 def _read_headers(row: Row, headers: Headers) -> None:
