@@ -20,6 +20,7 @@ LAZY: dict[str, str] = {
     "deadletters": "headwater.deadletters:deadletters",
     "export": "headwater.export:export",
     "plan": "headwater.plan:plan",
+    "producers": "headwater.producers:producers",
     "rebuild": "headwater.rebuild:rebuild",
     "replay": "headwater.replay:replay",
     "retention": "headwater.retention:retention_page",

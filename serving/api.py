@@ -5,13 +5,16 @@ from typing import Annotated, Any
 import msgspec
 from litestar import MediaType, Request, Response, Router, get, post, put
 from litestar.datastructures import State
+from litestar.exceptions import ServiceUnavailableException
 from litestar.params import Parameter
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from prometheus_client import generate_latest
+from redis.exceptions import RedisError
 
 from serving.dashboard import dashboard_page
 from serving.privacy import delete_user, get_receipt, get_user
 from serving.problems import BadRequest
+from serving.producers import ProducersAnswer
 from serving.requests import (
     EventBatch,
     EventVerdicts,
@@ -103,6 +106,16 @@ async def get_attribution(request: Request[Any, Any, State]) -> AttributionCount
     return counts
 
 
+@get("/v1/producers", summary="Whether each producer's events are understood")
+async def get_producers(request: Request[Any, Any, State]) -> ProducersAnswer:
+    """Return the health of every producer, with a verdict in words."""
+    try:
+        answer: ProducersAnswer = await request.app.state.producers.read()
+    except (RedisError, OSError, TimeoutError) as error:
+        raise ServiceUnavailableException(f"the store does not answer: {error}") from None
+    return answer
+
+
 @get("/v1/stats", summary="Live figures of this server")
 async def get_stats(request: Request[Any, Any, State]) -> Stats:
     """Return what the dashboard shows."""
@@ -149,7 +162,7 @@ def routes() -> Router:
     """Return every route of the server."""
     handlers: list[Any] = [
         get_recommendations, post_recommendations, post_events, get_exploration, put_exploration,
-        get_user, delete_user, get_receipt, get_attribution, get_stats, healthz, readyz, metrics, openapi,
-        dashboard,
+        get_user, delete_user, get_receipt, get_attribution, get_producers, get_stats, healthz, readyz,
+        metrics, openapi, dashboard,
     ]  # fmt: skip
     return Router(path="/", route_handlers=handlers)

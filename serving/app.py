@@ -28,6 +28,7 @@ from serving.logbook import BATCH_BYTES, Logbook
 from serving.metrics import ServerMetrics
 from serving.privacy import Privacy
 from serving.problems import on_crash, on_deep_nesting, on_http_error, on_refusal, on_validation_error
+from serving.producers import ProducersReader
 from serving.reader import SubjectReader
 from serving.service import Recommender
 from serving.stats import StatsReader
@@ -108,6 +109,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     app.state.privacy = Privacy(settings, feeds, gateway)
     app.state.sync, app.state.metrics = sync, metrics
     app.state.attribution = AttributionReader(settings, feeds)
+    app.state.producers = ProducersReader(settings, feeds)
     app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
     for loops in (session_knn, covisit, trends, ranking):
         loops.warm_up()

@@ -83,6 +83,11 @@ def attribution_key(prefix: str) -> str:
     return f"{prefix}attribution"
 
 
+def producers_key(prefix: str) -> str:
+    """Hash: what is known of each producer, by its name."""
+    return f"{prefix}producers"
+
+
 def trends_key(prefix: str) -> str:
     """Hash: decayed counts by item."""
     return f"{prefix}trends"

@@ -6,6 +6,8 @@ from itertools import islice, takewhile
 import msgspec
 from msgspec import Struct
 
+from state.producers import PRODUCER_HEADER
+
 SOURCE_HEADER = "hw-source"
 NUMBER_HEADER = "hw-number"
 FORWARDED_HEADER = "hw-forwarded"
@@ -33,6 +35,8 @@ class Message(Struct, array_like=True):
         Whether this is an event passed on to the shard that owns it.
     redrive
         Dead letter it was re-driven from, if any.
+    producer
+        Who published an event that is passed on.
     """
 
     number: int
@@ -42,6 +46,7 @@ class Message(Struct, array_like=True):
     partition: int | None = None
     forwarded: bool = False
     redrive: str = ""
+    producer: str = ""
 
     def headers(self, unit: str) -> list[tuple[str, bytes]]:
         """Return the Kafka headers that make the message's effect happen once."""
@@ -50,6 +55,8 @@ class Message(Struct, array_like=True):
             marks.append((FORWARDED_HEADER, b"1"))
         if self.redrive:
             marks.append((REDRIVE_HEADER, self.redrive.encode()))
+        if self.producer:
+            marks.append((PRODUCER_HEADER, self.producer.encode()))
         return marks
 
 

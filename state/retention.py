@@ -119,6 +119,7 @@ def _keys(settings: Settings) -> list[Kept]:
         Kept("key", "open", "event time", window, "attribution_window_s", "until the decision closes"),
         Kept("key", "counters", "fixed", None, None, "one number a name: topics, reasons, surfaces"),
         Kept("key", "attribution", "fixed", None, None, "a few numbers a surface, 200 surfaces at most"),
+        Kept("key", "producers", "cap", 200, None, "producers of one unit; one silent for 7 days makes room"),
         Kept("key", "trends", "event time", trend_life_ms(settings), "half_lives_s",
              f"a row goes when it counts less than {TREND_FLOOR}; one interaction lasts this long"),
         Kept("key", "sessions", "cap", sessions, "max_sessions",

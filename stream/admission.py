@@ -9,6 +9,7 @@ from state.imports import Imports, check_importable
 from state.marks import content_mark
 from state.partition import shard_of
 from stream.effects import Counters, Effects, Place
+from stream.producers import Producers
 from stream.redriven import Redriven
 from stream.rows import Row
 from stream.subjects import Subjects
@@ -19,7 +20,7 @@ SubjectRow = Impression | Click | Feedback | User | Decision
 Told = Impression | Click | Feedback
 """What producers tell, and may tell again under another id."""
 
-Parts = tuple[Subjects, Counters, SurfaceCounters, Redriven]
+Parts = tuple[Subjects, Counters, SurfaceCounters, Redriven, Producers]
 _BY_SURFACE = ("late", "duplicate")
 
 
@@ -33,15 +34,15 @@ class Admission:
     shards
         How many shards there are.
     parts
-        The shard's subject records, loaded before each fold, its counters, those by surface, and what it took
-        of re-drives.
+        The shard's subject records, loaded before each fold, its counters, those by surface, what it took of
+        re-drives, and its producers.
     keys
         What shows who asked for the erasure of an anonymous session.
     """
 
     def __init__(self, place: Place, shards: int, parts: Parts, keys: ErasureKeys) -> None:
         self._place, self._shards, self._keys = place, shards, keys
-        self._subjects, self._counters, self._surfaces, self._redriven = parts
+        self._subjects, self._counters, self._surfaces, self._redriven, self._producers = parts
         self._checks: tuple[Callable[[Row, SubjectRow], str], ...] = (
             self._erased,
             self._late,
@@ -98,6 +99,7 @@ class Admission:
         if row.forwarded or row.imported:
             raise Refusal("misrouted", "key", event.subject, f"an event of shard {self._place.number}")
         self._counters.add("forwarded")
+        self._producers.misrouted(row)
         effects.forward(row, event.subject.encode(), owner)
         return True
 
@@ -107,6 +109,7 @@ class Admission:
             reason = check(row, event)
             if reason:
                 self._counters.add(f"{counted}.{reason}")
+                self._producers.turned_away(row, reason)
                 if reason in _BY_SURFACE and not row.imported and not isinstance(event, User):
                     self._surfaces.add(reason, event.surface)
                 return True

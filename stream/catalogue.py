@@ -6,9 +6,10 @@ from state.decoding import Refusal
 from state.events import Item
 from state.feed import ItemFeed, encode_feed
 from state.imports import Imports
-from state.keys import counters_key, item_times_key, items_key, redriven_key
+from state.keys import counters_key, item_times_key, items_key, producers_key, redriven_key
 from stream.effects import Counters, Effects, Place, write_imports
 from stream.item_times import ItemTimes
+from stream.producers import Producers
 from stream.redriven import Redriven
 from stream.rows import Row
 
@@ -30,7 +31,7 @@ class CatalogueLogic:
     @property
     def hashes(self) -> list[str]:
         """Hash keys to load before the first fold."""
-        return [key(self.place.prefix) for key in (counters_key, item_times_key, redriven_key)]
+        return [key(self.place.prefix) for key in (counters_key, item_times_key, producers_key, redriven_key)]
 
     def restore(self, meta: Mapping[str, str], hashes: Mapping[str, dict[bytes, bytes]]) -> None:
         """Take in what the store holds."""
@@ -39,6 +40,7 @@ class CatalogueLogic:
         self.redriven = Redriven(self.place.prefix, hashes[redriven_key(self.place.prefix)])
         self.times = ItemTimes(self.place.prefix, hashes[item_times_key(self.place.prefix)])
         self.imports = Imports(meta)
+        self.producers = Producers(self.place.prefix, hashes[producers_key(self.place.prefix)])
 
     def next_due(self) -> int | None:
         """Return None: nothing here waits for time."""
@@ -56,6 +58,7 @@ class CatalogueLogic:
         effects = Effects(self.place, self.counters, self.outbox_number)
         changed: dict[str, bytes | None] = {}
         for row in rows:
+            self.producers.arrived(row)
             if self.redriven.is_again(row):
                 self.counters.add("items.redriven_again")
                 continue
@@ -63,6 +66,7 @@ class CatalogueLogic:
                 item_id, value = _read(row)
             except Refusal as refusal:
                 effects.refuse(row, refusal.reason, str(refusal))
+                self.producers.refused(row, refusal)
                 continue
             if row.imported and self._adds_nothing(row, item_id):
                 continue
@@ -71,6 +75,7 @@ class CatalogueLogic:
             self.redriven.take(row, effects)
         self.redriven.expire(watermark, effects)
         write_imports(self.imports, effects)
+        self.producers.write(effects)
         effects.change.feed = encode_feed(ItemFeed(list(changed.items())))
         self.outbox_number = effects.outbox_number
         return effects

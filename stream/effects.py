@@ -74,8 +74,8 @@ class Effects:
         self._put(Message(0, kind, key, value, partition, forwarded))
 
     def forward(self, row: Row, key: bytes, partition: int) -> None:
-        """Pass a record on to the shard that owns it, as it came."""
-        self._put(Message(0, row.kind, key, row.raw or b"", partition, forwarded=True, redrive=row.redrive))
+        """Pass a record on to the shard that owns it, as it came, under its producer's name."""
+        self._put(Message(0, row.kind, key, row.raw or b"", partition, True, row.redrive, row.producer))
 
     def _put(self, message: Message) -> None:
         self.outbox_number += 1

@@ -16,6 +16,7 @@ from state.keys import outbox_key
 from state.outbox import Message, decode_message, next_batch
 from state.retention import MAX_UNSENT
 from stream.effects import Effects, Place
+from stream.gauges import Reading
 from stream.isolation import Isolation
 from stream.journal import Journal, JournalEntry, Rules, marks
 from stream.rows import Row
@@ -144,6 +145,12 @@ class Folder:
     def positions(self) -> dict[tuple[str, int], int]:
         """Return the next offset to read of each topic-partition, as stored."""
         return {(kind, self._partition): at for kind, at in self._stored.items()}
+
+    def reading(self) -> Reading:
+        """Return how far the unit is; metrics ask from a thread of their own."""
+        unit = self._logic.place.unit
+        folded = {(kind, self._partition): self._stored.get(kind, 0) for kind in self._logic.kinds}
+        return Reading(unit, self._watermark.value, len(self._queue), len(self._unsent), folded)
 
     def rewind(self) -> dict[tuple[str, int], int]:
         """Forget what is queued; returns where to read on from."""

@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from stream.gauges import UnitGauges
+
 _AGES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
 
 
@@ -24,4 +26,6 @@ class WorkerMetrics:
             registry=self.registry,
             buckets=_AGES,
         )
+        self.gauges = UnitGauges()
+        self.registry.register(self.gauges)
         self.units = Gauge("headwater_units", "Units this worker owns", registry=self.registry)

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Mapping, Sequence
 
+import msgspec
 from msgspec import Struct
 
 from state.decoding import Refusal, decode_event
 from state.events import Event
 from state.imports import is_import_mark
 from state.outbox import FORWARDED_HEADER, IMPORT_HEADER, NUMBER_HEADER, REDRIVE_HEADER, SOURCE_HEADER
+from state.producers import ENGINE, PRODUCER_HEADER, UNNAMED, producer_name
 
 Headers = Sequence[tuple[str, bytes | None]]
 _MAX_DIGITS = 18
@@ -38,6 +40,8 @@ class Row(Struct):
         The dead letter it was re-driven from, if any.
     imported
         Mark of the import it belongs to; empty for what happens now.
+    producer
+        Who published it: as the event says, else as a header does.
     """
 
     kind: str
@@ -53,6 +57,7 @@ class Row(Struct):
     forwarded: bool = False
     redrive: str = ""
     imported: str = ""
+    producer: str = UNNAMED
 
     def occurred_at(self) -> int:
         """Return the event's time, or the record's where there is no event."""
@@ -67,7 +72,31 @@ def decode_row(row: Row, headers: Headers, max_skew_ms: int) -> Row:
             row.event = decode_event(row.kind, row.raw, received_at=row.received_at, max_skew_ms=max_skew_ms)
     except Refusal as refusal:
         row.refusal = refusal
+    said = row.event.producer if row.event is not None else _said(row) if row.refusal else None
+    row.producer = producer_name(said, _header(headers)) or (ENGINE if row.kind == "decisions" else UNNAMED)
     return row
+
+
+class _Named(Struct):
+    producer: object = None
+
+
+_named_decoder = msgspec.json.Decoder(_Named)
+
+
+def _said(row: Row) -> object:
+    """Return what a record says of its producer, where it is JSON at all."""
+    try:
+        return _named_decoder.decode(row.raw or b"").producer
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _header(headers: Headers) -> str | None:
+    for name, value in headers:
+        if name == PRODUCER_HEADER and value:
+            return value.decode(errors="replace")
+    return None
 
 
 def _read_headers(row: Row, headers: Headers) -> None:

@@ -22,6 +22,7 @@ from state.keys import (
     erased_key,
     learnt_key,
     open_key,
+    producers_key,
     redriven_key,
     sessions_key,
     trends_key,
@@ -55,6 +56,7 @@ from stream.interactions import (
     feedback_interest,
     hide_item,
 )
+from stream.producers import Producers
 from stream.redriven import Redriven
 from stream.rows import Row
 from stream.sessions import Sessions
@@ -75,6 +77,7 @@ _HASHES = (
     bandit_key,
     learnt_key,
     erased_key,
+    producers_key,
     redriven_key,
 )
 
@@ -138,7 +141,8 @@ class ShardLogic:
         self.counters = Counters(hashes[counters_key(prefix)])
         self.redriven = Redriven(prefix, hashes[redriven_key(prefix)])
         self.surfaces = SurfaceCounters(hashes[attribution_key(prefix)])
-        parts = (self.subjects, self.counters, self.surfaces, self.redriven)
+        self.producers = Producers(prefix, hashes[producers_key(prefix)])
+        parts = (self.subjects, self.counters, self.surfaces, self.redriven, self.producers)
         keys = rules.erasure.keys
         self.admission = Admission(self.place, rules.shards, parts, keys)
         self.admission.late_before = int(meta.get(_WATERMARK, "0"))
@@ -216,6 +220,7 @@ class ShardLogic:
 
     def _fold_row(self, row: Row) -> None:
         is_admitted, self._is_redriven = False, bool(row.redrive)
+        self.producers.arrived(row)
         try:
             is_admitted = self.admission.admits(row, self.effects)
             if is_admitted:
@@ -223,6 +228,7 @@ class ShardLogic:
                 self.redriven.take(row, self.effects)
         except Refusal as refusal:
             letter = self.effects.refuse(row, refusal.reason, str(refusal))
+            self.producers.refused(row, refusal)
             if is_admitted:
                 self.admission.take_back(row, letter)
 
@@ -452,5 +458,6 @@ class ShardLogic:
             effects.write(attribution_key(prefix), name, count)
         self.subjects.write(effects, self.watermark)
         write_imports(self.admission.imports, effects)
+        self.producers.write(effects)
         effects.change.feed = encode_feed(self.feed)
         effects.change.meta |= {"open": str(len(self.attribution.open)), _WATERMARK: str(self.watermark)}

@@ -15,6 +15,7 @@ from state.settings import Settings
 from state.topics import topic_name
 from stream.engine import Bundle, EngineApp, EngineSettings, bounds, build_app, run_worker
 from stream.folder import Folder
+from stream.gauges import lag_of
 from stream.metrics import WorkerMetrics
 from stream.ports import WorkerPorts, start_position
 from stream.rows import Row, decode_row
@@ -28,6 +29,8 @@ TopicPartition = tuple[str, int]
 # Nobody waits for derived messages: a few hundred in one batch cost broker and readers less than one each.
 OUTBOX_LINGER_MS = 100
 OUTBOX_BATCH_BYTES = 524_288
+LAG_EVERY_S = 2.0
+LAG_PATIENCE_S = 10.0
 
 
 class Worker:
@@ -44,10 +47,11 @@ class Worker:
         self.metrics = WorkerMetrics()
         self.folders: dict[str, Folder] = {}
         self.metrics.registry.register(SurfaceCollector(self._surface_counts))
+        self.metrics.gauges.read = lambda: [folder.reading() for folder in list(self.folders.values())]
         self._kinds = {topic_name(settings.namespace, kind): kind for kind in KINDS}
         self._ports: WorkerPorts | None = None
         self._producer: AIOKafkaProducer | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._watchers: list[asyncio.Task[None]] = []
         self.app: EngineApp = build_app(
             engine_settings(settings),
             {topic: self._agent(kind) for topic, kind in self._kinds.items()},
@@ -134,15 +138,34 @@ class Worker:
             redis = redis_client(self.settings, timeout_s=5.0)
             self._ports = WorkerPorts(self.settings, redis, self._producer, self.metrics)
             self._ports.app = self.app
-            self._watcher = asyncio.create_task(self._ports.watch_ends())
+            works = (self._ports.watch_ends(), self._watch_lag())
+            self._watchers = [asyncio.create_task(work) for work in works]
         return self._ports
+
+    def _folded_to(self) -> dict[TopicPartition, int]:
+        readings = self.metrics.gauges.read()
+        return {self._tp(*kind): at for one in readings for kind, at in one.folded.items()}
+
+    async def _watch_lag(self) -> None:
+        """Ask the broker how much there is: what was last fetched says too little while reading waits."""
+        while True:
+            try:
+                async with asyncio.timeout(LAG_PATIENCE_S):
+                    held = await bounds(self.app, list(self._folded_to()))
+            except Exception as error:  # a broker that is away is told elsewhere; the last lag stays
+                log.debug("lag not known", why=repr(error))
+            else:
+                self.metrics.gauges.lag = lag_of(self._folded_to(), held)
+            await asyncio.sleep(LAG_EVERY_S)
 
     async def _close(self) -> None:
         ports, self._ports = self._ports, None
-        if ports is None or self._producer is None or self._watcher is None:
+        if ports is None or self._producer is None:
             return
-        self._watcher.cancel()
-        await asyncio.gather(self._watcher, return_exceptions=True)
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        self.metrics.gauges.lag = {}
         await self._producer.stop()
         await ports.redis.aclose()
 

@@ -429,6 +429,7 @@ ROUTES = {
     ("/v1/attribution", "get"),
     ("/v1/exploration/{surface}", "get"),
     ("/v1/exploration/{surface}", "put"),
+    ("/v1/producers", "get"),
     ("/healthz", "get"),
     ("/readyz", "get"),
     ("/metrics", "get"),

@@ -27,6 +27,7 @@ from state.outbox import (
     decode_message,
     encode_message,
 )
+from state.producers import PRODUCER_HEADER
 
 TEXTS = st.text(max_size=12)
 HASHES = st.integers(-(2**63), 2**63 - 1)
@@ -39,6 +40,7 @@ MESSAGES = st.builds(
     partition=st.none() | st.integers(0, 4095),
     forwarded=st.booleans(),
     redrive=st.just("") | st.just("0-clicks-0-17"),
+    producer=TEXTS,
 )
 STEPS = st.builds(
     Interaction, session=HASHES, item_id=TEXTS, at_ms=st.integers(0, 2**42), interest=st.floats(0, 1)
@@ -66,6 +68,7 @@ def test_headers_tell_unit_number_and_whether_it_was_passed_on(message: Message,
     assert int(marks[NUMBER_HEADER]) == message.number
     assert (FORWARDED_HEADER in marks) == message.forwarded
     assert marks.get(REDRIVE_HEADER, b"").decode() == message.redrive
+    assert marks.get(PRODUCER_HEADER, b"").decode() == message.producer
 
 
 @given(SHARD_FEEDS)
@@ -90,6 +93,7 @@ UNIT_KEYS: list[Callable[[str], str]] = [
     keys.open_key,
     keys.counters_key,
     keys.trends_key,
+    keys.producers_key,
     keys.sessions_key,
     keys.bandit_key,
     keys.items_key,
