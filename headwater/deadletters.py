@@ -11,8 +11,9 @@ from typing import Any
 import click
 import msgspec
 from aiokafka.errors import KafkaError
+from redis.exceptions import RedisError
 
-from headwater.console import command_settings, finish
+from headwater.console import checked_secret, command_settings, finish
 from headwater.letters import KINDS, Letter, Summary, Wanted, find_one, summarize
 from headwater.redrive import Report, redrive
 from state.topics import TopicError
@@ -61,7 +62,7 @@ def deadletters() -> None:
 def list_(reason: str, since: int, topic: str | None, limit: int, *, as_json: bool) -> None:
     """Count letters by reason and topic, and list the newest."""
     wanted = Wanted(reason, since, topic or "")
-    summary = _run(summarize(command_settings(), wanted, limit))
+    summary = _run(summarize(checked_secret(command_settings()), wanted, limit))
     finish((True, [_as_json(summary)] if as_json else _as_lines(summary)))
 
 
@@ -69,7 +70,7 @@ def list_(reason: str, since: int, topic: str | None, limit: int, *, as_json: bo
 @click.argument("letter_id", metavar="ID")
 def show(letter_id: str) -> None:
     """Show everything of one letter."""
-    letter = _run(find_one(command_settings(), letter_id))
+    letter = _run(find_one(checked_secret(command_settings()), letter_id))
     if letter is None:
         raise click.ClickException(f"no dead letter has the id {letter_id!r}: headwater deadletters list")
     finish((True, describe(letter)))
@@ -90,7 +91,7 @@ def redrive_(reason: str, since: int, topic: str | None, ids: tuple[str, ...], *
         raise click.UsageError("which letters? give --reason and --since, or --id")
     wanted, report = Wanted(reason, since, topic or "", frozenset(ids)), Report()
     try:
-        _run(redrive(command_settings(), wanted, report, dry_run=dry_run))
+        _run(redrive(checked_secret(command_settings()), wanted, report, dry_run=dry_run))
     except click.ClickException as error:
         again = f"; {report.sent.total()} events were sent, and sending them again changes nothing"
         raise click.ClickException(error.message + again) from None
@@ -100,6 +101,8 @@ def redrive_(reason: str, since: int, topic: str | None, ids: tuple[str, ...], *
 def _run(work: Coroutine[Any, Any, Any]) -> Any:
     try:
         return asyncio.run(work)
+    except RedisError as error:
+        raise click.ClickException(f"cannot read the erasure list: {error or repr(error)}") from None
     except (KafkaError, TopicError, OSError) as error:
         raise click.ClickException(f"cannot read or write the broker: {error or repr(error)}") from None
 

@@ -10,6 +10,8 @@ import msgspec
 from msgspec import Struct, field
 
 from headwater.topic_reader import read_to_end
+from state.clients import redis_client
+from state.erasure import read_erasures
 from state.events import EVENT_TYPES, DeadLetter
 from state.settings import Settings
 
@@ -93,13 +95,18 @@ def read_letter(raw: bytes | None, written_at: int) -> Letter | None:
 async def find_letters(settings: Settings, wanted: Wanted) -> AsyncGenerator[Letter, None]:
     """Yield the wanted letters of the topic, each once as long as its copies are not far apart.
 
-    An outbox entry may be sent twice after a crash; both copies carry the letter's id.
+    An outbox entry may be sent twice after a crash; both copies carry the letter's id. Letters of subjects
+    that were erased since stay in the topic until retention takes them, and are never shown or sent again.
     """
     seen = Recent()
+    async with redis_client(settings, timeout_s=10.0) as redis:
+        erasures = await read_erasures(redis, settings)
     async with aclosing(read_to_end(settings, "deadletters", since_ms=wanted.since_ms)) as records:
         async for record in records:
             letter = read_letter(record.value, record.timestamp)
-            if letter is not None and wanted.includes(letter) and seen.is_new(letter.letter.event_id):
+            if letter is None or not wanted.includes(letter) or erasures.hides(letter.letter):
+                continue
+            if seen.is_new(letter.letter.event_id):
                 yield letter
 
 

@@ -17,7 +17,10 @@ from headwater.embedded import EmbeddedRuntime
 from headwater.letters import Letter, Recent, Wanted, find_letters, read_letter, summarize
 from headwater.redrive import Report, hindrance, redrive, resend
 from headwater.topic_reader import read_to_end
+from state.clients import redis_client
+from state.erasure import ErasureKeys
 from state.events import DeadLetter, encode
+from state.keys import erased_key, unit_prefix
 from state.outbox import FORWARDED_HEADER, REDRIVE_HEADER
 from state.partition import shard_of
 from state.retention import DAY_MS, LETTERS_KEPT_MS
@@ -25,6 +28,7 @@ from state.settings import Settings
 from state.topics import TopicError, create_topics, topic_name, topic_specs
 
 NOW = time.time_ns() // 1_000_000
+SECRET = "dead letters' secret"
 CLICK = b'{"user_id":"u1","session_id":"s1"}'
 
 
@@ -239,8 +243,8 @@ def test_a_command_that_cannot_be_meant_is_refused(words: tuple[str, ...], part:
     assert part in result.output
 
 
-def test_a_broker_that_is_not_there_is_told_in_one_line() -> None:
-    result = run("list", KAFKA="127.0.0.1:1")
+def test_a_broker_that_is_not_there_is_told_in_one_line(runtime: EmbeddedRuntime) -> None:
+    result = run("list", KAFKA="127.0.0.1:1", REDIS=runtime.redis, TOKEN_SECRET=SECRET)
     assert result.exit_code == 1
     assert "cannot read or write the broker" in result.output
     assert "Traceback" not in result.output
@@ -251,7 +255,9 @@ def test_a_broker_that_is_not_there_is_told_in_one_line() -> None:
 
 @pytest.fixture
 async def told(runtime: EmbeddedRuntime, namespace: str) -> Settings:
-    settings = Settings(kafka=runtime.kafka, namespace=namespace, shards=3)
+    settings = Settings(
+        kafka=runtime.kafka, redis=runtime.redis, namespace=namespace, shards=3, token_secret=SECRET
+    )
     await create_topics(settings.kafka, topic_specs(namespace, settings.shards))
     return settings
 
@@ -274,8 +280,19 @@ async def test_a_topic_is_read_to_its_end_and_not_beyond(told: Settings) -> None
     assert [record async for record in read_to_end(told, "users")] == []
 
 
+async def test_letters_of_an_erased_subject_are_not_shown_and_not_sent_again(told: Settings) -> None:
+    gone, stays = (b'{"user_id":"%s","session_id":"s1"}' % user for user in (b"gone", b"stays"))
+    letters = [letter(0, gone, key=b"gone").letter, letter(1, stays, key=b"stays").letter]
+    await write(told, "deadletters", *((0, None, encode(one)) for one in letters))
+    keys, shard = ErasureKeys(told.erasure_key()), shard_of("gone", told.shards)
+    key = erased_key(unit_prefix(told.namespace, str(shard)))
+    async with redis_client(told, timeout_s=5.0) as redis:
+        await redis.hset(key, keys.subject("gone"), b'{"erased_at": %d, "commit": 1}' % (NOW + 10))
+    assert [one.letter.event_id async for one in find_letters(told, Wanted())] == [letters[1].event_id]
+
+
 async def test_a_missing_topic_is_named(runtime: EmbeddedRuntime, namespace: str) -> None:
-    settings = Settings(kafka=runtime.kafka, namespace=namespace)
+    settings = Settings(kafka=runtime.kafka, redis=runtime.redis, namespace=namespace, token_secret=SECRET)
     with pytest.raises(TopicError, match=f"{namespace}.deadletters is missing"):
         [one async for one in find_letters(settings, Wanted())]
 
@@ -290,7 +307,15 @@ async def test_letters_are_counted_once_by_reason_and_topic_and_the_newest_are_l
     assert summary.counts == {("misrouted", "clicks"): 5, ("unknown_value", "clicks"): 5}
     assert [one.letter.offset for one in summary.newest] == [9, 8, 7]
     result = await asyncio.to_thread(
-        run, "list", "--json", "--limit", "1", KAFKA=told.kafka, NAMESPACE=told.namespace
+        run,
+        "list",
+        "--json",
+        "--limit",
+        "1",
+        KAFKA=told.kafka,
+        REDIS=told.redis,
+        TOKEN_SECRET=SECRET,
+        NAMESPACE=told.namespace,
     )
     printed = json.loads(result.output)
     assert {(one["reason"], one["letters"]) for one in printed["counts"]} == {
