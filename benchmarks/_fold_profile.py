@@ -21,7 +21,7 @@ from stream.watermark import Watermark
 
 STAGES: Stages = {
     "decode": ["stream.rows:decode_event"],
-    "routing": ["stream.shard:shard_of"],
+    "routing": ["stream.admission:shard_of"],
     "duplicates": ["state.subject:SubjectRecord.has_applied", "state.subject:SubjectRecord.mark_applied"],
     "tokens": ["state.tokens:TokenSigner.open"],
     "attribution": [
@@ -39,9 +39,9 @@ STAGES: Stages = {
     ],
     "judge, outcome": ["stream.shard:judge", "stream.shard:to_outcome"],
     "encode outcome": ["stream.shard:encode"],
-    "policy learning: unpack": ["stream.shard:learn_policy"],
+    "policy learning: unpack": ["stream.shared:learn_policy"],
     "policy learning: update": ["bandits.learner:ShardLearner.learn"],
-    "pack blocks": ["stream.shard:pack_vector"],
+    "pack blocks": ["stream.shared:pack_vector"],
     "encode subjects": ["stream.subjects:encode_subject", "stream.subjects:decode_subject"],
     "encode open decisions": ["stream.shard:_pack"],
     "commit: flatten": ["state.commit:_request"],

@@ -3,11 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
-import numpy as np
-from msgspec import Struct
 
-from bandits.hybrid import HybridConfig, ShardLearner
-from online_models.trends import Trends
 from state.decoding import Refusal
 from state.erasure import ErasureList
 from state.events import SUBJECT_KINDS, Click, Decision, Feedback, Impression, User, encode
@@ -28,11 +24,9 @@ from state.keys import (
     trends_key,
 )
 from state.opened import OpenDecision, Reward, decode_open
-from state.packing import FloatArray, pack_vector, unpack_vector
-from state.rules import SurfaceRules, rules_of
-from state.settings import FeedbackKind
+from state.rules import rules_of
 from state.subject import SubjectRecord
-from state.tokens import TokenSigner, decision_time
+from state.tokens import decision_time
 from stream.admission import Admission, SubjectRow
 from stream.attribution import OUTCOMES, Attribution, Closed
 from stream.closing import (
@@ -42,14 +36,12 @@ from stream.closing import (
     encode_kept,
     judge,
     keep,
-    learn_policy,
     to_outcome,
 )
 from stream.effects import Counters, Effects, Place, write_imports
-from stream.forgetting import ErasureRules, Forgetting
+from stream.forgetting import Forgetting
 from stream.history import History
 from stream.interactions import (
-    Caps,
     add_interaction,
     add_past_interaction,
     begin_or_continue_session,
@@ -60,13 +52,14 @@ from stream.producers import Producers
 from stream.redriven import Redriven
 from stream.rows import Row
 from stream.sessions import Sessions
+from stream.shard_rules import ShardRules
+from stream.shared import ShardPolicy, ShardTrends
 from stream.subjects import Subjects
 from stream.surfaces import SurfaceCounters, strays
-from stream.sweep import LearntDays, negligible, sweep_due
+from stream.sweep import sweep_due
 from stream.users import HANDOVER, fold_user
 
 _pack = msgspec.msgpack.Encoder().encode
-SHARED = "shared"
 _WATERMARK = "watermark"
 _HASHES = (
     open_key,
@@ -80,27 +73,6 @@ _HASHES = (
     producers_key,
     redriven_key,
 )
-
-
-class ShardRules(Struct, frozen=True):
-    """Everything a shard's logic is told: sizes, times (ms), caps, feedback, surfaces, the policy."""
-
-    shards: int
-    lanes: int
-    window_ms: int
-    wait_ms: int
-    lateness_ms: int
-    subject_ttl_ms: int
-    decision_ttl_ms: int
-    block_life_ms: int
-    max_sessions: int
-    caps: Caps
-    feedback: Mapping[str, FeedbackKind]
-    attribution: Mapping[str, SurfaceRules]
-    signer: TokenSigner
-    policy: HybridConfig
-    half_lives_s: tuple[float, ...]
-    erasure: ErasureRules
 
 
 class ShardLogic:
@@ -153,11 +125,9 @@ class ShardLogic:
         self.subjects.erased_at = listed.erased_at
         held = (self.subjects, self.sessions, self.attribution)
         self.forgetting = Forgetting(listed, held, rules.erasure, rules.shards)
-        self._restore_trends(hashes[trends_key(prefix)])
-        blocks = {name.decode(): unpack_vector(raw) for name, raw in hashes[bandit_key(prefix)].items()}
-        shared = blocks.pop(SHARED, None)
-        self.learner = ShardLearner(rules.policy, shared, {name[2:]: b for name, b in blocks.items()})
-        self.learnt_days = LearntDays(prefix, hashes[learnt_key(prefix)], rules.block_life_ms)
+        self.trends = ShardTrends(self.place, rules.half_lives_s, hashes[trends_key(prefix)])
+        stored = (hashes[bandit_key(prefix)], hashes[learnt_key(prefix)])
+        self.policy = ShardPolicy(prefix, rules.policy, stored, rules.block_life_ms)
 
     def _restore_open(self, stored: Mapping[bytes, bytes]) -> None:
         opened: dict[str, OpenDecision] = {}
@@ -170,19 +140,6 @@ class ShardLogic:
                 self.decisions[decision_id] = decode_kept(raw)
         rules = self.rules
         self.attribution = Attribution(rules.window_ms, rules.wait_ms, opened, rules.attribution)
-
-    def _restore_trends(self, stored: Mapping[bytes, bytes]) -> None:
-        self.trends = Trends(self.rules.half_lives_s)
-        self._rows: dict[str, int] = {}
-        self._free_rows: list[int] = []
-        for name, raw in stored.items():
-            state = unpack_vector(raw).reshape(-1, 1 + 2 * len(self.rules.half_lives_s))
-            self.trends.put_row(self.place.number, self._row(name.decode()), state)
-
-    def _row(self, item_id: str) -> int:
-        if item_id not in self._rows:
-            self._rows[item_id] = self._free_rows.pop() if self._free_rows else len(self._rows)
-        return self._rows[item_id]
 
     def next_due(self) -> int | None:
         """Return the event time at which the next window closes, if any is open."""
@@ -207,7 +164,6 @@ class ShardLogic:
         """
         self.effects = Effects(self.place, self.counters, self.outbox_number)
         self.watermark, self.feed = watermark, ShardFeed(watermark=watermark)
-        self._moved: dict[str, int] = {}
         self._touched_open: set[str] = set()
         for row in rows:
             self._fold_row(row)
@@ -282,7 +238,7 @@ class ShardLogic:
             begin_or_continue_session(record, event.session_id, event.occurred_at, caps.idle_ms)
             step = add_interaction(record, event, interest, caps)
         if step is not None:
-            self._count(step)
+            self.trends.count(step)
             self.feed.dropped_sessions += self.sessions.add(step, self.effects)
             self.feed.interactions.append(step)
             self._index_session(record, step)
@@ -296,13 +252,8 @@ class ShardLogic:
         """Return whether a re-driven event has been overtaken by what its subject did since."""
         return self._is_redriven and event.occurred_at < record.last_at
 
-    def _count(self, step: Interaction) -> None:
-        row = self._row(step.item_id)
-        self.trends.add(row, step.at_ms, step.interest)
-        self._moved[step.item_id] = row
-
     def _count_history(self, record: SubjectRecord, step: Interaction) -> None:
-        self._count(step)
+        self.trends.count(step)
         self.feed.dropped_sessions += self.sessions.insert(step, self.effects)
         self.feed.history.append(step)
         self._index_session(record, step)
@@ -410,39 +361,13 @@ class ShardLogic:
         self.effects.send("outcomes", f"{outcome.surface}#{lane}".encode(), encode(outcome), lane)
 
     def _learn(self, outcomes: Sequence[Judged]) -> None:
-        blocks = {}
-        for one in outcomes:
-            subject = one.closed.entry.subject
-            stored = self.subjects.read(subject).bandit
-            if stored:
-                blocks[subject] = np.frombuffer(stored, dtype="<f8").astype(np.float64)
-        learnt = learn_policy(self.learner, outcomes, blocks, self.rules.policy)
-        if learnt is None:
-            return
-        for subject, block in learnt.users.items():
-            self.subjects.touch(subject).bandit = np.ascontiguousarray(block, dtype="<f8").tobytes()
-        self._write_block(SHARED, learnt.shared)
-        for item_id, block in learnt.items.items():
-            self._write_block(f"i:{item_id}", block)
-        self.learnt_days.note(sorted(learnt.items), self.watermark, self.effects)
-        self.feed.bandit_shared, self.feed.bandit_items = True, sorted(learnt.items)
-
-    def _write_block(self, name: str, block: FloatArray) -> None:
-        self.effects.write(bandit_key(self.place.prefix), name, pack_vector(block))
+        items = self.policy.learn(outcomes, self.subjects, self.watermark, self.effects)
+        if items is not None:
+            self.feed.bandit_shared, self.feed.bandit_items = True, items
 
     def _sweep(self) -> None:
-        """Forget shared rows of items that nobody has touched for long: the catalogue is another unit's."""
-        prefix, effects = self.place.prefix, self.effects
-        for item_id in negligible(self.trends, self._rows, self.watermark):
-            row = self._rows.pop(item_id)
-            self.trends.remove_item(row)
-            self._free_rows.append(row)
-            self._moved.pop(item_id, None)
-            effects.erase(trends_key(prefix), item_id)
-        old = self.learnt_days.take_old(self.learner.items, self.watermark, effects)
-        for item_id in old:
-            self.learner.drop_item(item_id)
-            effects.erase(bandit_key(prefix), f"i:{item_id}")
+        self.trends.sweep(self.watermark, self.effects)
+        old = self.policy.sweep(self.watermark, self.effects)
         self.feed.bandit_items = sorted({*self.feed.bandit_items, *old})
 
     def _write(self) -> None:
@@ -451,8 +376,7 @@ class ShardLogic:
         for decision_id in sorted(self._touched_open):
             entry = self.attribution.open[decision_id]
             effects.write(open_key(prefix), f"a:{decision_id}", _pack(entry))
-        for item_id, row in self._moved.items():
-            effects.write(trends_key(prefix), item_id, pack_vector(self.trends.row_state(row).ravel()))
+        self.trends.write(effects)
         self.surfaces.follow(self.attribution)
         for name, count in self.surfaces.take_moved().items():
             effects.write(attribution_key(prefix), name, count)

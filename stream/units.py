@@ -17,7 +17,8 @@ from stream.folder import UnitLogic
 from stream.forgetting import ErasureRules
 from stream.interactions import Caps
 from stream.lane import LaneLogic
-from stream.shard import ShardLogic, ShardRules
+from stream.shard import ShardLogic
+from stream.shard_rules import ShardRules
 
 KINDS = (*SUBJECT_KINDS, "items", "outcomes", "control")
 """Topic kinds a worker reads."""

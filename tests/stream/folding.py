@@ -34,7 +34,8 @@ from state.tokens import make_decision_id
 from stream.effects import Effects, Place
 from stream.folder import UnitLogic
 from stream.rows import Headers, Row, decode_row
-from stream.shard import ShardLogic, ShardRules
+from stream.shard import ShardLogic
+from stream.shard_rules import ShardRules
 from stream.units import shard_rules
 
 AT = 1_750_000_000_000
