@@ -19,7 +19,7 @@ from state.scan import read_meta
 from state.settings import Settings
 from state.snapshots import Hold
 from stream.journal import read_mark
-from stream.replay_run import Plan, Replay, units_of
+from stream.replay_run import Plan, Replay, ReplayError, units_of
 
 CATCH_UP_PATIENCE_S = 60.0
 NOT_REBUILT = ("i", "c")
@@ -77,7 +77,6 @@ async def run_rebuild(redis: Any, settings: Settings, beside: str) -> Rebuilt:
     """
     commits = {n: await _commit_of(redis, settings, subject_unit(n)) for n in range(settings.shards)}
     plan = Plan(beside, skips=(await read_erasures(redis, settings)).skips)
-    await Replay(settings, plan).run()
     done = Rebuilt()
     for unit in units_of(settings):
         if not unit.startswith(NOT_REBUILT):
@@ -92,7 +91,7 @@ async def run_rebuild(redis: Any, settings: Settings, beside: str) -> Rebuilt:
 
 async def _exchange(redis: Any, settings: Settings, plan: Plan, done: Rebuilt) -> None:
     assert plan.only is not None
-    await Replay(settings, plan).run()  # most of what was folded meanwhile, while nobody waits for it
+    await _fold_anew(settings, plan)  # nearly all of it, while nobody waits for it
     started = time.monotonic()
     async with Hold(redis, unit_prefix(settings.namespace, plan.only)) as hold:
         commit = await _catch_up(redis, settings, plan, hold)
@@ -102,13 +101,21 @@ async def _exchange(redis: Any, settings: Settings, plan: Plan, done: Rebuilt) -
     done.longest_hold_s = max(done.longest_hold_s, time.monotonic() - started)
 
 
+async def _fold_anew(settings: Settings, plan: Plan) -> None:
+    done = await Replay(settings, plan).run()
+    if done.missing:
+        raise ReplayError(
+            f"unit {plan.only}: of the records its journal names {done.missing} are gone; wished: all of them"
+        )
+
+
 async def _catch_up(redis: Any, settings: Settings, plan: Plan, hold: Hold) -> int:
     """Fold what a held unit has journalled until nothing is missing; returns the unit's commit."""
     assert plan.only is not None
     live = await read_meta(redis, settings.namespace, plan.only)
     async with asyncio.timeout(CATCH_UP_PATIENCE_S):
         while read_mark(await read_meta(redis, plan.into, plan.only)).commit < read_mark(live).commit:
-            await Replay(settings, plan).run()  # the last entry may still be on its way to the broker
+            await _fold_anew(settings, plan)  # the last entry may still be on its way to the broker
             await hold.renew()
     return int(live.get("commit", "0"))
 

@@ -139,6 +139,8 @@ class CoVisits:
             raise ValueError(msg)
         self.reserve(int(rows.max()) + 1)
         self.add([], int(rows[0]))
+        if rows.size == 1:
+            return  # a second click would scale all weights down first, where it is time to
         scale = self.scale()
         loops.add_rest(self.tables, self.recipe, rows, scale)
         self._total += scale * (rows.size - 1)

@@ -14,7 +14,7 @@ from state.snapshots import Hold
 KEPT = frozenset({"meta", "feed", "hold", "outbox", "erased", "d", "sd"})
 _STAGE = "next:"
 _SWAP = """
-if redis.call('HGET', KEYS[1], 'commit') ~= ARGV[1] then return 0 end
+if (redis.call('HGET', KEYS[1], 'commit') or '0') ~= ARGV[1] then return 0 end
 local at, renamed = 3, tonumber(ARGV[2])
 for _ = 1, renamed do
     redis.call('RENAME', ARGV[at], ARGV[at + 1])

@@ -19,11 +19,20 @@ from state.packing import pack_arrays, unpack_arrays
 from state.scan import Held, entries, held_keys
 
 Families = dict[str, "Family"]
-APART = frozenset({"decisions"})
-"""Families shown but left out of every sum: the store collects logged decisions by its own clock."""
+APART = frozenset({"decisions", "decision indexes", "erasure list"})
+"""Families shown but left out of every sum.
+
+The store collects logged decisions by its own clock; the erasure list is read by a replay, not made by it.
+"""
 
 _IGNORED = frozenset({"feed", "outbox", "hold"})
-_NAMES = {"s": "subjects", "d": "decisions", "meta": "watermark"}
+_NAMES = {
+    "s": "subjects",
+    "d": "decisions",
+    "sd": "decision indexes",
+    "erased": "erasure list",
+    "meta": "watermark",
+}
 _SAID = frozenset({b"watermark"})
 _LEAF = np.dtype([("high", ">u8"), ("low", ">u8")])
 _ATTEMPTS = 5

@@ -103,7 +103,8 @@ def _fields_of() -> Iterator[tuple[str, str, bytes]]:
     yield "clicks", "out_of_bounds", _with("clicks", {"item_id": "x" * 129})
     yield "clicks", "reserved_id", _with("clicks", {"user_id": "s:someone"})
     yield "clicks", "wrong_type", _with("clicks", {"occurred_at": 1.5e300})
-    yield "feedback", "unknown_feedback", _with("feedback", {"kind": "telepathy"})
+    alone = {"kind": "telepathy", "item_id": f"drama-{stamp()['event_id']}"}  # else it is a copy of the last
+    yield "feedback", "unknown_feedback", _with("feedback", alone)
     yield "feedback", "out_of_bounds", _with("feedback", {"kind": "NOT A NAME"})
     yield "feedback", "out_of_bounds", _with("feedback", {"value": 1e300})
     yield "impressions", "out_of_bounds", _with("impressions", {"items": []})

@@ -11,13 +11,14 @@ from state.erasure import ErasureKeys, subjects_named
 from state.events import encode
 from state.keys import subject_unit, unit_prefix
 from state.receipts import Receipt, read_receipt, verifies
+from state.statehash import StateHash
 from state.topics import create_topics, topic_name, topic_specs
 from stream.replay_run import units_of
 from tests.integration.rig import Processes, Rig, click_on, feedback_on, make_items, read_topic, until
 from tests.integration.test_exactness import more_folded, steady
 from tests.integration.test_replay import settled, state_of
 
-VICTIM = "victim"
+VICTIM, VISITS = "victim", 3
 Places = dict[tuple[str, int], dict[int, int]]
 """Topic kind and partition -> old offset -> new offset, of the records that are left."""
 
@@ -76,9 +77,16 @@ async def receipt_of(rig: Rig, subject: str) -> Receipt | None:
 
 async def visits_of_the_victim(rig: Rig, visits: Any) -> None:
     """Let the one who will be erased visit as the others do, and buy."""
-    for item in ("drama-1", "comedy-2", "drama-3"):
+    for item in ("drama-1", "comedy-2", "drama-3")[:VISITS]:
         await visits.visit(VICTIM)
         await rig.publish(click_on(VICTIM, item), feedback_on(VICTIM, item, "purchase"))
+
+
+def same(one: StateHash, other: StateHash) -> bool:
+    """Return whether two namespaces have folded the same; the erasure list is only the live one's."""
+    apart = [sentence for sentence in one.differences(other) if "erasure list (apart)" not in sentence]
+    assert apart == []
+    return one.hash == other.hash
 
 
 async def test_after_a_rebuild_the_state_is_that_of_a_log_without_the_erased_subject(rig: Rig) -> None:
@@ -95,8 +103,7 @@ async def test_after_a_rebuild_the_state_is_that_of_a_log_without_the_erased_sub
         printed = await rig.command("rebuild")
         assert "1 erasures settled" in printed
         await more_folded(rig, 40)
-    of_victim = {one for one in visits.truth.shown if one in visits.truth.impressions}
-    await settled(rig, len(visits.truth.shown) - len(of_victim) - 3)
+    await settled(rig, len(visits.truth.shown) - VISITS)  # the victim's open decisions went with the victim
 
     after = await receipt_of(rig, VICTIM)
     assert after is not None
@@ -107,9 +114,9 @@ async def test_after_a_rebuild_the_state_is_that_of_a_log_without_the_erased_sub
     live = await state_of(rig, name)
     without = await LogWithout(rig, f"{name}-w", {VICTIM}).copy()
     await without.command("replay", "--into", f"{name}-wa")
-    assert live.differences(await state_of(rig, f"{name}-wa")) == []
+    assert same(live, await state_of(rig, f"{name}-wa"))
     await rig.command("replay", "--into", f"{name}-b")
-    assert live.differences(await state_of(rig, f"{name}-b")) == []
+    assert same(live, await state_of(rig, f"{name}-b"))
 
 
 async def test_a_rebuild_loses_and_doubles_nothing_of_the_others(rig: Rig) -> None:

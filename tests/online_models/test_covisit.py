@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from online_models.covisit import CoVisits, CoVisitSettings
@@ -67,6 +67,7 @@ def test_scores_are_those_of_the_recipe_written_plainly(streams: Any, query: Any
 
 @settings(max_examples=60, deadline=None)
 @given(sessions)
+@example([[0]] * 7)
 def test_whole_sessions_leave_the_same_tables_as_their_clicks_one_by_one(streams: Any) -> None:
     bulk, recipe = CoVisits(WIDE), CoVisitSettings(neighbours=2, window=3, max_query=4, session_decay=0.2)
     narrow = CoVisits(recipe)
