@@ -58,9 +58,10 @@ async def settled(rig: Rig, decisions: int) -> None:
 
 
 def wild_steps(number: int, rng: random.Random) -> list[Any]:
-    """Return what steady visits leave out: copies, late events, hides, merges, refused consent.
+    """Return what steady visits leave out: copies, late events, hides, merges.
 
-    Whom an erasure names a replay leaves out, so the live state is another until it is rebuilt.
+    Whom an erasure or a refusal of consent takes out a replay leaves out from the beginning: the live state
+    is another one until it is rebuilt.
     """
     user, session = f"wild-{number}", f"session-{number}"
     anonymous, late = click_on(session, "comedy-1"), click_on(user, "crime-3")
@@ -69,8 +70,6 @@ def wild_steps(number: int, rng: random.Random) -> list[Any]:
     steps: list[Any] = [click_on(user, f"drama-{rng.randrange(10)}") for _ in range(3)]
     steps += [steps[0], late, feedback_on(user, "crime-1", "hide"), feedback_on(user, "crime-2", "purchase")]
     steps += [anonymous, User(**stamp(), user_id=user, merge_session=session)]
-    if number % 3 == 0:
-        steps.append(User(**stamp(), user_id=user, consent="none"))
     return [*steps, click_on(user, "drama-2")]
 
 
