@@ -162,13 +162,18 @@ class Fencing(RuleBasedStateMachine):
     @rule(owner=owners, kind=st.sampled_from(KINDS))
     def sleep_through_failover(self, owner: Owner, kind: str) -> None:
         """A commit is acknowledged, the primary lost before its replica has it; the owner does not know."""
-        before = self.wait(self._dump())
-        self.fold(owner, most=2, kind=kind)
         with suppress(FencedError):
-            self._commit(owner)
+            for other in KINDS:
+                if other != kind:
+                    self._read_on(owner, other, len(self.log[other]))
+            before = self.wait(self._dump())
+            self._read_on(owner, kind, 2)
             self.wait(self._replace(before))
-            self.fold(owner, most=0, kind=kind)
-            self._commit(owner)
+            self._read_on(owner, kind, 0)
+
+    def _read_on(self, owner: Owner, kind: str, most: int) -> None:
+        self.fold(owner, most=most, kind=kind)
+        self._commit(owner)
 
     @rule(owner=owners, kind=st.sampled_from(KINDS), off=st.sampled_from([-2, -1, 1, 2]))
     def read_from_elsewhere(self, owner: Owner, kind: str, off: int) -> None:
