@@ -5,10 +5,16 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from headwater.embedded import EmbeddedRuntime
 
 TEST_KAFKA = "HEADWATER_TEST_KAFKA"
+# The same examples every time, however busy the machine is.
+settings.register_profile(
+    "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
