@@ -110,7 +110,7 @@ class Estimate:
         return self.value - half, self.value + half
 
     def p_value(self, effect: float) -> float:
-        """Return mSPRT's p-value of "the value is 0" at this look; the least of all looks is valid at any time.
+        """Return mSPRT's p-value of "the value is 0" now; the least of all looks is valid at any time.
 
         Parameters
         ----------

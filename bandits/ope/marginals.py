@@ -9,7 +9,7 @@ import numpy as np
 from bandits.arrays import FloatArray
 
 _STEP = 0.2
-"""Between nodes in log time. Gamma densities are so smooth there that the trapezoid rule errs by e^(-pi^2/step)."""
+"""Between nodes in log time; gamma densities are so smooth there that sums err by e^(-pi^2 / step)."""
 _EARLIEST, _LATEST = -42.0, 4.5
 """Log times, relative to the slowest and the fastest clock, outside which less than 1e-17 happens."""
 _DEEPEST = -60.0

@@ -1,16 +1,16 @@
 """What another exploration rate would earn, exactly, from how many slots of each logged slate explored.
 
-Where every slot tosses its own coin with rate e, the number m of k slots that explore is binomial, and given m
-a slate does not depend on e at all. So the value of any rate is a Bernstein polynomial in it,
+Where every slot tosses its own coin with rate e, the number m of k slots that explore is binomial, and given
+m a slate does not depend on e at all. So the value of any rate is a Bernstein polynomial in it,
 
     V(e) = sum_m C(k, m) e^m (1 - e)^(k - m) mu_m,
 
-whose coefficients, the mean rewards of slates with m explored slots, a log of any rate estimates: no weights,
-no propensities, no assumption on how slots depend on each other. With one coin a slate (`single`), m is 0 or
-1 and V(e) = (1 - e) mu_0 + e mu_1.
+whose coefficients, the mean rewards of slates with m explored slots, a log of any rate estimates: no
+weights, no propensities, no assumption on how slots depend on each other. With one coin a slate (`single`),
+m is 0 or 1 and V(e) = (1 - e) mu_0 + e mu_1.
 
-A log at a low rate holds few slates of large m. Neighbours help: the effect of one more explored slot is taken
-to differ from the effect of the one before it by about `ROUGHNESS` of the value (standard deviation of a
+A log at a low rate holds few slates of large m. Neighbours help: the effect of one more explored slot is
+taken to differ from the effect of the one before it by about `ROUGHNESS` of the value (standard deviation of a
 normal prior on second differences), so that what was hardly seen is told with an interval to match, and much
 data overrules it.
 """
@@ -25,7 +25,7 @@ from scipy.special import gammaln, ndtri, xlog1py, xlogy
 from bandits.arrays import FloatArray
 
 ROUGHNESS = 0.01
-"""Of the mean reward: how much the effects of two explored slots in a row may differ, one standard deviation."""
+"""Of the mean reward: by how much the effects of two explored slots in a row differ (standard deviation)."""
 _BORROWED = 50.0
 """Slates whose variance a stratum takes from all together: a handful without a click is not certain of 0."""
 
@@ -41,8 +41,8 @@ class CoinCell:
     is_single
         Whether one coin decided about the whole slate.
     counts, sums, squares
-        Slates with m explored slots, the sum of their rewards and of their squares, shape (k + 1,); (2,) where
-        `is_single`.
+        Slates with m explored slots, the sum of their rewards and of their squares, shape (k + 1,); (2,)
+        where `is_single`.
     """
 
     rate: float
@@ -172,9 +172,9 @@ def _too_little(slates: int, explored: int, gates: StrataGates) -> tuple[str, ..
 def _too_far(reach: float, rate: float, gates: StrataGates) -> tuple[str, ...]:
     if reach <= gates.largest_reach:
         return ()
+    wished = f"wanted {gates.largest_reach:.0%} or less: go there in smaller steps"
     return (
-        f"at a rate of {rate:g}, {reach:.1%} of the slates would explore more slots than any logged one, "
-        f"wanted {gates.largest_reach:.0%} or less: go there in smaller steps",
+        f"at a rate of {rate:g}, {reach:.1%} of slates would explore more slots than any logged, {wished}",
     )
 
 

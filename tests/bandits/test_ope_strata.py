@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from bandits.arrays import FloatArray
+from bandits.arrays import FloatArray, IntArray
 from bandits.exploration import Exploration
 from bandits.ope.strata import CoinCell, StrataGates, coin_chances, forecast
 from bandits.slates import SlateProblem, draw_slate
@@ -14,12 +14,13 @@ SLOTS = 4
 PATTERNS = np.array(list(product((0, 1), repeat=SLOTS)))
 
 
-def worth(patterns: FloatArray) -> FloatArray:
+def worth(patterns: IntArray) -> FloatArray:
     """Chance that a slate is clicked: exploring above spoils what stands below, more than once over."""
     good = np.where(patterns == 1, 0.05, 0.25)
     patience = np.cumprod(np.where(patterns == 1, 0.6, 0.95), axis=1)
     seen = np.concatenate([np.ones((len(patterns), 1)), patience[:, :-1]], axis=1)
-    return 1.0 - np.prod(1.0 - good * seen, axis=1)
+    out: FloatArray = 1.0 - np.prod(1.0 - good * seen, axis=1)
+    return out
 
 
 def truth(rate: float) -> float:
@@ -35,11 +36,13 @@ def cell(n: int, rate: float, seed: int, lift: float = 0.0) -> CoinCell:
 
 
 def cell_of(
-    m: FloatArray, rewards: FloatArray, rate: float, width: int, *, is_single: bool = False
+    m: IntArray, rewards: FloatArray, rate: float, width: int, *, is_single: bool = False
 ) -> CoinCell:
-    counts, sums = np.bincount(m, minlength=width), np.bincount(m, rewards, minlength=width)
-    squares = np.bincount(m, rewards**2, minlength=width)
-    return CoinCell(rate, is_single, counts.astype(np.float64), sums, squares)
+    counts, sums, squares = (
+        np.bincount(m, values, minlength=width).astype(np.float64)
+        for values in (np.ones(len(m)), rewards, rewards**2)
+    )
+    return CoinCell(rate, is_single, counts, sums, squares)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.02, 0.1, 0.2])
@@ -54,7 +57,7 @@ def test_intervals_of_a_forecast_cover_value_and_change_as_often_as_they_say(rat
         change += low <= truth(rate) - truth(0.05) <= high
         assert told.change_error < 2.5 * told.value_error
     assert 0.92 <= value / runs <= 0.99
-    assert 0.92 <= change / runs
+    assert change / runs >= 0.92
 
 
 def test_one_coin_a_slate_makes_the_value_a_line_through_two_means() -> None:
@@ -78,7 +81,7 @@ def test_much_data_overrules_the_belief_that_neighbours_are_alike() -> None:
 
 
 def test_hours_that_explored_more_do_not_pass_for_slates_that_explored_more() -> None:
-    """Rewards rise by .3 in the hours whose rate is ten times as high: pooling would call exploring a gain."""
+    """Rewards rise by .3 in hours whose rate is ten times as high: pooling makes exploring look good."""
     cells = [cell(20_000, 0.02, 1), cell(20_000, 0.2, 2, lift=0.3)]
     told = forecast(cells, 0.2, 0.02)
     wished = truth(0.2) - truth(0.02)
@@ -107,7 +110,7 @@ def test_what_was_not_explored_is_not_told_and_says_why() -> None:
     few = forecast([cell(100, 0.05, 1)], 0.1, 0.05)
     assert "slates explored, wanted 50 or more" in few.reasons[0]
     far = forecast([cell(3000, 0.02, 1)], 0.5, 0.02)
-    assert "would explore more slots than any logged one" in far.reasons[0]
+    assert "would explore more slots than any logged" in far.reasons[0]
     assert far.reach > 0.05
     assert not forecast([cell(3000, 0.02, 1)], 0.5, 0.02, StrataGates(largest_reach=1.0)).reasons
 
