@@ -10,9 +10,9 @@ weights, no propensities, no assumption on how slots depend on each other. With 
 m is 0 or 1 and V(e) = (1 - e) mu_0 + e mu_1.
 
 A log at a low rate holds few slates of large m. Neighbours help: the effect of one more explored slot is
-taken to differ from the effect of the one before it by about `ROUGHNESS` of the value (standard deviation of a
-normal prior on second differences), so that what was hardly seen is told with an interval to match, and much
-data overrules it.
+taken to differ from the effect of the one before it by about `ROUGHNESS` of the value (standard deviation of
+a normal prior on second differences), so that what was hardly seen is told with an interval to match, and
+much data overrules it.
 """
 
 from collections import defaultdict
