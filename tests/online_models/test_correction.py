@@ -10,7 +10,6 @@ from online_models.correction import Correction, CorrectionSettings
 from online_models.prequential import Prequential
 from online_models.scorer import sigmoid
 
-
 AT_ONCE = CorrectionSettings(after=0)
 
 
