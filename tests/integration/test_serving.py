@@ -199,7 +199,7 @@ async def test_a_changed_exploration_rate_is_in_force_on_every_server_within_a_s
     async with asyncio.TaskGroup() as group:
         for api in rig.processes.apis:
             group.create_task(ask_on(api))
-        first = await _put(rig, rig.api, "home", {"rate": 0.4, "scheme": "epsilon", "why": "a test"})
+        first = await _put(rig, rig.api, "home", {"rate": 0.4, "why": "a test", "forced": True})
         put_at = await _in_force_since(rig, first["version"])
         await _everywhere(answers, first["version"], 40)
         printed = await rig.command("explore", "--surface", "home", "--rate", "0.2")
