@@ -350,7 +350,7 @@ OTHERS: list[tuple[str, str, Any, str]] = [
     ("GET", "/v1/recommendations?session_id=v&k=ten", None, "k"),
     ("PUT", "/v1/exploration/home", {"rate": 0.9}, "rate"),
     ("PUT", "/v1/exploration/home", {"rates": 0.1}, "rates"),
-    ("PUT", "/v1/exploration/home", {}, "rate"),
+    ("PUT", "/v1/exploration/home", {}, "document"),
     ("PUT", "/v1/exploration/home", {"scheme": "wild"}, "scheme"),
     ("PUT", "/v1/exploration/NOT-A-NAME", {"rate": 0.1}, "surface"),
     ("POST", "/v1/events", {"events": []}, "events"),
