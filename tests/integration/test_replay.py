@@ -88,7 +88,7 @@ async def change_shop(rig: Rig) -> None:
     """Change the catalogue and a control document."""
     await rig.publish(*make_items(("crime",), 5, available=False))
     await rig.send("items", None, b"drama-9", 0)
-    event = Control(**stamp(), name="exploration/home", document={"rate": 0.1})
+    event = Control(**stamp(), name="exploration/home", document={"rate": 0.1, "ttl_s": 3_600.0})
     await rig.send("control", encode(event), event.name.encode(), 0)
 
 
