@@ -25,6 +25,8 @@ SHORTENING, SHORTEST = 0.03, 5_000.0
 RECOVERY = 4.0
 """A shortened memory has grown by a factor e after so many times its own length."""
 
+_FIRST_SQUARES = 0.05
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -97,6 +99,54 @@ class ClickModel:
         self.memory_rows = self.settings.memory_rows
         self._raw, self._corrected = (Prequential(self.settings.window) for _ in range(2))
         self._learner = _learner(registry, self.settings)
+
+    @classmethod
+    def begin(
+        cls,
+        registry: FeatureRegistry,
+        settings: ClickModelSettings,
+        weights: Mapping[str, float],
+        intercept: float,
+    ) -> Self:
+        """Make a model that begins with weights by column, 0 for others, and moves on from them."""
+        model = cls(registry, settings)
+        arrays = model._learner.arrays()
+        columns = model._columns()
+        held = np.array([weights.get(name, 0.0) for name in columns])
+        # AdaGrad's first steps would jump past the weights if its sums of squares began at zero.
+        squares = np.full(len(columns), _FIRST_SQUARES)
+        given = {"weights": held, "squares": squares, "intercept": np.array([intercept])}
+        model._learner.load(arrays | given, 0)
+        return model
+
+    @classmethod
+    def warm(
+        cls,
+        registry: FeatureRegistry,
+        settings: ClickModelSettings,
+        arrays: Mapping[str, NDArray[Any]],
+        meta: Mapping[str, Any],
+    ) -> Self:
+        """Make a model that begins with what the model of a snapshot has learnt, column by column.
+
+        Features, crosses and kind may differ: a column both have keeps its weight and how sure it is, another
+        begins at 0; buckets and latent factors are kept where they mean the same.
+        """
+        model = cls.begin(registry, settings, {}, float(arrays["intercept"][0]))
+        held, places = model._learner.arrays(), {name: n for n, name in enumerate(meta["columns"])}
+        for place, name in enumerate(model._columns()):
+            if name in places:
+                for part in ("weights", "squares"):
+                    held[part][place] = arrays[part][places[name]]
+        if [list(parts) for parts in registry.hashed] == meta["hashed"] and settings.kind == "linear":
+            held |= {name: arrays[name] for name in ("buckets", "bucket_weights", "bucket_squares")}
+        if held["latents"].shape == arrays["latents"].shape and meta["columns"] == model._columns():
+            held["latents"] = arrays["latents"]
+        model._learner.load(held, 0)
+        return model
+
+    def _columns(self) -> list[str]:
+        return list(self.registry.columns if self.settings.kind == "linear" else self.registry.names)
 
     @property
     def river(self) -> Any:
@@ -189,6 +239,7 @@ class ClickModel:
             "fingerprint": self.registry.fingerprint(),
             "crosses": [list(pair) for pair in self.registry.crosses],
             "hashed": [list(parts) for parts in self.registry.hashed],
+            "columns": self._columns(),
             "settings": asdict(self.settings),
             "steps": self.steps,
             "memory_rows": self.memory_rows,
@@ -228,10 +279,6 @@ class ClickModel:
         model._raw = Prequential.restore(arrays["judged_raw_bins"], meta["judged_raw"])
         model._corrected = Prequential.restore(arrays["judged_bins"], meta["judged"])
         return model
-
-    def load(self, arrays: Mapping[str, NDArray[Any]], steps: int) -> None:
-        """Take up weights of another model of the same kind and crosses; measures stay as they are."""
-        self._learner.load(arrays, steps)
 
     def _forget(self, rows: int, *, has_drifted: bool) -> None:
         kept = math.exp(-rows / self.memory_rows)

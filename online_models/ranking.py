@@ -5,8 +5,9 @@ import numpy as np
 from online_models._ranking_loops import Visit, Votes, describe, example, taste
 from online_models.blend import Blend, BlendSettings
 from online_models.candidates import Wanted, empty_marks, gather, look_up
-from online_models.click import ClickModel
+from online_models.click import ClickModel, ClickModelSettings
 from online_models.features import Feature, FeatureRegistry
+from online_models.heads import HeadModels
 from online_models.scorer import CompiledScorer
 
 __all__ = [
@@ -73,8 +74,6 @@ PRIOR_WEIGHTS = {"blend": 1.0, "position": -0.3}
 
 PRIOR_INTERCEPT = -3.5
 
-_PRIOR_SQUARES = 0.05
-
 
 def prior_blend(registry: FeatureRegistry) -> Blend:
     """Return a blend of a registry's columns that begins with `BLEND_WEIGHTS`.
@@ -91,16 +90,9 @@ def blend_scorer(registry: FeatureRegistry, blend: Blend) -> CompiledScorer:
     return CompiledScorer(weights[:width], weights[width:], crosses, 0.0, registry.fingerprint())
 
 
-def prior_model(registry: FeatureRegistry) -> ClickModel:
+def prior_model(registry: FeatureRegistry, settings: ClickModelSettings | None = None) -> ClickModel:
     """Return a click model that begins with the prior weights and moves on from them as it learns."""
-    arrays, meta = ClickModel(registry).snapshot()
-    weights = np.zeros(len(registry.columns))
-    for name, weight in PRIOR_WEIGHTS.items():
-        weights[registry.place(name)] = weight
-    # AdaGrad's first steps would jump past the prior if its sums of squares began at zero.
-    squares = np.full(len(registry.columns), _PRIOR_SQUARES)
-    arrays |= {"weights": weights, "squares": squares, "intercept": np.array([PRIOR_INTERCEPT])}
-    return ClickModel.restore(registry, arrays, meta)
+    return ClickModel.begin(registry, settings or ClickModelSettings(), PRIOR_WEIGHTS, PRIOR_INTERCEPT)
 
 
 def warm_up() -> None:
@@ -116,4 +108,4 @@ def warm_up() -> None:
     blend = prior_blend(registry)
     blend.learn(registry.expand(inputs), 0)
     blend_scorer(registry, blend).logits(inputs)
-    prior_model(registry).scorer().logits(inputs)
+    HeadModels(prior_model(registry)).ranker({}).logits(inputs)

@@ -12,8 +12,8 @@ from bandits.hybrid import HybridConfig, Posterior, empty_block
 from online_models.content import content_vector, projected
 from online_models.covisit import CoVisits, CoVisitSettings
 from online_models.embeddings import ItemVectors, ItemVectorSettings
+from online_models.heads import FORMAT, HeadModels, HeadsScorer, Ranker
 from online_models.ranking import blend_scorer, prior_blend, prior_model, ranking_registry
-from online_models.scorer import CompiledScorer
 from online_models.session_knn import SessionIndex, SessionKnnSettings
 from online_models.trends import Trends
 from serving.exploring import Laws
@@ -22,6 +22,7 @@ from serving.sessions import add_sessions, add_step, follow_entry, newest_at
 from state.events import Item
 from state.exploration import DOCUMENT_TYPES, Budgets, Document, Explorations, decode_document
 from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
+from state.model_documents import ModelPolicy
 from state.packing import FloatArray, unpack_arrays, unpack_vector
 
 SHARED = "shared"
@@ -57,14 +58,17 @@ class LiveState:
     ) -> None:
         self.registry = ranking_registry()
         self.fingerprint = self.registry.fingerprint()
-        self._prior = prior_model(self.registry).scorer()
+        self._prior = HeadsScorer.from_snapshot(*HeadModels(prior_model(self.registry)).snapshot())
+        self._prior_ranker = Ranker([self._prior], {})
         settings = ItemVectorSettings(search_effort=SEARCH_EFFORT)
         self.items = ItemTable(settings.dim)
         self.vectors = ItemVectors(settings)
-        self.scorers: dict[str, CompiledScorer] = {}
+        self._lanes: dict[str, dict[int, HeadsScorer]] = {}
+        self._rankers: dict[str, Ranker] = {}
         self.model_versions: dict[str, int] = {}
         self._laws: dict[str, Laws] = {}
         self.budget = Budgets()
+        self.policies: dict[str, ModelPolicy] = {}
         self._policy, self._half_lives_s, self._knn = policy, tuple(half_lives_s), knn
         self._covisits = covisits or CoVisitSettings()
         self.watermarks: dict[int, int] = {}
@@ -168,16 +172,24 @@ class LiveState:
         if row is not None:
             self.vectors.remove(row)
 
-    def put_model(self, surface: str, raw: bytes) -> None:
-        """Take in a click model snapshot; one learnt over other features is left aside."""
+    def put_model(self, surface: str, raw: bytes, lane: int = 0) -> None:
+        """Take in a lane's models of a surface; those learnt over other features are left aside."""
         arrays, document = unpack_arrays(raw)
-        scorer = CompiledScorer.from_snapshot(arrays, document)
-        if scorer.fingerprint == self.fingerprint:
-            self.scorers[surface], self.model_versions[surface] = scorer, int(document["steps"])
+        if document.get("format") == FORMAT and document["fingerprint"] == self.fingerprint:
+            self._lanes.setdefault(surface, {})[lane] = HeadsScorer.from_snapshot(arrays, document)
+            self._rank(surface)
 
-    def scorer(self, surface: str) -> CompiledScorer:
-        """Return a surface's click model; the prior one where nothing was learnt yet."""
-        return self.scorers.get(surface, self._prior)
+    def _rank(self, surface: str) -> None:
+        lanes = [scorer for _, scorer in sorted(self._lanes.get(surface, {}).items())]
+        policy = self.policies.get(surface)
+        ranker = Ranker(lanes or [self._prior], policy.weights() if policy else {})
+        self._rankers[surface] = ranker
+        if lanes:
+            self.model_versions[surface] = ranker.steps
+
+    def scorer(self, surface: str) -> Ranker:
+        """Return what a surface ranks by; the prior model where nothing was learnt yet."""
+        return self._rankers.get(surface, self._prior_ranker)
 
     def put_control(self, name: str, raw: bytes) -> None:
         """Take in a control document."""
@@ -187,8 +199,11 @@ class LiveState:
         document = decode_document(name, raw)
         if isinstance(document, Explorations):
             self._laws[key] = Laws(document)
-        elif key == "all":
+        elif isinstance(document, Budgets):
             self.budget = document
+        elif isinstance(document, ModelPolicy):
+            self.policies[key] = document
+            self._rank(key)
 
     @property
     def surfaces(self) -> list[str]:

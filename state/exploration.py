@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from state.decoding import Refusal
 from state.events import Name
+from state.model_documents import MODEL_DOCUMENTS, ModelDocument
+from state.versioned import Versioned
 
 Scheme = Literal["greedy", "epsilon", "softmax", "optimistic", "squarecb", "fallback"]
 Rate = Annotated[float, Meta(ge=0.0, le=0.5)]
@@ -80,32 +82,6 @@ class Guardrail(Struct, frozen=True, forbid_unknown_fields=True):
     alpha: Annotated[float, Meta(ge=1e-6, le=0.2)] = 0.05
 
 
-class Versioned(Struct, kw_only=True):
-    """What the engine adds to a document.
-
-    Attributes
-    ----------
-    version
-        Raised by one by each accepted change of the name.
-    at
-        Event time of the change, ms.
-    change
-        Id of the control event that made it.
-    changed_by, why, forced
-        Who, why, and whether the bounds of steps were set aside.
-    restores
-        The version whose settings came back, where that is what the change did.
-    """
-
-    version: int = 0
-    at: int = 0
-    change: str = ""
-    changed_by: str = ""
-    why: str = ""
-    forced: bool = False
-    restores: int | None = None
-
-
 class Explorations(Versioned, kw_only=True, forbid_unknown_fields=True):
     """The exploration document of one surface.
 
@@ -146,10 +122,10 @@ class Explorations(Versioned, kw_only=True, forbid_unknown_fields=True):
     floor: Floor = 0.0
     gamma: Gamma = 1000.0
     rate_cap: Rate = 0.5
-    segments: Annotated[list[Segment], Meta(max_length=32)] = []
+    segments: Annotated[list[Segment], Meta(max_length=32)] = field(default_factory=list)
     quota: Quota | None = Quota()
     cost_per_hour: Annotated[float, Meta(ge=0.0, le=1e9)] | None = None
-    guardrails: Annotated[list[Guardrail], Meta(max_length=8)] = []
+    guardrails: Annotated[list[Guardrail], Meta(max_length=8)] = field(default_factory=list)
     ttl_s: Annotated[float, Meta(ge=1.0, le=2_592_000.0)] | None = None
     until: int = 0
     before: "Explorations | None" = None
@@ -161,8 +137,10 @@ class Budgets(Versioned, kw_only=True, forbid_unknown_fields=True):
     cost_per_hour: Annotated[float, Meta(ge=0.0, le=1e9)] | None = None
 
 
-Document = Explorations | Budgets
-DOCUMENT_TYPES: Mapping[str, type[Document]] = {"exploration": Explorations, "budget": Budgets}
+Document = Explorations | Budgets | ModelDocument
+DOCUMENT_TYPES: Mapping[str, type[Document]] = {
+    "exploration": Explorations, "budget": Budgets, **MODEL_DOCUMENTS,
+}  # fmt: skip
 ENGINE_FIELDS = (*Versioned.__struct_fields__, "until", "before")
 T = TypeVar("T", Explorations, Budgets)
 _decoders = {kind: msgspec.json.Decoder(type_) for kind, type_ in DOCUMENT_TYPES.items()}
@@ -190,7 +168,7 @@ def read_document(name: str, said: Mapping[str, Any]) -> Document:
     kind, known = DOCUMENT_TYPES.get(name.partition("/")[0]), ", ".join(DOCUMENT_TYPES)
     if kind is None:
         raise Refusal("unknown_control", "name", name, f"one of {known}, then / and a name")
-    given = [field for field in ENGINE_FIELDS if field in said]
+    given = [one for one in ENGINE_FIELDS if one in said]
     if given:
         raise Refusal("bad_document", given[0], said[given[0]], "nothing: the engine fills it in")
     try:

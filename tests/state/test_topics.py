@@ -29,7 +29,14 @@ def test_subject_topics_share_one_partition_count() -> None:
     specs = by_kind(topic_specs("hw", shards=7, item_shards=3, lanes=2))
     assert {specs[kind].partitions for kind in SUBJECT_KINDS} == {7}
     counts = {kind: spec.partitions for kind, spec in specs.items() if kind not in SUBJECT_KINDS}
-    assert counts == {"items": 3, "outcomes": 2, "journal": 7, "deadletters": 7, "control": 1}
+    assert counts == {
+        "items": 3,
+        "outcomes": 2,
+        "directives": 2,
+        "journal": 7,
+        "deadletters": 7,
+        "control": 1,
+    }
 
 
 def test_only_the_catalogue_is_compacted() -> None:
