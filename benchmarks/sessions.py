@@ -1,11 +1,11 @@
 """How well the next click of a session is predicted, by the classes that serve, beside plain baselines.
 
 Protocols: `split` (train.tsv.gz, then test.tsv.gz: with the trained models as they are, and once more with
-each test session added when it has ended), `continual` (a stream in periods, known items only, mean over the
-periods: with every earlier click known, and with earlier periods alone) and `prequential` (every click:
+each test session added when it has ended), `continual` (a stream in periods, known items only, mean over
+the periods: with every earlier click known, and with earlier periods alone) and `prequential` (every click:
 predict, score, learn). Sessions of a share can be drawn to save time: all clicks are still learnt. HR, MRR
-and NDCG judge the next click, Recall and MAP all that follow in the session. The main figures are of lists that
-may repeat items of the session; those of novel items, judged by novel clicks, are under `novel_only`.
+and NDCG judge the next click, Recall and MAP all that follow in the session. The main figures are of lists
+that may repeat items of the session; those of novel items, judged by novel clicks, are under `novel_only`.
 """
 
 import argparse
