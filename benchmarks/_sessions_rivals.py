@@ -116,4 +116,5 @@ class NotCurrent:
     def recommend(self, query: Query) -> IntArray:
         """Rank items."""
         rows = self._model.recommend(query._replace(limit=query.limit + 1))
-        return rows[rows != query.items[-1]]
+        others: IntArray = rows[rows != query.items[-1]]
+        return others
