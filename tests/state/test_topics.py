@@ -52,7 +52,7 @@ def test_control_is_kept_whole_for_ever_as_each_change_is_judged_by_the_ones_bef
 def test_decisions_are_kept_for_a_month_and_raw_events_for_a_quarter() -> None:
     specs = by_kind(topic_specs("hw", shards=1))
     short = {kind for kind, spec in specs.items() if spec.retention_ms == 30 * DAY_MS}
-    assert short == {"decisions", "outcomes"}
+    assert short == {"decisions", "outcomes", "directives"}
     others = {kind: spec.retention_ms for kind, spec in specs.items() if kind not in {*short, "control"}}
     assert set(others.values()) == {90 * DAY_MS}
 
