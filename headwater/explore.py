@@ -31,7 +31,7 @@ async def change_document(settings: Settings, name: str, wish: Wish) -> Said:
         if not wish.given and wish.restores is None:
             return True, [describe(name, now_in_force(latest, _now_ms()))]
         event = change_event(name, latest, wish, _now_ms(), settings.dwell_ms)
-        await _publish(settings, event)
+        await publish(settings, event)
         return await _until_in_force(redis, settings, event)
     except Refusal as refusal:
         return False, [str(refusal)]
@@ -96,7 +96,8 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def _publish(settings: Settings, event: Control) -> None:
+async def publish(settings: Settings, event: Control) -> None:
+    """Publish a change of a control document."""
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka, **kafka_security(settings)) as producer:
         topic = topic_name(settings.namespace, "control")
         await producer.send_and_wait(topic, value=encode(event), key=event.name.encode(), partition=0)

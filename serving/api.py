@@ -12,6 +12,7 @@ from prometheus_client import generate_latest
 from redis.exceptions import RedisError
 
 from serving.dashboard import dashboard_page
+from serving.models import MODEL_ROUTES
 from serving.privacy import delete_user, get_receipt, get_user
 from serving.problems import BadRequest
 from serving.producers import ProducersAnswer
@@ -154,7 +155,7 @@ def routes() -> Router:
     """Return every route of the server."""
     handlers: list[Any] = [
         get_recommendations, post_recommendations, post_events, *TUNING_ROUTES,
-        get_user, delete_user, get_receipt, get_attribution, get_producers, get_stats, healthz, readyz,
-        metrics, openapi, dashboard,
+        get_user, delete_user, get_receipt, get_attribution, get_producers, get_stats, *MODEL_ROUTES, healthz,
+        readyz, metrics, openapi, dashboard,
     ]  # fmt: skip
     return Router(path="/", route_handlers=handlers)
