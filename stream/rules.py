@@ -9,7 +9,7 @@ from online_models.ranking import ranking_registry
 from state.settings import Settings
 from stream.units import shard_rules
 
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 """Raised whenever the same events fold to another state than before."""
 
 Rules = dict[str, Any]
