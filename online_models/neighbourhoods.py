@@ -188,8 +188,13 @@ class Neighbourhoods:
         held = len(self._lists.held)
         if rows > held:
             more = _empty(max(rows, 2 * held) - held, self._kept)
-            pairs = zip(self._lists, more, strict=True)
-            self._lists = NeighbourLists(*(np.concatenate(pair) for pair in pairs))
+            t = self._lists
+            self._lists = NeighbourLists(
+                rows=np.concatenate([t.rows, more.rows]),
+                sims=np.concatenate([t.sims, more.sims]),
+                held=np.concatenate([t.held, more.held]),
+                state=np.concatenate([t.state, more.state]),
+            )
 
 
 def _empty(rows: int, kept: int) -> NeighbourLists:

@@ -38,10 +38,11 @@ def test_lists_hold_the_nearest_whether_settled_in_one_go_or_change_by_change(*,
 def test_a_new_item_is_found_around_those_it_is_like_as_soon_as_it_is_settled() -> None:
     rng = np.random.default_rng(1)
     alike = Neighbourhoods(vectors(), kept=5)
-    for row in range(50):
-        alike.put(row, rng.normal(size=8))
+    given = rng.normal(size=(50, 8))
+    for row, vector in enumerate(given):
+        alike.put(row, vector)
     alike.settle(100)
-    alike.put(50, alike.vectors.vector(7))
+    alike.put(50, given[7])
     assert alike.settle(100) == 0
     assert alike.around([7], 5).tolist()[0] == 50
     assert alike.around([50], 5).tolist()[0] == 7
