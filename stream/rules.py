@@ -30,7 +30,8 @@ def unit_rules(settings: Settings, unit: str) -> Rules:
     elif unit == CONTROL:
         rules["dwell_ms"] = settings.dwell_ms
     elif unit.startswith("m"):
-        rules["features"] = ranking_registry().fingerprint()
+        registry = ranking_registry()
+        rules |= {"features": registry.fingerprint(), "crosses": registry.declaration()}
     plain: Rules = msgspec.json.decode(msgspec.json.encode(rules, enc_hook=repr))
     return plain
 
