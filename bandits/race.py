@@ -124,7 +124,7 @@ class Race:
         return _smallest(np.log(-np.log(numbers)) - self._values, size)
 
     def _sums(self) -> FloatArray:
-        """Running sums of the softmax's weights, made once, shape (K,)."""
+        """Return running sums of the softmax's weights, made once, shape (K,)."""
         if self._running is None:
             self._running = self._softmaxed.cumsum()
         return self._running
