@@ -32,7 +32,7 @@ STAGES: Stages = {
         "stream.attribution:Attribution.close",
     ],
     "interactions, sessions, trends": [
-        "stream.shard:add_interaction",
+        "stream.shard:interact",
         "stream.sessions:Sessions.add",
         "online_models.trends:Trends.add",
         "online_models.trends:Trends.row_state",

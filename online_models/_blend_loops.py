@@ -1,16 +1,13 @@
 """The loops of the retrieval blend (compiled): merge candidates, describe them, rank them, learn."""
 
-from typing import NamedTuple
-
 import numpy as np
 
+from online_models._candidate_loops import Candidates
 from online_models._item_clock import ItemClock, describe_item
 from online_models._topk import Best, offer, sort_descending
 from online_models.arrays import FloatArray, IntArray
 from online_models.compiled import compiled, compiled_sums
-
-KNN, COVISIT, TREND = 0, 1, 2
-SOURCES = 3
+from online_models.sources import COVISIT, KNN
 
 _KNN_LOG, _COVISIT_LOG, _BOTH, _EMBEDDING, _POPULAR, _REPEAT, _SHORT = 0, 3, 6, 7, 11, 15, 21
 FEATURES = (
@@ -39,63 +36,6 @@ FEATURES = (
     "covisit_short",
     "embedding_short",
 )
-
-
-class Candidates(NamedTuple):
-    """Candidates of one query; M = room, F = features, N = item rows."""
-
-    rows: IntArray  # (M,)
-    score: FloatArray  # (M, 3) of each source, 0 where it is silent
-    rank: FloatArray  # (M, 3) 1 / sqrt(1 + rank), 0 where the source does not list the item
-    match: FloatArray  # (M, 2) of the embedding
-    inputs: FloatArray  # (M, F)
-    mark: IntArray  # (N,) number of the query that met the item
-    place: IntArray  # (N,)
-    number: IntArray  # (1,) of the query
-
-
-def empty_candidates(room: int, items: int) -> Candidates:
-    """Make working memory for `room` candidates out of `items` rows."""
-    return Candidates(
-        rows=np.zeros(room, np.int64),
-        score=np.zeros((room, SOURCES)),
-        rank=np.zeros((room, SOURCES)),
-        match=np.zeros((room, 2)),
-        inputs=np.zeros((room, len(FEATURES))),
-        mark=np.zeros(items, np.int64),
-        place=np.zeros(items, np.int64),
-        number=np.zeros(1, np.int64),
-    )
-
-
-@compiled
-def _admit(c: Candidates, size: int, row: int) -> int:
-    """Give a row a place among the candidates, if it has none and one is left; return their number."""
-    if c.mark[row] == c.number[0] or size == c.rows.shape[0]:
-        return size
-    c.mark[row], c.place[row], c.rows[size] = c.number[0], size, row
-    c.score[size, :], c.rank[size, :], c.match[size, :] = 0.0, 0.0, 0.0
-    return size + 1
-
-
-@compiled
-def gather(c: Candidates, size: int, source: int, rows: IntArray) -> int:
-    """Add a source's rows, best first, to the candidates; return their new number."""
-    for n in range(rows.shape[0]):
-        row = rows[n]
-        size = _admit(c, size, row)
-        if c.mark[row] == c.number[0]:
-            c.rank[c.place[row], source] = 1.0 / np.sqrt(1.0 + n)
-    return size
-
-
-@compiled
-def gather_session(c: Candidates, size: int, items: IntArray) -> int:
-    """Add the session's own items, latest first, to the candidates; return their new number."""
-    for n in range(items.shape[0] - 1, -1, -1):
-        if 0 <= items[n] < c.mark.shape[0]:
-            size = _admit(c, size, items[n])
-    return size
 
 
 @compiled

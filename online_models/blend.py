@@ -14,7 +14,8 @@ from online_models.arrays import FloatArray
 FEATURES = loops.FEATURES
 """Inputs of the blend, in order: logs and shares of scores, ranks, and what is known of item and session."""
 
-_FIRST = {"knn_log": 3.0, "covisit_log": 3.0}
+FIRST_WEIGHTS = {"knn_log": 3.0, "covisit_log": 3.0}
+"""Of sources that live on clicks, before anything was learnt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Blend:
     def __init__(
         self,
         settings: BlendSettings,
-        first: Mapping[str, float] = _FIRST,
+        first: Mapping[str, float] = FIRST_WEIGHTS,
         names: Sequence[str] = FEATURES,
     ) -> None:
         self.settings, self.names = settings, tuple(names)

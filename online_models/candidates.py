@@ -31,6 +31,16 @@ class Wanted(NamedTuple):
     limit: int  # candidates at most
 
 
+NO_CATALOGUE = Catalogue(
+    np.zeros(0, np.bool_),
+    np.zeros(0, np.int64),
+    np.zeros(0, np.uint64),
+    np.zeros((0, 1), np.int32),
+    np.zeros((0, 1), np.float32),
+)
+"""Where every item that was ever clicked may be shown."""
+
+
 class Gathered(NamedTuple):
     """Candidates, and what was cut from them."""
 
@@ -56,7 +66,8 @@ def empty_marks(rows: int) -> Marks:
 
 
 @compiled
-def _is_among(values: NDArray[np.uint64], wanted: int) -> bool:
+def is_among(values: NDArray[np.uint64], wanted: int) -> bool:
+    """Tell whether a value is in an array in ascending order."""
     low, high = 0, values.shape[0]
     while low < high:
         middle = (low + high) >> 1
@@ -68,7 +79,8 @@ def _is_among(values: NDArray[np.uint64], wanted: int) -> bool:
 
 
 @compiled
-def _is_inside(codes: NDArray[np.int32], row: int, categories: IntArray) -> bool:
+def is_inside(codes: NDArray[np.int32], row: int, categories: IntArray) -> bool:
+    """Tell whether a row has one of the categories; every row has where none is asked for."""
     if categories.shape[0] == 0:
         return True
     for place in range(codes.shape[1]):
@@ -114,11 +126,11 @@ def gather(c: Catalogue, marks: Marks, brought: IntArray, ends: IntArray, w: Wan
         # Not a function of its own: a call per row would count references to every array of a tuple.
         if not available[row]:
             reasons[merged] = UNAVAILABLE
-        elif seen.shape[0] > 0 and _is_among(seen, hashes[row]):
+        elif seen.shape[0] > 0 and is_among(seen, hashes[row]):
             reasons[merged] = SEEN
         elif mark & _BARRED:
             reasons[merged] = EXCLUDED
-        elif not _is_inside(codes, row, categories):
+        elif not is_inside(codes, row, categories):
             reasons[merged] = ELSEWHERE
         else:
             reasons[merged] = 0

@@ -1,21 +1,41 @@
 """Session-adaptive retrieval: every source is asked, one blend ranks, and each click teaches them all."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from online_models import _blend_loops as loops
+from online_models._candidate_loops import Brought, Merged, empty_candidates, gather
 from online_models._click_loop import BEGAN, NO_ROOM, Click, Models, fold
 from online_models._item_clock import empty_clock
 from online_models._topk import room_for
 from online_models.arrays import FloatArray, IntArray
-from online_models.blend import Blend, BlendSettings
+from online_models.blend import FIRST_WEIGHTS, Blend, BlendSettings
+from online_models.candidates import NO_CATALOGUE, Wanted
 from online_models.covisit import CoVisits, CoVisitSettings
 from online_models.session_embedding import SessionEmbedding, SessionEmbeddingSettings
 from online_models.session_knn import SessionIndex, SessionKnnSettings
+from online_models.sources import (
+    COVISIT,
+    HISTORY,
+    KNN,
+    LABELS,
+    SESSION,
+    TREND,
+    ExtraSources,
+    Part,
+    Query,
+)
 from online_models.trends import Trends
+
+_NO_ROWS = np.zeros(0, np.int64)
+_EVERYTHING = Wanted(_NO_ROWS, np.zeros(0, np.uint64), _NO_ROWS, 1 << 30)
+_RANKS = tuple(f"{label}_rank" for label in LABELS[HISTORY:])
+"""Inputs made of the places extra sources give an item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +49,9 @@ class RecommenderSettings:
     half_lives_s
         Of the trends, seconds; the first one ranks items where the session says nothing.
     per_source
-        Candidates taken from each source, > 0.
+        Candidates taken from each source that lives on clicks, > 0.
+    room
+        Candidates of one query at most, those of extra sources among them, > 0.
     max_query
         Clicks of the current session looked at, the latest ones, > 0.
     learn_every
@@ -44,13 +66,14 @@ class RecommenderSettings:
     blend: BlendSettings = field(default_factory=BlendSettings)
     half_lives_s: tuple[float, ...] = (3600.0, 86_400.0, 7 * 86_400.0)
     per_source: int = 40
+    room: int = 200
     max_query: int = 20
     learn_every: int = 32
     slow: float = 60_000.0
     fast: float = 3_000.0
 
     def __post_init__(self) -> None:
-        for name in ("per_source", "max_query", "learn_every", "slow", "fast"):
+        for name in ("per_source", "room", "max_query", "learn_every", "slow", "fast"):
             if not getattr(self, name) > 0:
                 msg = f"{name} is {getattr(self, name)}, wanted a number > 0"
                 raise ValueError(msg)
@@ -64,19 +87,38 @@ class Recommendation(NamedTuple):
     scores: FloatArray
     """The blend's logits, shape (m,); only differences within one answer mean anything."""
     inputs: FloatArray
-    """What the scores were made of, in the order of `blend.FEATURES`, shape (m, F)."""
+    """What the scores were made of, in the order of `Recommender.names`, shape (m, F)."""
+    first: IntArray
+    """Code of the source that brought each item first, shape (m,); `sources.SOURCE_NAMES` has the words."""
+    sources: IntArray
+    """All sources that brought each item, bit `1 << code` each, shape (m,)."""
+    cut: IntArray
+    """Rows that were brought and may not be shown, by reason, shape (c,)."""
+    reasons: IntArray
+    """Why: `candidates.UNAVAILABLE`, `SEEN`, `EXCLUDED` or `ELSEWHERE`, shape (c,)."""
 
 
 class Recommender:
     """Ranks items for a session and learns from every click, in the order predict, then learn.
 
-    Sources are the session index (`SessionIndex`), co-visits (`CoVisits`), the session's own items, and
-    trends where those are too few; the session embedding scores what they found. Not thread-safe.
+    Sources are the session index (`SessionIndex`), co-visits (`CoVisits`), the session's own items, and what
+    a root adds (`ExtraSources`: content, new items, history, trends); the session embedding scores what they
+    found. Each candidate knows the sources that brought it. Their scores and ranks, and the root's further
+    inputs, are the inputs of one blend, which learns from every `learn_every`-th click added which of the
+    candidates of its session, as it was before, was taken. Not thread-safe.
 
     Parameters
     ----------
     settings
         See `RecommenderSettings`.
+    extras
+        What the root adds. Without it every item known from clicks may be shown, and trends of the clicks
+        added answer where the session says nothing.
+
+    Attributes
+    ----------
+    names
+        Inputs of the blend, F of them, in order.
 
     Examples
     --------
@@ -88,16 +130,22 @@ class Recommender:
     [8]
     """
 
-    def __init__(self, settings: RecommenderSettings) -> None:
+    def __init__(self, settings: RecommenderSettings, extras: ExtraSources | None = None) -> None:
         self.settings = settings
         self.index = SessionIndex(settings.knn)
         self.covisits = CoVisits(settings.covisit)
         self.embedding = SessionEmbedding(settings.embedding)
         self.trends = Trends(settings.half_lives_s)
-        self.blend = Blend(settings.blend)
+        self._extras = extras
+        first = dict(FIRST_WEIGHTS)
+        self.names: tuple[str, ...] = loops.FEATURES
+        if extras is not None:
+            self.names += (*_RANKS, *extras.names)
+            first |= extras.first_weights
+        self.blend = Blend(settings.blend, first, self.names)
         self._items = 1024
         self._clock = empty_clock(self._items, settings.slow, settings.fast)
-        self._candidates = loops.empty_candidates(3 * settings.per_source + settings.max_query, self._items)
+        self._candidates = empty_candidates(settings.room, self._items, len(self.names))
         self._clicks, self._begun = 0, 0
 
     def add(self, session: int, item: int, at_ms: int) -> None:
@@ -124,13 +172,47 @@ class Recommender:
         self._clicks += 1
         if self._clicks % self.settings.learn_every == 0:
             self._teach(session, item, at_ms)
+        self._fold(session, item, at_ms)
+
+    def add_many(
+        self, sessions: ArrayLike, items: ArrayLike, at_ms: ArrayLike, *, lessons: bool = True
+    ) -> None:
+        """Learn clicks in the order given; the same result as `add` one by one.
+
+        Parameters
+        ----------
+        sessions, items, at_ms
+            Keys, item rows and event times (ms), each of shape (n,).
+        lessons
+            Whether the blend learns too; without, a load is several times as fast.
+
+        Raises
+        ------
+        ValueError
+            If an item is negative or the shapes differ.
+        """
+        keys, rows, times = (np.ascontiguousarray(a, dtype=np.int64) for a in (sessions, items, at_ms))
+        if not keys.shape == rows.shape == times.shape or keys.ndim != 1:
+            shapes = f"{keys.shape}, {rows.shape}, {times.shape}"
+            msg = f"sessions, items, at_ms have shapes {shapes}, wanted one (n,)"
+            raise ValueError(msg)
+        if rows.min(initial=0) < 0:
+            msg = f"item is {rows.min()}, wanted a row >= 0"
+            raise ValueError(msg)
+        self.reserve(int(rows.max(initial=-1)) + 1)
+        take_in = self.add if lessons else self._fold
+        for click in zip(keys.tolist(), rows.tolist(), times.tolist(), strict=True):
+            take_in(*click)
+
+    def _fold(self, session: int, item: int, at_ms: int) -> None:
         scale = self.covisits.scale()
         click = Click(session, item, at_ms, self._begun, scale, self.index.most)
         while (how := fold(self._models(), click)) == NO_ROOM:
             self.index.rebuild()
         self._begun += how == BEGAN
         self.covisits.count(scale, begins=how == BEGAN)
-        self.trends.add(item, at_ms)
+        if self._extras is None:
+            self.trends.add(item, at_ms)
 
     def recommend(
         self,
@@ -160,13 +242,38 @@ class Recommender:
         -------
         See `Recommendation`.
         """
-        query = np.asarray(items, np.int64)[-self.settings.max_query :]
-        size = self._gather(query, now_ms, limit, exclude_session)
+        query = Query(np.asarray(items, np.int64), now_ms, exclude_session)
+        return self.retrieve(query, limit, novel_only=novel_only)
+
+    def retrieve(self, query: Query, limit: int, *, novel_only: bool = False) -> Recommendation:
+        """Rank items for a session under what may be shown; `recommend` is the same for sessions alone.
+
+        Parameters
+        ----------
+        query
+            The session, what may be shown and whom to.
+        limit
+            Items wanted at most, > 0. Where fewer than these were found, the last resort is asked.
+        novel_only
+            Leave out the session's own items.
+
+        Returns
+        -------
+        See `Recommendation`.
+        """
+        query = query._replace(items=query.items[-self.settings.max_query :])
+        merged = self._gather(query, limit)
         best = room_for(limit)
-        held = loops.rank(self._candidates, size, self.blend.weights, novel_only, best)
-        places = best.keys[:held]
+        held = loops.rank(self._candidates, merged.size, self.blend.weights, novel_only, best)
+        c, places = self._candidates, best.keys[:held]
         return Recommendation(
-            self._candidates.rows[places], best.values[:held], self._candidates.inputs[places]
+            c.rows[places],
+            best.values[:held],
+            c.inputs[places],
+            c.first[places],
+            c.sources[places],
+            merged.cut,
+            merged.reasons,
         )
 
     def remove_session(self, session: int) -> None:
@@ -189,7 +296,7 @@ class Recommender:
         self._clock = empty_clock(self._items, self.settings.slow, self.settings.fast)
         for new, held in zip(self._clock[:4], c[:4], strict=True):
             new[:old] = held
-        self._candidates = loops.empty_candidates(len(self._candidates.rows), self._items)
+        self._candidates = empty_candidates(self.settings.room, self._items, len(self.names))
 
     def nbytes(self) -> int:
         """Count the bytes of all parts, working memory included."""
@@ -208,35 +315,53 @@ class Recommender:
         )
 
     def _teach(self, session: int, item: int, at_ms: int) -> None:
-        query = self.index.session_items(session)[-self.settings.max_query :]
-        if query.size == 0:
+        items = self.index.session_items(session)[-self.settings.max_query :]
+        if items.size == 0:
             return
-        size = self._gather(query, at_ms, self.settings.per_source, session)
+        size = self._gather(Query(items, at_ms, session), 1).size
         place = np.flatnonzero(self._candidates.rows[:size] == item)
         if place.size:
             self.blend.learn(self._candidates.inputs[:size], int(place[0]))
 
-    def _gather(self, query: IntArray, now_ms: int, limit: int, exclude: int | None) -> int:
-        """Collect and describe candidates; return how many there are."""
-        c, most = self._candidates, self.settings.per_source
-        c.number[0] += 1
-        near, _ = self.index.score(query, now_ms, limit=most, exclude_session=exclude)
-        around, _ = self.covisits.score(query, limit=most)
-        size = loops.gather(c, 0, loops.KNN, near)
-        size = loops.gather(c, size, loops.COVISIT, around)
-        size = loops.gather_session(c, size, query)
-        if size < limit:
-            size = loops.gather(c, size, loops.TREND, self._trending(now_ms, most))
-        c.score[:size, loops.KNN] = self.index.latest_scores(c.rows[:size])
-        c.score[:size, loops.COVISIT] = self.covisits.latest_scores(c.rows[:size])
-        if query.size:
-            c.match[:size] = self.embedding.match(query, c.rows[:size])
-        loops.describe(c, size, self._clock, query, self._begun)
-        return size
+    def _gather(self, query: Query, limit: int) -> Merged:
+        """Collect and describe candidates, `limit` or more where the last resort has them."""
+        parts = self._parts(query)
+        merged = self._merge(query, parts)
+        if merged.size < limit and (more := self._last_resort(query)):
+            merged = self._merge(query, [*parts, *more])
+        self._describe(query, merged.size)
+        return merged
 
-    def _trending(self, now_ms: int, limit: int) -> IntArray:
-        rows, _ = self.trends.top(0, now_ms, limit)
-        return rows
+    def _parts(self, query: Query) -> list[Part]:
+        most = self.settings.per_source
+        near, _ = self.index.score(query.items, query.now_ms, limit=most, exclude_session=query.session)
+        around, _ = self.covisits.score(query.items, limit=most)
+        parts = [Part(KNN, near), Part(COVISIT, around), Part(SESSION, query.items[::-1])]
+        return parts if self._extras is None else [*parts, *self._extras.parts(query)]
+
+    def _last_resort(self, query: Query) -> list[Part]:
+        if self._extras is not None:
+            return list(self._extras.last_resort(query))
+        return [Part(TREND, self.trends.top_rows(0, self.settings.per_source))]
+
+    def _merge(self, query: Query, parts: Iterable[Part]) -> Merged:
+        codes, rows = zip(*parts, strict=True)
+        ends = np.fromiter(accumulate(map(len, rows)), np.int64, len(rows))
+        brought = Brought(np.concatenate(rows), ends, np.array(codes, np.int64))
+        catalogue = NO_CATALOGUE if self._extras is None else self._extras.catalogue()
+        return Merged(*gather(self._candidates, brought, catalogue, query.wanted or _EVERYTHING))
+
+    def _describe(self, query: Query, size: int) -> None:
+        c = self._candidates
+        rows = c.rows[:size]
+        c.score[:size, KNN] = self.index.latest_scores(rows)
+        c.score[:size, COVISIT] = self.covisits.latest_scores(rows)
+        c.match[:size] = self.embedding.match(query.items, rows) if query.items.size else 0.0
+        loops.describe(c, size, self._clock, query.items, self._begun)
+        if self._extras is not None:
+            own = len(loops.FEATURES)
+            c.inputs[:size, own : own + len(_RANKS)] = c.rank[:size, HISTORY:]
+            c.inputs[:size, own + len(_RANKS) :] = self._extras.inputs(query, rows)
 
 
 def warm_up() -> None:

@@ -18,8 +18,9 @@ from online_models.scorer import CompiledScorer
 from online_models.session_knn import SessionIndex, SessionKnnSettings
 from online_models.trends import Trends
 from serving.items import ItemTable
+from serving.sessions import add_sessions, add_step, follow_entry, newest_at
 from state.events import Explorations, Item
-from state.feed import NO_SESSION, ItemFeed, ShardFeed
+from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
 from state.packing import FloatArray, unpack_arrays, unpack_vector
 
 SHARED = "shared"
@@ -94,27 +95,16 @@ class LiveState:
 
         The latest of them are taken in click by click, and teach the blend as they do.
         """
-        ordered = sorted(sessions.items(), key=_newest_at)
+        ordered = sorted(sessions.items(), key=newest_at)
         bulk = ordered if teach is None else ordered[:-LESSON_SESSIONS]
-        keys: list[int] = []
-        rows: list[int] = []
-        times: list[int] = []
-        for session, (item_ids, at_ms) in bulk:
-            found = [self.items.row(item_id) for item_id in item_ids]
-            self.covisits.add_session(found)
-            keys += [session] * len(found)
-            rows += found
-            times += at_ms
-        self.sessions.add_many(np.array(keys, np.int64), np.array(rows, np.int64), np.array(times, np.int64))
+        indexes = self.sessions, self.covisits
+        add_sessions(self.items, bulk, indexes)
         for session, (item_ids, at_ms) in ordered[len(bulk) :]:
             for item_id, at in zip(item_ids, at_ms, strict=True):
-                self._remember(session, self.items.row(item_id), at, teach)
-
-    def _remember(self, session: int, row: int, at_ms: int, teach: Teach | None) -> None:
-        if teach is not None:
-            teach(session, row, at_ms)
-        self.covisits.add(self.sessions.session_items(session), row)
-        self.sessions.add(session, row, at_ms)
+                row = self.items.row(item_id)
+                if teach is not None:
+                    teach(session, row, at)
+                add_step(indexes, session, row, at)
 
     def learn_choice(self, inputs: FloatArray, chosen: int) -> None:
         """Teach the blend that of candidates with inputs (k, f) one was chosen."""
@@ -140,17 +130,16 @@ class LiveState:
 
     def apply_shard(self, shard: int, entry: ShardFeed, teach: Teach | None = None) -> None:
         """Apply one commit of a subject shard; its bandit blocks are fetched apart."""
-        for session in entry.erased_sessions:
-            self.sessions.remove_session(session)
-        for step in entry.interactions:
-            row = self.items.row(step.item_id)
-            if step.session != NO_SESSION:
-                self._remember(step.session, row, step.at_ms, teach)
+
+        def count(step: Interaction, row: int) -> bool:
+            if teach is not None and step.session != NO_SESSION:
+                teach(step.session, row, step.at_ms)
             self.trends.add(row, step.at_ms, step.interest)
+            return True
+
+        follow_entry(self.items, entry, (self.sessions, self.covisits), count)
         for step in entry.history:  # its sessions wait until they can be taken in by time (serving/past.py)
             self.trends.add(self.items.row(step.item_id), step.at_ms, step.interest)
-        for session in entry.dropped_sessions:
-            self.sessions.remove_session(session)
         self.watermarks[shard] = max(entry.watermark, self.watermarks.get(shard, 0))
 
     def apply_items(self, entry: ItemFeed) -> None:
@@ -218,10 +207,6 @@ def to_law(document: Explorations) -> Exploration:
 
 DEFAULT_EXPLORATION = Explorations()
 _DEFAULT_LAW = to_law(DEFAULT_EXPLORATION)
-
-
-def _newest_at(session: tuple[int, tuple[Sequence[str], Sequence[int]]]) -> int:
-    return session[1][1][-1] if session[1][1] else 0
 
 
 def item_vector(item: Item, dim: int) -> FloatArray:

@@ -7,21 +7,20 @@ from the store's sessions, as a server that starts would, in small steps, and pu
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import structlog
 from redis.exceptions import RedisError
 
-from online_models.covisit import CoVisits
-from online_models.session_knn import SessionIndex
 from serving.live import LiveState
-from state.feed import ShardFeed
+from serving.sessions import Indexes, add_sessions, follow_entry, newest_at
+from state.feed import Interaction, ShardFeed
 from state.keys import sessions_key
-from state.sessions import SessionRow, decode_session
+from state.sessions import decode_session
 
 log = structlog.get_logger(__name__)
+Stored = dict[int, tuple[Sequence[str], Sequence[int]]]
 CALM_S = 2.0
 """Silence after which an import is taken to be over."""
 EVERY_S = 60.0
@@ -81,48 +80,33 @@ class PastSessions:
             log.warning("sessions of an import not read yet", why=str(error))
             self._noted_at = time.monotonic()
             return
-        index, covisits = self._live.empty_indexes()
-        await self._build(stored, index, covisits)
+        indexes = self._live.empty_indexes()
+        await self._build(stored, indexes)
         if self._live.sessions is before:  # else everything was loaded anew meanwhile
-            self._catch_up(stored, index, covisits)
-            self._live.sessions, self._live.covisits = index, covisits
+            self._catch_up(stored, indexes)
+            self._live.sessions, self._live.covisits = indexes
             self.rebuilds += 1
 
-    async def _read(self) -> dict[int, SessionRow]:
-        stored = {}
+    async def _read(self) -> Stored:
+        stored: Stored = {}
         for prefix in self._prefixes:
             async for name, raw in self._redis.hscan_iter(sessions_key(prefix), count=SCANNED):
-                stored[int(name)] = decode_session(raw)
+                held = decode_session(raw)
+                stored[int(name)] = held.items, held.at_ms
         return stored
 
-    async def _build(self, stored: Mapping[int, SessionRow], index: SessionIndex, covisits: CoVisits) -> None:
-        ordered = await asyncio.to_thread(sorted, stored.items(), key=_newest_at)
+    async def _build(self, stored: Stored, indexes: Indexes) -> None:
+        ordered = await asyncio.to_thread(sorted, stored.items(), key=newest_at)
         for first in range(0, len(ordered), BUILT):
-            keys: list[int] = []
-            rows: list[int] = []
-            times: list[int] = []
-            for session, held in ordered[first : first + BUILT]:
-                found = [self._live.items.row(item_id) for item_id in held.items]
-                covisits.add_session(found)
-                keys += [session] * len(found)
-                rows += found
-                times += held.at_ms
-            index.add_many(np.array(keys, np.int64), np.array(rows, np.int64), np.array(times, np.int64))
+            add_sessions(self._live.items, ordered[first : first + BUILT], indexes)
             await asyncio.sleep(0)
 
-    def _catch_up(self, stored: Mapping[int, SessionRow], index: SessionIndex, covisits: CoVisits) -> None:
+    def _catch_up(self, stored: Stored, indexes: Indexes) -> None:
         """Add what came while sessions were read and built, unless it was read already."""
-        nothing = SessionRow()
+
+        def is_unread(step: Interaction, _: int) -> bool:
+            item_ids, at_ms = stored.get(step.session, ((), ()))
+            return (step.item_id, step.at_ms) not in zip(item_ids, at_ms, strict=True)
+
         for entry in self._entries:
-            for step in entry.interactions:
-                held = stored.get(step.session, nothing)
-                if (step.item_id, step.at_ms) not in zip(held.items, held.at_ms, strict=True):
-                    row = self._live.items.row(step.item_id)
-                    covisits.add(index.session_items(step.session), row)
-                    index.add(step.session, row, step.at_ms)
-            for session in entry.dropped_sessions:
-                index.remove_session(session)
-
-
-def _newest_at(session: tuple[int, SessionRow]) -> int:
-    return session[1].at_ms[-1] if session[1].at_ms else 0
+            follow_entry(self._live.items, entry, indexes, is_unread)

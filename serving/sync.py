@@ -180,8 +180,9 @@ class Sync:
             entry = decode_shard_feed(change)
             self.live.apply_shard(int(name), entry, self._lessons.teach)
             self._past.note(entry)
-            if entry.bandit_shared:
-                self._blocks.note(int(name), [SHARED, *(f"i:{item}" for item in entry.bandit_items)])
+            shared = [SHARED] if entry.bandit_shared else []
+            if shared or entry.bandit_items:  # without the shared block, they were forgotten
+                self._blocks.note(int(name), [*shared, *(f"i:{item}" for item in entry.bandit_items)])
         elif name.startswith("i"):
             self.live.apply_items(decode_item_feed(change))
         else:

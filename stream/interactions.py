@@ -1,13 +1,13 @@
 """What an interaction does to its subject's record, and whether shared statistics may count it."""
 
-from bisect import bisect_right
+from collections.abc import Mapping
 
 from msgspec import Struct
 
 from state.decoding import Refusal
-from state.events import Click, Feedback
+from state.events import Click, Feedback, Impression
 from state.feed import Interaction
-from state.retention import RECENT_CAP
+from state.history import count_older, insert_recent, insert_seen, strengthen
 from state.sessions import session_hash
 from state.settings import FeedbackKind
 from state.subject import SubjectRecord
@@ -55,6 +55,52 @@ def hide_item(record: SubjectRecord, event: Feedback, caps: Caps) -> None:
         record.hidden.append(event.item_id)
 
 
+def feedback_kind(registry: Mapping[str, FeedbackKind], event: Feedback) -> FeedbackKind:
+    """Return what the registry says of a feedback's kind.
+
+    Raises
+    ------
+    Refusal
+        If it says nothing.
+    """
+    kind = registry.get(event.kind)
+    if kind is None:
+        raise Refusal("unknown_feedback", "kind", event.kind, f"one of {', '.join(sorted(registry))}")
+    return kind
+
+
+def interact(
+    record: SubjectRecord, event: Click | Feedback, interest: float, caps: Caps, *, keeps_its_time: bool
+) -> Interaction | None:
+    """Fold an interaction; returns what shared statistics count, if they do.
+
+    Parameters
+    ----------
+    record
+        Of the subject.
+    event, interest
+        What happened, and how strongly it moves taste and trends, 0 to 1.
+    caps
+        Bounds of the record.
+    keeps_its_time
+        Whether an event that later ones have overtaken goes where its time says, beside the current session:
+        one that was re-driven or imported, not one that is only out of order.
+    """
+    record.events += 1
+    if keeps_its_time and event.occurred_at < record.last_at:
+        return _insert_interaction(record, event, interest, caps)
+    begin_or_continue_session(record, event.session_id, event.occurred_at, caps.idle_ms)
+    return add_interaction(record, event, interest, caps)
+
+
+def note_impression(record: SubjectRecord, event: Impression, caps: Caps, *, keeps_its_time: bool) -> None:
+    """Count an impression, and let its session go on, unless it keeps its time as in `interact`."""
+    if not keeps_its_time or event.occurred_at >= record.last_at:
+        begin_or_continue_session(record, event.session_id, event.occurred_at, caps.idle_ms)
+    record.events += 1
+    record.impressions += 1
+
+
 def add_interaction(
     record: SubjectRecord, event: Click | Feedback, interest: float, caps: Caps
 ) -> Interaction | None:
@@ -78,24 +124,18 @@ def add_interaction(
     return Interaction(session, event.item_id, event.occurred_at, interest)
 
 
-def add_past_interaction(
+def _insert_interaction(
     record: SubjectRecord, event: Click | Feedback, interest: float, caps: Caps
 ) -> Interaction | None:
-    """Fold an interaction that later ones have overtaken: it joins the recent ones at its own time.
-
-    Returns what shared statistics count, as `add_interaction` does; the current session stays as it is.
-    """
-    record.mark_seen(event.item_id, event.occurred_at, caps.seen)
-    place = bisect_right(record.recent_at, event.occurred_at)
-    record.recent.insert(place, event.item_id)
-    record.recent_at.insert(place, event.occurred_at)
-    record.recent_interest.insert(place, interest)
-    for values in (record.recent, record.recent_at, record.recent_interest):
-        del values[:-RECENT_CAP]
-    if interest <= 0.0 or not record.count(event.item_id, event.occurred_at, MAX_PER_ITEM_AND_HOUR):
+    """Do what `add_interaction` does, for an event with newer ones after it."""
+    item_id, at_ms = event.item_id, event.occurred_at
+    insert_seen(record, item_id, at_ms, caps.seen)
+    if strengthen(record, item_id, at_ms, interest, caps.idle_ms):
         return None
+    counts = interest > 0.0 and count_older(record, item_id, at_ms, MAX_PER_ITEM_AND_HOUR)
+    insert_recent(record, item_id, at_ms, interest)
     session = session_hash(event.subject, event.session_id)
-    return Interaction(session, event.item_id, event.occurred_at, interest)
+    return Interaction(session, item_id, at_ms, interest) if counts else None
 
 
 def _repeats_newest(record: SubjectRecord, event: Click | Feedback) -> bool:

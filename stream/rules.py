@@ -9,7 +9,7 @@ from online_models.ranking import ranking_registry
 from state.settings import Settings
 from stream.units import shard_rules
 
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 """Raised whenever the same events fold to another state than before."""
 
 Rules = dict[str, Any]
@@ -27,7 +27,8 @@ def unit_rules(settings: Settings, unit: str) -> Rules:
         rules |= {name: getattr(told, name) for name in names}
         rules["token_secret"] = _digest(settings.secret())
     elif unit.startswith("m"):
-        rules["features"] = ranking_registry().fingerprint()
+        registry = ranking_registry()
+        rules |= {"features": registry.fingerprint(), "crosses": registry.declaration()}
     plain: Rules = msgspec.json.decode(msgspec.json.encode(rules, enc_hook=repr))
     return plain
 

@@ -41,13 +41,7 @@ from stream.closing import (
 from stream.effects import Counters, Effects, Place, write_imports
 from stream.forgetting import Forgetting
 from stream.history import History
-from stream.interactions import (
-    add_interaction,
-    add_past_interaction,
-    begin_or_continue_session,
-    feedback_interest,
-    hide_item,
-)
+from stream.interactions import feedback_interest, feedback_kind, hide_item, interact, note_impression
 from stream.producers import Producers
 from stream.redriven import Redriven
 from stream.rows import Row
@@ -192,10 +186,7 @@ class ShardLogic:
         event = row.event
         assert isinstance(event, Impression)
         record = self.subjects.touch(event.subject)
-        if not self._is_past(record, event):
-            begin_or_continue_session(record, event.session_id, event.occurred_at, self.rules.caps.idle_ms)
-        record.events += 1
-        record.impressions += 1
+        note_impression(record, event, self.rules.caps, keeps_its_time=self._is_redriven)
         decision_id = self._opened(event.decision, event)
         if decision_id is None:
             self.counters.add("unattributed.impressions")
@@ -218,10 +209,7 @@ class ShardLogic:
     def _feedback(self, row: Row) -> None:
         event = row.event
         assert isinstance(event, Feedback)
-        kind = self.rules.feedback.get(event.kind)
-        if kind is None:
-            known = ", ".join(sorted(self.rules.feedback))
-            raise Refusal("unknown_feedback", "kind", event.kind, f"one of {known}")
+        kind = feedback_kind(self.rules.feedback, event)
         if kind.sign < 0:
             hide_item(self.subjects.touch(event.subject), event, self.rules.caps)
         else:
@@ -230,13 +218,8 @@ class ShardLogic:
             self._reward(event, kind.reward)
 
     def _interact(self, event: Click | Feedback, interest: float) -> None:
-        record, caps = self.subjects.touch(event.subject), self.rules.caps
-        record.events += 1
-        if self._is_past(record, event):
-            step = add_past_interaction(record, event, interest, caps)
-        else:
-            begin_or_continue_session(record, event.session_id, event.occurred_at, caps.idle_ms)
-            step = add_interaction(record, event, interest, caps)
+        record = self.subjects.touch(event.subject)
+        step = interact(record, event, interest, self.rules.caps, keeps_its_time=self._is_redriven)
         if step is not None:
             self.trends.count(step)
             self.feed.dropped_sessions += self.sessions.add(step, self.effects)
@@ -247,10 +230,6 @@ class ShardLogic:
         for session in record.add_session(step.session):
             if self.sessions.remove(session, self.effects):
                 self.feed.dropped_sessions.append(session)
-
-    def _is_past(self, record: SubjectRecord, event: Impression | Click | Feedback) -> bool:
-        """Return whether a re-driven event has been overtaken by what its subject did since."""
-        return self._is_redriven and event.occurred_at < record.last_at
 
     def _count_history(self, record: SubjectRecord, step: Interaction) -> None:
         self.trends.count(step)

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from bandits.arrays import FloatArray
+from bandits.ope.sequences import delayed, mixture_p_value, robbins
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,33 @@ class Estimate:
         """
         if not np.isfinite(self.standard_error):
             return -np.inf, np.inf
-        alpha = 1.0 - _checked(level)
-        rho2 = (-2.0 * np.log(alpha) + np.log(1.0 - 2.0 * np.log(alpha))) / tuned_at
-        grown = self.n * rho2 + 1.0
-        half = self.standard_error * np.sqrt(2.0 * grown / (self.n * rho2) * np.log(np.sqrt(grown) / alpha))
-        return float(self.value - half), float(self.value + half)
+        half = self.standard_error * robbins(self.n, _checked(level), tuned_at)
+        return self.value - half, self.value + half
+
+    def delayed_sequence(self, first: int, level: float = 0.95) -> tuple[float, float]:
+        """Return an interval for every look from a first number of rounds on; infinite before it.
+
+        Parameters
+        ----------
+        first
+            Rounds before which nobody looks, >= 1; fixed in advance.
+        level
+            Asymptotic chance that the truth is inside at all looks, in (0, 1).
+        """
+        if not np.isfinite(self.standard_error) or self.n < first:
+            return -np.inf, np.inf
+        half = self.standard_error * delayed(self.n, _checked(level), first)
+        return self.value - half, self.value + half
+
+    def p_value(self, effect: float) -> float:
+        """Return mSPRT's p-value of "the value is 0" now; the least of all looks is valid at any time.
+
+        Parameters
+        ----------
+        effect
+            Standard deviation of the effects the test is made for, > 0.
+        """
+        return mixture_p_value(self.value, self.standard_error, effect)
 
 
 def _checked(level: float) -> float:

@@ -11,10 +11,13 @@ iips        mean of sum_j m_j r_j                no slot depends on another; Li 
 sniips      sum_j (sum m_j r_j / sum m_j)        less variable
 cascade_dr  mean of sum_j W_j (r_j - Q_j)        as rips, with a model; Kiyohara et al. (2022)
             + W_j-1 V_j
+pi          mean of w sum_j r_j                  slots add up; Swaminathan et al. (2017)
+snpi        sum w sum_j r_j / sum w              less variable
 ==========  ===================================  ==================================================
 
 m_j is the ratio of the marginal propensities of item a_j at position j; Q_j the model's expected reward from
-position j on, given the slate down to j; V_j the same with position j redrawn by the target policy.
+position j on, given the slate down to j; V_j the same with position j redrawn by the target policy; w the
+weight of `pseudo_inverse`.
 
 References
 ----------
@@ -34,6 +37,7 @@ from bandits.ope.evaluation import Report
 from bandits.ope.intervals import Estimate
 from bandits.ope.moments import Formula, Moments
 from bandits.ope.rounds import check_range
+from bandits.ope.tails import LargestWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class SlateRounds:
         m_j, >= 0; None where marginals are not known: then there is no iips.
     predicted, baseline
         Q_j and V_j; None for no model: then cascade_dr is rips.
+    pseudo_inverse
+        w of each slate, shape (n,), may be negative; None where it is not known: then there is no pi.
 
     Raises
     ------
@@ -63,6 +69,7 @@ class SlateRounds:
     marginal_ratios: FloatArray | None = None
     predicted: FloatArray | None = None
     baseline: FloatArray | None = None
+    pseudo_inverse: FloatArray | None = None
 
     def __post_init__(self) -> None:
         shape = self.rewards.shape
@@ -79,6 +86,8 @@ class SlateRounds:
             value = getattr(self, name)
             if value is not None:
                 check_range(name, value, shape, low)
+        if self.pseudo_inverse is not None:
+            check_range("pseudo_inverse", self.pseudo_inverse, shape[:1])
 
 
 class SlateEvaluation:
@@ -95,7 +104,8 @@ class SlateEvaluation:
     def __init__(self, positions: int, gates: Gates | None = None) -> None:
         self._k, self._gates = positions, gates or Gates()
         self._moments, self._marginal = Moments(3 + 2 * positions), Moments(2 * positions)
-        self._largest = 0.0
+        self._pseudo_inverse = Moments(2)
+        self._largest = LargestWeights()
 
     def add(self, rounds: SlateRounds) -> None:
         """Take in logged slates.
@@ -115,7 +125,10 @@ class SlateEvaluation:
         if rounds.marginal_ratios is not None:
             m = rounds.marginal_ratios
             self._marginal.add(np.concatenate([m * rounds.rewards, m], axis=1))
-        self._largest = float(whole.max(initial=self._largest))
+        if rounds.pseudo_inverse is not None:
+            w = rounds.pseudo_inverse
+            self._pseudo_inverse.add(np.stack([w * earned, w], axis=1))
+        self._largest.add(whole)
 
     @staticmethod
     def _cascade(rounds: SlateRounds, prefix: FloatArray) -> FloatArray:
@@ -128,7 +141,7 @@ class SlateEvaluation:
         return out
 
     def estimates(self) -> dict[str, Estimate]:
-        """Return all estimates by name; those by marginals only where marginals were logged."""
+        """Return all estimates by name; those by marginals or pairs only where those were logged."""
         k = self._k
         formulas = {
             "sips": Formula((0,)),
@@ -144,6 +157,11 @@ class SlateEvaluation:
                 "sniips": Formula((), tuple((j, k + j) for j in range(k))),
             }
             out |= {name: _estimate(name, formula, self._marginal) for name, formula in by_marginals.items()}
+        if self._pseudo_inverse.n:
+            by_pairs = {"pi": Formula((0,)), "snpi": Formula((), ((0, 1),))}
+            out |= {
+                name: _estimate(name, formula, self._pseudo_inverse) for name, formula in by_pairs.items()
+            }
         return out
 
     def diagnostics(self) -> Diagnostics:

@@ -86,6 +86,29 @@ def test_the_parts_hold_what_they_hold_when_fed_apart(events: Any) -> None:
             np.testing.assert_array_equal(left, right)
 
 
+@settings(max_examples=30, deadline=None)
+@given(clicks, st.integers(0, 80))
+def test_clicks_in_bulk_leave_what_clicks_one_by_one_leave(events: Any, cut: Any) -> None:
+    single, bulk = fed(events), fed(events[:cut])
+    bulk.add_many(*np.array(events[cut:], np.int64).reshape(-1, 3).T)
+    np.testing.assert_array_equal(single.blend.weights, bulk.blend.weights)
+    for query in ([], [1], [3, 2, 9]):
+        answers = (single.recommend(query, 10_000, 20), bulk.recommend(query, 10_000, 20))
+        for left, right in zip(*answers, strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+def test_a_load_without_lessons_leaves_the_blend_alone() -> None:
+    events = [(n // 3, n % 7, n) for n in range(60)]
+    loaded = fed(())
+    loaded.add_many(*np.array(events, np.int64).T, lessons=False)
+    assert loaded.blend.lessons == 0
+    assert fed(events).blend.lessons > 0
+    np.testing.assert_array_equal(
+        np.sort(loaded.recommend([1, 2], 60, 20).rows), np.sort(fed(events).recommend([1, 2], 60, 20).rows)
+    )
+
+
 def test_a_click_shows_in_the_very_next_answer() -> None:
     recommender = fed([(1, 5, 0), (2, 5, 1)])
     assert 9 not in recommender.recommend([5], 10, 5).rows
@@ -140,6 +163,10 @@ def test_the_blend_learns_what_the_sources_are_worth() -> None:
 def test_bad_values_are_named() -> None:
     with pytest.raises(ValueError, match="item is -1"):
         fed([(1, -1, 0)])
+    with pytest.raises(ValueError, match="item is -3"):
+        fed([]).add_many([1], [-3], [0])
+    with pytest.raises(ValueError, match=r"\(1,\), \(2,\), \(1,\)"):
+        fed([]).add_many([1], [1, 2], [0])
     with pytest.raises(ValueError, match="learn_every is 0"):
         RecommenderSettings(learn_every=0)
 

@@ -14,7 +14,7 @@ from serving import past
 from serving.live import LiveState
 from serving.past import PastSessions
 from state.events import encode
-from state.feed import Interaction, ShardFeed
+from state.feed import NO_SESSION, Interaction, ShardFeed
 from state.keys import sessions_key, unit_prefix
 from state.sessions import SessionRow, encode_session
 from tests.serving.world import empty, item
@@ -146,3 +146,18 @@ async def test_a_load_in_between_is_not_undone(redis: Any, prefix: str) -> None:
     await sessions.stop()
     assert live.sessions is index
     assert live.sessions.sessions == len(loaded)
+
+
+async def test_who_is_erased_while_sessions_are_taken_in_does_not_come_back(redis: Any, prefix: str) -> None:
+    await store(redis, prefix, OLD | NEW)
+    live = shop()
+    sessions = PastSessions(live, redis, [prefix])
+    sessions.note(ShardFeed(history=interactions(OLD)))
+    sessions.tick()
+    gone = Interaction(NO_SESSION, "i9", AT + 900, 1.0)  # what an erasure leaves of a step in its own commit
+    live.apply_shard(0, entry := ShardFeed([gone], erased_sessions=[3, 100]))
+    sessions.note(entry)
+    await taken_in(sessions)
+    assert live.sessions.session_items(3).size == 0
+    assert live.sessions.session_items(100).size == 0
+    assert live.sessions.session_items(NO_SESSION).size == 0

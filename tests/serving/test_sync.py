@@ -4,15 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
+from bandits.hybrid import packed_size
+from bandits.ranking import ranking_policy
 from headwater.embedded import EmbeddedRuntime
 from serving.app import end_tasks, make_live
 from serving.sync import Sync
 from state.clients import redis_client
 from state.commit import Change, claim_unit, commit
 from state.feed import ShardFeed, encode_feed
-from state.keys import feed_key, meta_key, unit_prefix
+from state.keys import bandit_key, feed_key, meta_key, unit_prefix
+from state.packing import pack_vector
 from state.settings import Settings
 
 FEED = encode_feed(ShardFeed())
@@ -72,6 +76,9 @@ async def test_a_shard_that_stepped_back_is_loaded_anew(followed: Followed) -> N
     await followed.until(lambda: followed.sync.applied == 5)
     await followed.step_back(meta)
     await followed.until(lambda: followed.sync.reloads == 2)
+    await followed.commits(1)
+    await followed.until(lambda: followed.sync.applied == 6)
+    assert followed.sync.reloads == 2, "what comes after is followed, not loaded"
 
 
 async def test_another_history_under_the_same_numbers_is_not_taken_for_the_one_that_was_applied(
@@ -85,3 +92,30 @@ async def test_another_history_under_the_same_numbers_is_not_taken_for_the_one_t
     await followed.commits(4)  # within the second in which the server might look how far the store is
     await followed.commits(1)
     await followed.until(lambda: followed.sync.reloads == 2)
+    assert followed.sync.applied < 10, "the entry that fits by its number was not applied"
+
+
+async def test_a_block_a_shard_has_forgotten_leaves_the_server_even_when_nothing_was_learnt(
+    followed: Followed,
+) -> None:
+    config, key = ranking_policy(), bandit_key(followed.prefix)
+    context, same = np.ones(config.context_dim), np.ones((2, config.item_dim))
+
+    def scores_as_new() -> bool:
+        means, variances = followed.sync.live.posterior.score(
+            context, same, ["a", "never seen"], None, with_variance=True
+        )
+        assert variances is not None
+        return np.allclose(means[0], means[1]) and np.allclose(variances[0], variances[1])
+
+    claim = await claim_unit(followed.redis, followed.prefix)
+    block = np.ones(packed_size(config.context_dim))
+    learnt = Change(fields={key: {"i:a": pack_vector(block)}}, follows=0)
+    learnt.feed = encode_feed(ShardFeed(bandit_items=["a"], bandit_shared=True))
+    await commit(followed.redis, followed.prefix, claim.epoch, learnt)
+    await followed.until(lambda: not scores_as_new())
+    swept = Change(dropped_fields={key: {"i:a": None}}, follows=1)
+    swept.feed = encode_feed(ShardFeed(bandit_items=["a"]))
+    await commit(followed.redis, followed.prefix, claim.epoch, swept)
+    await followed.until(scores_as_new)
+    assert followed.sync.reloads == 1, "it left with the feed, not with a load"

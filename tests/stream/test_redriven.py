@@ -195,6 +195,26 @@ def test_what_a_visitor_did_since_stays_the_newest() -> None:
     assert (step.item_id, step.at_ms) == ("b", AT + 1000)
 
 
+def test_a_redriven_purchase_strengthens_the_view_it_followed_however_much_came_since() -> None:
+    folded = shard()
+    folded.fold([feedback("dwell", "b", at=AT, value=6.0), click("y", at=LATER)], AT)
+    purchase = feedback("purchase", "b", at=AT + 60_000)
+    folded.fold([redriven(purchase, "0-feedback-0-7", at=LATER + 5)], LATER)
+    record = folded.record("u1")
+    assert list(zip(record.recent, record.recent_interest, strict=True)) == [("b", 1.0), ("y", 1.0)]
+    assert (folded.count("feedback"), folded.shard_feeds()[-1].interactions) == (2, [])
+
+
+def test_redriven_clicks_count_three_times_an_hour_with_the_live_ones_of_that_hour() -> None:
+    folded = shard()
+    items = ["b", "c"] * 3
+    folded.fold([click(item, at=AT + n * 60_000) for n, item in enumerate(items)], AT)
+    folded.fold([click(f"later{n}", at=LATER + n) for n in range(2)], AT)
+    fourth = click("b", at=AT + 30_000, event_id="the fourth")
+    folded.fold([redriven(fourth, "0-clicks-0-7", at=LATER + 5)], LATER)
+    assert (folded.count("clicks"), folded.shard_feeds()[-1].interactions) == (9, [])
+
+
 def test_an_overtaken_profile_fills_in_what_is_not_known_and_gives_no_consent() -> None:
     folded = shard()
     folded.fold([profile(attributes={"city": "Ulm"}), profile(at=AT + 9, consent="none")], AT)

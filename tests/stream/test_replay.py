@@ -23,7 +23,7 @@ from stream.journal import InOrder, Journal, JournalEntry, JournalError, Mark, d
 from stream.replay import Rewind, leaving_out, subject_of_row
 from stream.replay_run import Sent, Until
 from stream.rows import Row, decode_row
-from stream.rules import unit_rules
+from stream.rules import FOLD_VERSION, unit_rules
 from stream.units import logic_maker
 from stream.watermark import Progress, Watermark
 from tests.stream.folding import AT, Store, click, impression, settings
@@ -212,12 +212,12 @@ def test_a_replay_under_other_rules_is_refused_and_names_what_changed() -> None:
 def test_a_replay_goes_on_under_the_rules_that_came_later() -> None:
     live = Live()
     live.fold([live.arrived(click())], AT)
-    live.rules = {**RULES, "fold": 2}
+    live.rules = {**RULES, "fold": FOLD_VERSION + 1}
     live.begin()
     live.fold([live.arrived(impression())], AT)
     first, second = live.entries()
     assert second.rules == live.rules
-    with pytest.raises(JournalError, match=r"commit 2 .* fold was 2, is 1"):
+    with pytest.raises(JournalError, match=rf"commit 2 .* fold was {FOLD_VERSION + 1}, is {FOLD_VERSION}"):
         replayed([first, second], live.log)
     part = replayed([first], live.log)
     assert state(replayed([second], live.log, part, rules=live.rules)) == state(live.store)
