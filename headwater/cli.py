@@ -24,6 +24,7 @@ LAZY: dict[str, str] = {
     "models": "headwater.models:models",
     "plan": "headwater.plan:plan",
     "producers": "headwater.producers:producers",
+    "ranking": "headwater.ranking_command:ranking",
     "rebuild": "headwater.rebuild:rebuild",
     "replay": "headwater.replay:replay",
     "retention": "headwater.retention:retention_page",

@@ -1,7 +1,7 @@
 """Exploration settings of a surface as versioned documents: what they say, and which changes are allowed."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field
 from state.decoding import Refusal
 from state.events import Name
 from state.model_documents import MODEL_DOCUMENTS, ModelDocument
+from state.ranking import Rankings
 from state.versioned import Versioned
 
 Scheme = Literal["greedy", "epsilon", "softmax", "optimistic", "squarecb", "fallback"]
@@ -17,6 +18,7 @@ Temperature = Annotated[float, Meta(ge=0.001, le=10.0)]
 Optimism = Annotated[float, Meta(ge=0.0, le=5.0)]
 Floor = Annotated[float, Meta(ge=0.0, le=0.01)]
 Gamma = Annotated[float, Meta(ge=1.0, le=1e9)]
+Mode = Literal["every_slot", "single_slot"]
 Facet = Annotated[str, Meta(min_length=1, max_length=64)]
 Facets = Annotated[dict[Name, Facet], Meta(max_length=8)]
 
@@ -99,6 +101,9 @@ class Explorations(Versioned, kw_only=True, forbid_unknown_fields=True):
         Least propensity of any eligible candidate.
     gamma
         Of "squarecb".
+    mode
+        ``every_slot`` has a coin of its own, or at most a ``single_slot`` of a slate explores, whose share of
+        slates the rate then is: weights stay bounded, and previews exact.
     rate_cap
         No segment explores more than this.
     segments
@@ -121,6 +126,7 @@ class Explorations(Versioned, kw_only=True, forbid_unknown_fields=True):
     optimism: Optimism = 0.3
     floor: Floor = 0.0
     gamma: Gamma = 1000.0
+    mode: Mode = "every_slot"
     rate_cap: Rate = 0.5
     segments: Annotated[list[Segment], Meta(max_length=32)] = field(default_factory=list)
     quota: Quota | None = Quota()
@@ -137,12 +143,14 @@ class Budgets(Versioned, kw_only=True, forbid_unknown_fields=True):
     cost_per_hour: Annotated[float, Meta(ge=0.0, le=1e9)] | None = None
 
 
-Document = Explorations | Budgets | ModelDocument
+Document = Explorations | Budgets | Rankings | ModelDocument
 DOCUMENT_TYPES: Mapping[str, type[Document]] = {
-    "exploration": Explorations, "budget": Budgets, **MODEL_DOCUMENTS,
-}  # fmt: skip
+    "exploration": Explorations,
+    "budget": Budgets,
+    "ranking": Rankings,
+    **MODEL_DOCUMENTS,
+}
 ENGINE_FIELDS = (*Versioned.__struct_fields__, "until", "before")
-T = TypeVar("T", Explorations, Budgets)
 _decoders = {kind: msgspec.json.Decoder(type_) for kind, type_ in DOCUMENT_TYPES.items()}
 
 

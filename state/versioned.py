@@ -1,4 +1,4 @@
-"""What every control document carries besides its settings."""
+"""What every versioned control document carries."""
 
 from msgspec import Struct
 
