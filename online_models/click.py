@@ -13,7 +13,7 @@ from online_models.arrays import FloatArray
 from online_models.correction import Correction
 from online_models.drift import DriftWatch
 from online_models.features import FeatureRegistry
-from online_models.learners import ArrayMachine, Learner, LinearLearner, MachineLearner
+from online_models.learners import ArrayAdaGrad, ArrayMachine, Learner, LinearLearner, MachineLearner
 from online_models.prequential import Prequential, Report, log_losses
 from online_models.scorer import CompiledScorer, sigmoid
 
@@ -25,6 +25,8 @@ SHORTENING, SHORTEST = 0.03, 5_000.0
 RECOVERY = 4.0
 """A shortened memory has grown by a factor e after so many times its own length."""
 
+LARGEST = 1e6
+"""Inputs of one row: the products of larger ones could leave the range of numbers."""
 _FIRST_SQUARES = 0.05
 
 Arrays = dict[str, NDArray[Any]]
@@ -55,7 +57,7 @@ class ClickModelSettings:
     kind
         ``linear`` (logistic regression) or ``fm`` (factorisation machine).
     factors, latent_rate, seed
-        Of a factorisation machine: latent factors a feature, > 0, their rate of SGD, > 0, and what their
+        Of a factorisation machine: latent factors a feature, > 0, their learning rate, > 0, and what their
         first values are drawn with.
     """
 
@@ -67,7 +69,7 @@ class ClickModelSettings:
     window: int = 20_000
     kind: str = "linear"
     factors: int = 8
-    latent_rate: float = 0.5
+    latent_rate: float = 0.05
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -141,7 +143,7 @@ class ClickModel:
         if [list(parts) for parts in registry.hashed] == meta["hashed"] and settings.kind == "linear":
             held |= {name: arrays[name] for name in ("buckets", "bucket_weights", "bucket_squares")}
         if held["latents"].shape == arrays["latents"].shape and meta["columns"] == model._columns():
-            held["latents"] = arrays["latents"]
+            held |= {name: arrays[name] for name in ("latents", "latent_squares")}
         model._learner.load(held, 0)
         return model
 
@@ -297,10 +299,11 @@ class ClickModel:
             wish = f"wanted (n, {len(self.registry)}), (n,)"
             msg = f"inputs, clicks have shapes {inputs.shape}, {clicks.shape}, {wish}"
             raise ValueError(msg)
-        if len(clicks) == 0 or not np.all(np.isfinite(inputs)) or not np.all((clicks == 0) | (clicks == 1)):
-            msg = (
-                f"batch of {len(clicks)} rows holds numbers that are not finite or clicks other than 0 and 1"
-            )
+        amounts = np.abs(inputs).max(axis=0, initial=0.0)
+        amounts[self.registry.codes] = 0.0
+        if len(clicks) == 0 or not np.all(amounts <= LARGEST) or not np.all((clicks == 0) | (clicks == 1)):
+            held = f"numbers that are not finite or beyond {LARGEST:g}, or clicks other than 0 and 1"
+            msg = f"batch of {len(clicks)} rows holds {held}"
             raise ValueError(msg)
 
 
@@ -311,7 +314,7 @@ def _learner(registry: FeatureRegistry, settings: ClickModelSettings) -> Learner
     machine = ArrayMachine(
         n_factors=settings.factors,
         weight_optimizer=optim.AdaGrad(rates[0]),
-        latent_optimizer=optim.SGD(settings.latent_rate),
+        latent_optimizer=ArrayAdaGrad(settings.latent_rate),
         l2_weight=settings.l2,
         intercept_lr=rates[1],
         seed=settings.seed,

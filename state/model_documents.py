@@ -70,7 +70,7 @@ class Shadowing(Versioned, kw_only=True, forbid_unknown_fields=True):
     l2: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
     memory_rows: Annotated[float, Meta(ge=1_000.0, le=1e9)] = 1_000_000.0
     factors: Annotated[int, Meta(ge=1, le=32)] = 8
-    latent_rate: Annotated[float, Meta(gt=0.0, le=10.0)] = 0.5
+    latent_rate: Annotated[float, Meta(gt=0.0, le=10.0)] = 0.05
     crosses: Crosses = "declared"
     hashed: Crosses = "declared"
     begin: Literal["champion", "prior"] = "champion"

@@ -9,6 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from serving.metrics import ServerMetrics
 from stream.metrics import WorkerMetrics
+from stream.model_metrics import ModelCollector
 
 PAGE = (Path(__file__).parents[1] / "docs/metrics.md").read_text()
 LINE = re.compile(r"^\| `(\w+)` \| ([\w, ]*)\|", re.MULTILINE)
@@ -42,3 +43,8 @@ def test_the_documented_labels_are_the_exported_ones() -> None:
         listed = documented(section)
         for name, labels in labelled(metrics).items():
             assert listed[name] == labels, name
+
+
+def test_every_measure_of_a_click_model_is_documented() -> None:
+    told = {one.name: {*one._labelnames} for one in ModelCollector(tuple).collect()}
+    assert documented("Click models") == told
