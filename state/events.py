@@ -167,7 +167,8 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     """One decided slate, logged by the server; ``event_id`` is the decision id.
 
     ``context`` (dc,) and ``features`` (slots, f) are packed float64, ``logits`` (slots,) the click model's
-    and ``arms`` (slots, di) the policy's item features, as used for the draw.
+    and ``arms`` (slots, di) the policy's item features, as used for the draw. ``shadows`` says how
+    much likelier each shadow policy (name, @, version) was to draw the slate down to each slot, (slots,).
     """
 
     surface: Name
@@ -183,6 +184,7 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     seed: int
     staleness_ms: int = 0
     new_user: bool = False
+    shadows: dict[str, Packed] = {}
 
 
 class OutcomeSlot(Struct, omit_defaults=True):
@@ -200,10 +202,34 @@ class OutcomeSlot(Struct, omit_defaults=True):
     defaulted: bool = False
 
 
+class Coins(Struct, omit_defaults=True):
+    """How a closed decision explored: what previews of another rate are made of.
+
+    Attributes
+    ----------
+    segment
+        Whose exploration it was; empty for that of the surface.
+    rate
+        Chance of each coin to say explore; 0 where nothing explores.
+    tossed, explored
+        Coins of the slate, and those of them that said explore.
+    single
+        Whether one coin decided about the whole slate.
+    """
+
+    rate: float
+    tossed: int
+    explored: int = 0
+    single: bool = False
+    segment: str = ""
+
+
 class Outcome(Event, kw_only=True, omit_defaults=True):
     """One closed decision; ``event_id`` is the decision id, ``occurred_at`` when its window closed.
 
     ``unseen`` says that no impression came: the surface takes its decisions for shown when they were made.
+    ``coins`` is None where no policy drew the slate, or its slots explored at different rates. ``shadows`` is
+    as in the decision.
     """
 
     subject: str
@@ -216,6 +242,8 @@ class Outcome(Event, kw_only=True, omit_defaults=True):
     versions: Versions
     rung: str = ""
     unseen: bool = False
+    coins: Coins | None = None
+    shadows: dict[str, Packed] = {}
 
 
 class DeadLetter(Event, kw_only=True, omit_defaults=True):

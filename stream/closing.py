@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from bandits.hybrid import HybridConfig, Learnt, ShardLearner, SlotBatch
 from state.decoding import Refusal
-from state.events import Decision, Outcome, OutcomeSlot, Slot, Versions
+from state.events import Coins, Decision, Outcome, OutcomeSlot, Slot, Versions
 from state.packing import FloatArray, from_base64, to_base64
 from state.rules import SurfaceRules
 from stream.attribution import Closed
@@ -33,6 +33,8 @@ class Kept(Struct, array_like=True):
     arms: bytes
     logits: bytes
     features: str
+    coins: Coins | None = None
+    shadows: dict[str, str] = {}
 
 
 class Judged(Struct):
@@ -83,8 +85,28 @@ def keep(decision: Decision) -> Kept:
         raise _refused(decision, slots)
     return Kept(
         decision.surface, decision.rung, decision.versions, decision.slots, context, arms, logits,
-        decision.features,
+        decision.features, coins_of(decision), decision.shadows,
     )  # fmt: skip
+
+
+def coins_of(decision: Decision) -> Coins | None:
+    """Return how a decision explored; None where no policy drew it, or its slots had different rates.
+
+    A floor raises the rate of slots with many candidates, so that the slots of one slate toss unequal coins.
+    """
+    drawn = [slot for slot in decision.slots if not slot.flag]
+    law = decision.exploration
+    if not drawn or any(slot.flag in ("fallback", "holdout") for slot in decision.slots):
+        return None
+    rate, floor = (float(law.get(name) or 0.0) for name in ("rate", "floor"))
+    if law.get("scheme") == "greedy":
+        return Coins(0.0, len(drawn))
+    if floor * max(slot.eligible for slot in drawn) > rate:
+        return None
+    explored = sum(slot.explored for slot in drawn)
+    if law.get("mode") == "single_slot":
+        return Coins(rate, 1, int(explored > 0), single=True)
+    return Coins(rate, len(drawn), explored)
 
 
 def _numbers(decision: Decision, name: str, rows: int) -> bytes:
@@ -151,6 +173,8 @@ def to_outcome(judged: Judged, lane: int, closed_at: int) -> Outcome:
         versions=decision.versions,
         rung=decision.rung,
         unseen=judged.closed.verdict == "assumed",
+        coins=decision.coins,
+        shadows=decision.shadows,
     )
 
 

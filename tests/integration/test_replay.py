@@ -36,7 +36,8 @@ from tests.integration.test_exactness import more_folded, restart, steady
 
 FAMILIES = {
     "subjects", "decisions", "counters", "attribution", "producers", "sessions", "trends", "bandit", "learnt",
-    "items", "item_times", "models", "outcomes", "control", "watermark",
+    "items", "item_times", "models", "outcomes", "evidence", "control",
+    "watermark",
 }  # fmt: skip
 
 
