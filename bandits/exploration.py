@@ -9,6 +9,7 @@ from scipy.special import expit
 from bandits.arrays import FloatArray
 
 Scheme = Literal["greedy", "epsilon", "softmax", "optimistic", "squarecb"]
+Mode = Literal["every_slot", "single_slot"]
 
 SMALLEST_TEMPERATURE = 1e-3
 _DEEPEST = -1e9
@@ -41,6 +42,9 @@ class Exploration:
         Least propensity of any eligible candidate at any slot, in [0, 1]; where n floor > 1 it is 1 / n.
     gamma
         Of "squarecb": how fast propensity falls with the gap to the best reward, > 0.
+    mode
+        "every_slot": each slot has a coin of its own. "single_slot": one coin a slate, and at most one slot,
+        each as likely as the others, draws from q (`bandits.single_slot`); rate is then the share of slates.
 
     Raises
     ------
@@ -59,10 +63,14 @@ class Exploration:
     optimism: float = 0.5
     floor: float = 0.0
     gamma: float = 1000.0
+    mode: Mode = "every_slot"
 
     def __post_init__(self) -> None:
         if self.scheme not in get_args(Scheme):
             msg = f"scheme is {self.scheme!r}, wanted one of {', '.join(get_args(Scheme))}"
+            raise ValueError(msg)
+        if self.mode not in get_args(Mode):
+            msg = f"mode is {self.mode!r}, wanted one of {', '.join(get_args(Mode))}"
             raise ValueError(msg)
         for name, low, high in (
             ("rate", 0.0, 1.0),

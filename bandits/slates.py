@@ -10,14 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from bandits.arrays import BoolArray, FloatArray, IntArray
+from bandits.diversity import Diversity
 from bandits.exploration import Exploration
+from bandits.problem import SlateProblem
 from bandits.race import Race
 from bandits.randomness import decision_seed
 from bandits.rules import CategoryCap, SlotRule
+from bandits.single_slot import SingleSlot
 from bandits.turns import Turns
 
 __all__ = [
     "CategoryCap",
+    "Diversity",
     "Slate",
     "SlateProblem",
     "SlotRule",
@@ -26,59 +30,6 @@ __all__ = [
     "slate_propensities",
     "slot_distribution",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class SlateProblem:
-    """What a slate is drawn from.
-
-    Parameters
-    ----------
-    scores
-        Of K candidates, optimism included (`Exploration.utilities`), finite, shape (K,).
-    size
-        Slots wanted, >= 0; the slate is shorter where fewer candidates are eligible.
-    explore_weights
-        Of the law of exploration q, proportional, >= 0, shape (K,); None for uniform. Where all that is left
-        weighs nothing, q is uniform.
-    rule
-        Says who is eligible; None for everybody.
-
-    Raises
-    ------
-    ValueError
-        If a score is not finite (the index is named), a weight negative, the size negative or lengths differ.
-    """
-
-    scores: FloatArray
-    size: int
-    explore_weights: FloatArray | None = None
-    rule: SlotRule | None = None
-
-    def __post_init__(self) -> None:
-        if self.scores.ndim != 1:
-            msg = f"scores has shape {self.scores.shape}, wanted (K,)"
-            raise ValueError(msg)
-        finite = np.isfinite(self.scores)
-        if not finite.all():
-            index = int(finite.argmin())
-            msg = f"scores[{index}] is {self.scores[index]}, wanted a finite number"
-            raise ValueError(msg)
-        if self.size < 0:
-            msg = f"size is {self.size}, wanted at least 0"
-            raise ValueError(msg)
-        if self.explore_weights is not None:
-            self._check_weights(self.explore_weights)
-
-    def _check_weights(self, weights: FloatArray) -> None:
-        if weights.shape != self.scores.shape:
-            msg = f"explore_weights has shape {weights.shape}, wanted {self.scores.shape}: one for each score"
-            raise ValueError(msg)
-        wrong = ~((weights >= 0) & (weights < np.inf))
-        if wrong.any():
-            index = int(wrong.argmax())
-            msg = f"explore_weights[{index}] is {weights[index]}, wanted a finite number >= 0"
-            raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +88,7 @@ def slate_propensities(problem: SlateProblem, indices: IntArray, exploration: Ex
     Parameters
     ----------
     problem
-        As logged; its size is not used.
+        As logged; its size is used by the mode "single_slot" alone.
     indices
         Of the slate's candidates, shape (k,).
     exploration
@@ -166,12 +117,15 @@ def slot_distribution(problem: SlateProblem, prefix: IntArray, exploration: Expl
 
 
 def _is_race(problem: SlateProblem, exploration: Exploration) -> bool:
-    return problem.rule is None and exploration.scheme != "squarecb"
+    is_plain = problem.rule is None and problem.diversity is None
+    return is_plain and exploration.scheme != "squarecb" and exploration.mode == "every_slot"
 
 
 def _race(problem: SlateProblem, exploration: Exploration) -> Race:
     return Race(problem.scores, problem.explore_weights, exploration)
 
 
-def _turns(problem: SlateProblem, exploration: Exploration) -> Turns:
-    return Turns(problem.scores, problem.explore_weights, problem.rule, exploration)
+def _turns(problem: SlateProblem, exploration: Exploration) -> Turns | SingleSlot:
+    if exploration.mode == "single_slot" and exploration.is_stochastic:
+        return SingleSlot(problem, exploration)
+    return Turns(problem, exploration)

@@ -1,76 +1,71 @@
-"""Slates drawn one slot after the other: for rules, and for laws that are no softmax."""
+"""Slates drawn one slot after the other: for rules, diversity, and laws that are no softmax."""
 
 import numpy as np
 
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.exploration import Exploration
-from bandits.race import SMALLEST_SUM, pick
+from bandits.problem import SlateProblem
+from bandits.race import pick
 from bandits.randomness import uniforms
-from bandits.rules import SlotRule
+from bandits.slot_laws import SlotLaws, share
 
 
 class Turns:
-    """The candidates of one slate and who is eligible at each of its slots.
+    """The slots of one slate, each with a coin of its own.
 
     Parameters
     ----------
-    scores
-        Finite, shape (K,).
-    weights
-        Of the law of exploration, shape (K,); None for uniform.
-    rule
-        Who is eligible; None for everybody not placed.
+    problem
+        Candidates, scores, rules.
     exploration
-        Any scheme.
+        Any scheme, of the mode "every_slot".
     """
 
-    def __init__(
-        self, scores: FloatArray, weights: FloatArray | None, rule: SlotRule | None, exploration: Exploration
-    ) -> None:
-        self._scores, self._weights, self._rule, self._exploration = scores, weights, rule, exploration
-        self._explored, self._floor = exploration.shares(np.arange(len(scores) + 1.0))
-        if exploration.is_softmax and len(scores):
-            self._logs = exploration.log_weights(scores)
-            self._exp: FloatArray = np.exp(self._logs)
+    def __init__(self, problem: SlateProblem, exploration: Exploration) -> None:
+        self._laws, self._weights = SlotLaws(problem, exploration), problem.explore_weights
+        self._k = len(problem.scores)
+        self._explored, self._floor = exploration.shares(np.arange(self._k + 1.0))
 
     def draw(self, size: int, seed: int) -> tuple[IntArray, FloatArray, BoolArray, IntArray]:
         """Return indices, propensities, whether a slot explored and how many were eligible, (k,) each."""
-        size = min(size, len(self._scores))
+        size = min(size, self._k)
         numbers = uniforms(seed, 2 * size).tolist()
         indices, explored = np.empty(size, np.int64), np.zeros(size, np.bool_)
-        left = np.zeros((size, len(self._scores)), np.bool_)
+        left = np.zeros((size, self._k), np.bool_)
         for slot in range(size):
-            left[slot] = self._left(indices[:slot])
+            left[slot] = self._laws.left(indices[:slot])
             n = int(np.count_nonzero(left[slot]))
             if not n:
                 size = slot
                 break
             coin = numbers[2 * slot]
             explored[slot] = coin < self._explored[n]
-            indices[slot] = pick(self._law(left[slot], coin, n), numbers[2 * slot + 1])
+            law = self._law(left[slot], indices[:slot], (coin, n))
+            indices[slot] = pick(law, numbers[2 * slot + 1])
         indices, left = indices[:size], left[:size]
         return indices, self._given(indices, left), explored[:size], np.count_nonzero(left, axis=1)
 
-    def _law(self, left: BoolArray, coin: float, n: int) -> FloatArray:
+    def _law(self, left: BoolArray, placed: IntArray, fate: tuple[float, int]) -> FloatArray:
         """Return the law that a slot's coin chose: the floor's, that of exploration, or the scheme's own."""
+        coin, n = fate
         if coin < self._floor[n]:
             return left.astype(np.float64)
-        return self._q(left) if coin < self._explored[n] else self._pi(left)
+        return self._laws.q(left) if coin < self._explored[n] else self._laws.pi(left, placed)
 
     def propensities(self, indices: IntArray) -> FloatArray:
         """Return each slot's propensity given the slots before it, (k,); 0 if not eligible."""
-        left = np.zeros((len(indices), len(self._scores)), np.bool_)
+        left = np.zeros((len(indices), self._k), np.bool_)
         for slot in range(len(indices)):
-            left[slot] = self._left(indices[:slot])
+            left[slot] = self._laws.left(indices[:slot])
         return self._given(indices, left)
 
     def distribution(self, prefix: IntArray) -> FloatArray:
         """Return every candidate's propensity at the slot after `prefix`, (K,); zeros if none is left."""
-        left = self._left(prefix)
+        left = self._laws.left(prefix)
         n = int(np.count_nonzero(left))
         if not n:
             return np.zeros(len(left))
-        pi, q = self._pi(left), self._q(left)
+        pi, q = self._laws.pi(left, prefix), self._laws.q(left)
         explored, floor = self._explored[n], self._floor[n]
         law: FloatArray = (1.0 - explored) * (pi / pi.sum()) + (explored - floor) * (q / q.sum()) + floor / n
         return law * left
@@ -82,41 +77,7 @@ class Turns:
             row = left[slot]
             if row[index]:
                 n = int(np.count_nonzero(row))
-                pi, explored, floor = self._pi(row), self._explored[n], self._floor[n]
-                q = 1.0 / n if self._weights is None else _share(self._q(row), index)
-                out[slot] = (1.0 - explored) * _share(pi, index) + (explored - floor) * q + floor / n
+                pi, explored, floor = self._laws.pi(row, indices[:slot]), self._explored[n], self._floor[n]
+                q = 1.0 / n if self._weights is None else share(self._laws.q(row), index)
+                out[slot] = (1.0 - explored) * share(pi, index) + (explored - floor) * q + floor / n
         return out
-
-    def _left(self, placed: IntArray) -> BoolArray:
-        if self._rule is None:
-            left = np.ones(len(self._scores), np.bool_)
-        else:
-            left = np.array(self._rule.eligible(placed), np.bool_)
-        left[placed] = False
-        return left
-
-    def _q(self, left: BoolArray) -> FloatArray:
-        """Law of exploration over those left, not normalised (K,)."""
-        if self._weights is not None:
-            weights = self._weights * left
-            if weights.any():
-                return weights
-        return left.astype(np.float64)
-
-    def _pi(self, left: BoolArray) -> FloatArray:
-        """Law of the scheme over those left, not normalised (K,)."""
-        if self._exploration.is_softmax:
-            weights = self._exp * left
-            if weights.sum() >= SMALLEST_SUM:
-                return weights
-            logs = np.where(left, self._logs, -np.inf)
-            far: FloatArray = np.exp(logs - logs.max())
-            return far
-        places = np.flatnonzero(left)
-        out = np.zeros(len(left))
-        out[places] = self._exploration.law(self._scores[places])
-        return out
-
-
-def _share(law: FloatArray, index: int) -> float:
-    return float(law[index] / law.sum())

@@ -69,9 +69,9 @@ class Background:
 
     def stop(self) -> None:
         """End it where it still runs."""
-        if self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait()
+        with self._process as process:
+            if process.poll() is None:
+                process.terminate()
 
 
 async def probe(settings: Settings, seconds: float) -> dict[str, Any]:

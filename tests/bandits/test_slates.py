@@ -11,6 +11,7 @@ from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.exploration import Exploration
 from bandits.slates import (
     CategoryCap,
+    Diversity,
     SlateProblem,
     SlotRule,
     draw_slate,
@@ -21,6 +22,10 @@ from tests.bandits.schemes import SCHEMES, name_of
 
 each_scheme = pytest.mark.parametrize("exploration", SCHEMES, ids=name_of)
 stochastic = pytest.mark.parametrize("exploration", [e for e in SCHEMES if e.is_stochastic], ids=name_of)
+
+each_slot_explores = pytest.mark.parametrize(
+    "exploration", [e for e in SCHEMES if e.is_stochastic and e.mode == "every_slot"], ids=name_of
+)
 
 
 class Alternating:
@@ -36,12 +41,14 @@ def problems(draw: st.DrawFn) -> SlateProblem:
     numbers = st.one_of(st.floats(-5, 5), st.sampled_from([0.0, 1.0, 700.0, -1e308, 1e308]))
     scores = np.array(draw(st.lists(numbers, min_size=k, max_size=k)), np.float64)
     weights = draw(st.none() | st.lists(st.sampled_from([0.0, 0.5, 1.0, 9.0]), min_size=k, max_size=k))
+    likeness = draw(st.none() | st.lists(st.integers(0, 2**64 - 1), min_size=k, max_size=k))
     codes = draw(st.none() | st.lists(st.integers(-1, 3), min_size=k, max_size=k))
     return SlateProblem(
         scores,
         draw(st.integers(0, 14)),
         explore_weights=None if weights is None else np.array(weights),
         rule=None if codes is None else CategoryCap(np.array(codes, np.int64), draw(st.integers(1, 3))),
+        diversity=None if likeness is None else Diversity(np.array(likeness, np.uint64), 0.7),
     )
 
 
@@ -90,7 +97,7 @@ def test_slates_hold_distinct_eligible_candidates_and_end_only_where_nobody_is_l
         assert not _left(problem, slate.indices).any()
 
 
-@stochastic
+@each_slot_explores
 @given(problem=problems(), seed=st.integers(0, 2**63 - 1))
 @settings(max_examples=20, deadline=None)
 def test_no_eligible_candidate_falls_below_the_floor(
@@ -118,6 +125,11 @@ ENUMERABLE = {
     ),
     "at most one of a category": SlateProblem(
         np.array([0.3, 0.0, 0.9, -0.4, 0.2]), 3, rule=CategoryCap(np.array([0, 0, 1, 1, -1]), 1)
+    ),
+    "unlike those placed": SlateProblem(
+        np.array([0.3, 0.0, 0.9, -0.4, 0.2]),
+        3,
+        diversity=Diversity(np.array([7, 7, 9, 9, 2**63], np.uint64), 0.8),
     ),
     "eligible again": SlateProblem(np.array([0.3, 0.0, 0.9, -0.4, 0.2, 0.6]), 3, rule=Alternating()),
 }

@@ -140,6 +140,8 @@ class Processes:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+            if child.stdout is not None:  # a test that failed has not read it to its end
+                child.stdout.close()
 
 
 class Rig:
@@ -242,7 +244,12 @@ class Rig:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        printed, _ = await process.communicate()
+        try:
+            printed, _ = await process.communicate()
+        finally:
+            if process.returncode is None:  # the test is over before the command is
+                process.kill()
+                await process.communicate()
         assert process.returncode == 0, printed.decode()
         return printed.decode()
 

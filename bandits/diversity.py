@@ -1,0 +1,72 @@
+"""Likeness of candidates to those already placed, from signatures small enough to be logged."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandits.arrays import FloatArray, IntArray
+
+Signatures = NDArray[np.uint64]
+_BITS: Final = 64
+_LIKENESS: FloatArray = np.maximum(0.0, np.cos(np.pi * np.arange(_BITS + 1) / _BITS))
+"""Estimated cosine of two vectors by the number of bits their signatures differ in."""
+
+
+class Diversity:
+    """Takes off a candidate's score what it has in common with the likest of those already placed.
+
+    The slot's score is ``score - weight max(cos(candidate, placed))``, as in maximal marginal relevance;
+    cosines are estimated from the angle that two signatures' differing bits stand for, negative ones as 0.
+
+    Parameters
+    ----------
+    signatures
+        Of the K candidates (`signatures_of`), shape (K,).
+    weight
+        Taken off at full likeness, in units of the scores, >= 0.
+
+    Raises
+    ------
+    ValueError
+        If the weight is negative or not finite.
+
+    References
+    ----------
+    Carbonell, Goldstein (1998), "The use of MMR, diversity-based reranking for reordering documents and
+    producing summaries"; Charikar (2002), "Similarity estimation techniques from rounding algorithms".
+    """
+
+    def __init__(self, signatures: Signatures, weight: float) -> None:
+        if not 0.0 <= weight < np.inf:
+            msg = f"weight is {weight}, wanted a finite number >= 0"
+            raise ValueError(msg)
+        self.signatures, self.weight = signatures, weight
+        self._likeness: dict[int, FloatArray] = {}
+
+    def penalties(self, prefix: IntArray) -> FloatArray:
+        """Return what is taken off each score once those of `prefix` (j,) are placed, shape (K,)."""
+        if not len(prefix):
+            return np.zeros(len(self.signatures))
+        columns = [self._to(index) for index in prefix.tolist()]
+        likest: FloatArray = np.maximum.reduce(columns)
+        return self.weight * likest
+
+    def _to(self, index: int) -> FloatArray:
+        held = self._likeness.get(index)
+        if held is None:
+            differing = np.bitwise_count(self.signatures ^ self.signatures[index])
+            held = self._likeness[index] = _LIKENESS[differing]
+        return held
+
+
+def signatures_of(vectors: NDArray[np.floating], ids: NDArray[np.uint64]) -> Signatures:
+    """Return 64 signs of random projections of each vector (n, d), shape (n,).
+
+    A vector of zeros, of an item nothing is known of, takes the hash of its id (n,): it is like nobody.
+    """
+    vectors = np.asarray(vectors, np.float64)
+    planes = np.random.default_rng(_BITS).standard_normal((vectors.shape[1], _BITS))
+    signs = (vectors @ planes > 0).astype(np.uint64)
+    packed: Signatures = (signs << np.arange(_BITS, dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
+    return np.where(vectors.any(axis=1), packed, ids)
