@@ -275,8 +275,9 @@ class _Sizes:
 
     def _evidence(self) -> Family:
         """Return a week of hours of each surface: new and returning visitors under one rate."""
-        each = [self._people.slots + 1] * 3
-        cells = [Cell("returning", 0.05, False, *([10**6] * n for n in each)) for _ in range(2)]
+        slots = self._people.slots + 1
+        sums = [1e5 / 3] * slots
+        cells = [Cell("returning", 0.05, False, [10**6] * slots, sums, sums)] * 2
         units = self._settings.lanes
         count = self._people.surfaces * units * EVIDENCE_HOURS if self._people.decisions_per_day else 0
         return self._hash("evidence", [11], [len(encode_cells(cells))], count, units)

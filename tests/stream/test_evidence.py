@@ -13,13 +13,14 @@ from online_models.ranking import ranking_registry
 from state.events import Coins, Outcome, OutcomeSlot, Slot, Versions
 from state.evidence import HOUR_MS, Cell, decode_cells, sight_of
 from state.keys import unit_prefix
+from state.outbox import NUMBER_HEADER, SOURCE_HEADER
 from state.packing import to_base64, unpack_arrays
 from state.retention import EVIDENCE_CELLS, EVIDENCE_HOURS
 from stream import evidence
 from stream.closing import coins_of
 from stream.effects import Place
 from stream.lane import LaneLogic
-from stream.rows import NUMBER_HEADER, SOURCE_HEADER, Row
+from stream.rows import Row
 from tests.stream.folding import AT, Folded, Store, decision, decision_event, impression, row, shard
 
 REGISTRY = ranking_registry()
