@@ -27,7 +27,8 @@ def unit_rules(settings: Settings, unit: str) -> Rules:
         rules |= {name: getattr(told, name) for name in names}
         rules["token_secret"] = _digest(settings.secret())
     elif unit.startswith("m"):
-        rules["features"] = ranking_registry().fingerprint()
+        registry = ranking_registry()
+        rules |= {"features": registry.fingerprint(), "crosses": registry.declaration()}
     plain: Rules = msgspec.json.decode(msgspec.json.encode(rules, enc_hook=repr))
     return plain
 
