@@ -141,3 +141,8 @@ def scoreboard_key(prefix: str) -> str:
 def control_key(prefix: str) -> str:
     """Hash: control documents by name."""
     return f"{prefix}control"
+
+
+def history_key(prefix: str) -> str:
+    """Hash: the latest versions of each control document, by name and version."""
+    return f"{prefix}history"

@@ -100,13 +100,13 @@ def coins_of(decision: Decision) -> Coins | None:
         return None
     rate, floor = (float(law.get(name) or 0.0) for name in ("rate", "floor"))
     if law.get("scheme") == "greedy":
-        return Coins(0.0, len(drawn))
+        return Coins(0.0, len(drawn), segment=decision.segment)
     if floor * max(slot.eligible for slot in drawn) > rate:
         return None
     explored = sum(slot.explored for slot in drawn)
     if law.get("mode") == "single_slot":
-        return Coins(rate, 1, int(explored > 0), single=True)
-    return Coins(rate, len(drawn), explored)
+        return Coins(rate, 1, int(explored > 0), single=True, segment=decision.segment)
+    return Coins(rate, len(drawn), explored, segment=decision.segment)
 
 
 def _numbers(decision: Decision, name: str, rows: int) -> bytes:

@@ -199,7 +199,7 @@ async def test_a_changed_exploration_rate_is_in_force_on_every_server_within_a_s
     async with asyncio.TaskGroup() as group:
         for api in rig.processes.apis:
             group.create_task(ask_on(api))
-        first = await _put(rig, rig.api, "home", {"rate": 0.4, "scheme": "epsilon", "why": "a test"})
+        first = await _put(rig, rig.api, "home", {"rate": 0.4, "why": "a test", "forced": True})
         put_at = await _in_force_since(rig, first["version"])
         await _everywhere(answers, first["version"], 40)
         printed = await rig.command("explore", "--surface", "home", "--rate", "0.2")
@@ -350,7 +350,7 @@ OTHERS: list[tuple[str, str, Any, str]] = [
     ("GET", "/v1/recommendations?session_id=v&k=ten", None, "k"),
     ("PUT", "/v1/exploration/home", {"rate": 0.9}, "rate"),
     ("PUT", "/v1/exploration/home", {"rates": 0.1}, "rates"),
-    ("PUT", "/v1/exploration/home", {}, "rate"),
+    ("PUT", "/v1/exploration/home", {}, "document"),
     ("PUT", "/v1/exploration/home", {"scheme": "wild"}, "scheme"),
     ("PUT", "/v1/exploration/NOT-A-NAME", {"rate": 0.1}, "surface"),
     ("POST", "/v1/events", {"events": []}, "events"),

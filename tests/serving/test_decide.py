@@ -16,7 +16,8 @@ from serving.live import LiveState
 from serving.service import static_items
 from serving.visitor import asked_of
 from state.decoding import MAX_BYTES, decode_event
-from state.events import Decision, Explorations, encode
+from state.events import Decision, encode
+from state.exploration import Explorations
 from state.feed import ItemFeed
 from state.packing import from_base64
 from state.subject import SubjectRecord
