@@ -14,6 +14,7 @@ from serving.exploring import Chosen
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
 from serving.live import LiveState
 from serving.requests import RecommendationRequest, RecommendedItem
+from serving.shadows import Rankings
 from serving.visitor import asked_of, visitor_of
 from state.events import Candidates, Decision, Slot, Versions
 from state.exploration import VISITOR
@@ -66,12 +67,15 @@ class Scored(Struct):
     context: FloatArray
     arms: FloatArray
     scores: FloatArray
+    mean: FloatArray
+    variance: FloatArray | None
 
 
 class Decided(Struct):
     """A drawn slate and everything that has to be logged of it."""
 
     rung: Rung
+    problem: SlateProblem
     slate: Slate
     scored: Scored
     chosen: Chosen
@@ -104,7 +108,7 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     problem = SlateProblem(scored.scores, min(call.request.k, len(found.rows)))
     slate = draw_slate(problem, chosen.law, seed)
     rung: Rung = "trend" if is_trend else _rung(call, asked)
-    return Decided(rung, slate, scored, chosen, facets, seed, holdout, visitor.is_new)
+    return Decided(rung, problem, slate, scored, chosen, facets, seed, holdout, visitor.is_new)
 
 
 def in_holdout(subject: str, surface: str, share: float) -> bool:
@@ -128,17 +132,20 @@ def _score(
     logits = live.scorer(call.request.surface).logits(features)
     context, arms = policy_context(visitor, found), policy_arms(features)
     block = np.frombuffer(call.record.bandit, dtype="<f8") if call.record and call.record.bandit else None
-    optimistic = law.scheme == "optimistic"
+    optimistic = law.scheme == "optimistic" or live.shadows(call.request.surface).needs_variance
     mean, variance = live.posterior.score_rows(
         context, arms, live.items.blocks[found.rows], block, with_variance=optimistic
     )
-    return Scored(found, features, logits, context, arms, law.utilities(logits + mean, variance))
+    mean = logits + mean
+    scores = law.utilities(mean, variance)
+    return Scored(found, features, logits, context, arms, scores, mean, variance)
 
 
 def _by_trend(live: LiveState, found: Found, asked: Asked, visitor: Visitor) -> Scored:
     features = feature_matrix(live, asked, found, visitor)
     logits = live.trends.scores(found.rows, asked.now_ms)[:, -1]
-    return Scored(found, features, logits, policy_context(visitor, found), policy_arms(features), logits)
+    context, arms = policy_context(visitor, found), policy_arms(features)
+    return Scored(found, features, logits, context, arms, logits, logits, None)
 
 
 def answer_items(live: LiveState, decided: Decided) -> list[RecommendedItem]:
@@ -181,7 +188,22 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         new_user=decided.new_user,
         facets=decided.facets,
         segment=decided.chosen.segment,
+        shadows=_shadows(live, call, decided),
     )
+
+
+def _shadows(live: LiveState, call: Call, decided: Decided) -> dict[str, str]:
+    """Return what shadow policies say of a slate; nothing of one that no policy drew."""
+    shadows, scored = live.shadows(call.request.surface), decided.scored
+    if not shadows or _flag(call, decided):
+        return {}
+    by = Rankings(
+        scored.mean,
+        scored.variance,
+        scored.logits,
+        lambda: live.trends.scores(scored.found.rows, call.now_ms)[:, -1],
+    )
+    return shadows.weights(decided.problem, decided.slate, by)
 
 
 def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:
