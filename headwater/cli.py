@@ -27,6 +27,7 @@ LAZY: dict[str, str] = {
     "retention": "headwater.retention:retention_page",
     "snapshot": "headwater.snapshot:snapshot",
     "state-hash": "headwater.state_hash:state_hash",
+    "tune": "headwater.tune:tune",
     "users": "headwater.users:users",
 }
 
