@@ -1,6 +1,6 @@
 """The decision path: candidates, features, click model, bandit, slate; nothing reorders after the draw."""
 
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from msgspec import Struct
@@ -214,21 +214,22 @@ def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:
 
 
 def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "holdout"]) -> list[Slot]:
-    slate, found = decided.slate, decided.scored.found
-    drawn = (slate.indices, slate.propensities, slate.eligible, slate.explored)
-    ids = live.items.names(found.rows[slate.indices])
+    slate, found, ids = decided.slate, decided.scored.found, live.items.ids
+    drawn = (slate.indices, found.rows[slate.indices], slate.propensities, slate.eligible, slate.explored)
     return [
-        Slot(item_id, propensity, eligible, explored, found.sources[index], flag)
-        for item_id, index, propensity, eligible, explored in zip(
-            ids, *(values.tolist() for values in drawn), strict=True
+        Slot(ids[row], propensity, eligible, explored, found.sources[index], flag)
+        for index, row, propensity, eligible, explored in zip(
+            *(values.tolist() for values in drawn), strict=True
         )
     ]
 
 
 def _candidates(live: LiveState, scored: Scored) -> Candidates:
     found = scored.found
-    ids, cuts = live.items.names(found.rows), list(found.cuts.items())[:LOGGED_CUTS]
-    ids += [live.items.ids[row] for row, _ in cuts]
+    cuts = list(found.cuts.items())[:LOGGED_CUTS]
+    rows = np.concatenate([found.rows, np.array([row for row, _ in cuts], np.int64)])
+    # Only ever encoded: a list of texts that is JSON already costs a tenth of making one of objects.
+    ids = cast("list[str]", live.items.json_ids(rows))
     return Candidates(ids, to_base64(scored.scores), found.sources, "".join([why for _, why in cuts]))
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from online_models.candidates import Catalogue, Marks, empty_marks
+from online_models.texts import Texts
 from state.events import Item
 from state.subject import id_hash
 
@@ -44,6 +46,7 @@ class ItemTable:
 
     def __init__(self, dim: int) -> None:
         self.ids: list[str] = []
+        self._quoted = Texts()
         self.titles: list[str] = []
         self.category_codes: dict[str, int] = {}
         self._row_of: dict[str, int] = {}
@@ -66,6 +69,7 @@ class ItemTable:
             row = self._row_of[item_id] = len(self.ids)
             self._grow(row)
             self.ids.append(item_id)
+            self._quoted.append(msgspec.json.encode(item_id))
             self.titles.append("")
             self.hashes[row] = id_hash(item_id)
         return row
@@ -83,9 +87,9 @@ class ItemTable:
         """Return the catalogue as compiled loops take it."""
         return Catalogue(self.available, self.published_at, self.hashes, self.codes, self.vectors)
 
-    def names(self, rows: IntArray) -> list[str]:
-        """Return the ids of rows."""
-        return list(map(self.ids.__getitem__, rows.tolist()))
+    def json_ids(self, rows: IntArray) -> msgspec.Raw:
+        """Return the ids of rows as a JSON list, ready to be written into a document."""
+        return msgspec.Raw(b"[%b]" % self._quoted.join(rows))
 
     def put(self, item: Item) -> int:
         """Take in a catalogue upsert; returns the row."""
