@@ -83,10 +83,12 @@ class PreviewWorld:
 
 def coins(law: Exploration, n: int, slots: int, rng: np.random.Generator) -> BoolArray:
     """Return which slots of n slates explore, (n, k): each by its own coin, or one of them by the slate's."""
-    explored: BoolArray = rng.random((n, slots)) < law.rate
-    if law.mode == "single_slot":
-        explored = explored[:, :1] & (rng.integers(0, slots, (n, 1)) == np.arange(slots))
-    return explored
+    if law.mode == "every_slot":
+        each: BoolArray = rng.random((n, slots)) < law.rate
+        return each
+    at = rng.integers(0, slots, n)
+    one: BoolArray = (rng.random(n) < law.rate)[:, None] & (at[:, None] == np.arange(slots))
+    return one
 
 
 def many_slates(
