@@ -68,9 +68,8 @@ class Run:
     """The traffic of one run, in parts."""
 
     def __init__(self, settings: Settings, planned: list[Visit], rate: float) -> None:
-        self._planned, self._rate = planned, rate
-        items = list(load_movielens().items)
-        self._traffic = Traffic(settings, f"http://127.0.0.1:{settings.port}", Judge(items))
+        self._settings, self._planned, self._rate = settings, planned, rate
+        self._items = list(load_movielens().items)
 
     def send(self, count: int) -> None:
         """Publish the next visits and wait until their windows are over."""
@@ -79,7 +78,8 @@ class Run:
         time.sleep(6.0)
 
     async def _send(self, part: list[Visit]) -> None:
-        await self._traffic.run(part, self._rate, lambda _: None)
+        traffic = Traffic(self._settings, f"http://127.0.0.1:{self._settings.port}", Judge(self._items))
+        await traffic.run(part, self._rate, lambda _: None)
 
 
 def turn(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:

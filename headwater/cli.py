@@ -22,6 +22,7 @@ LAZY: dict[str, str] = {
     "export": "headwater.export:export",
     "plan": "headwater.plan:plan",
     "producers": "headwater.producers:producers",
+    "ranking": "headwater.ranking_command:ranking",
     "rebuild": "headwater.rebuild:rebuild",
     "replay": "headwater.replay:replay",
     "retention": "headwater.retention:retention_page",

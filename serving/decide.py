@@ -7,22 +7,25 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bandits.exploration import Exploration
-from bandits.slates import Slate, SlateProblem, decision_seed, draw_slate
+from bandits.slates import Slate, decision_seed, draw_slate
 from online_models.ranking import ranking_registry
 from serving.candidates import SOURCES, Asked, Found, retrieve
 from serving.exploring import Chosen
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
 from serving.live import LiveState
+from serving.placing import Placed, freshness, place
 from serving.requests import RecommendationRequest, RecommendedItem
-from serving.shadows import Rankings
+from serving.shadows import ScoresBy
 from serving.visitor import asked_of, visitor_of
 from state.events import Candidates, Decision, Slot, Versions
 from state.exploration import VISITOR
 from state.packing import FloatArray, to_base64
+from state.ranking import Rankings
 from state.subject import SubjectRecord, id_hash
 
 POLICY = "hybrid-1"
 _POSITION = ranking_registry().place("position")
+_NO_RANKING = Rankings()
 _HOLDOUT_LAW = Exploration(scheme="greedy")
 LOGGED_CUTS = 100
 """Of a visitor who has seen much, thousands may be cut; a logged decision has to stay readable."""
@@ -75,10 +78,11 @@ class Decided(Struct):
     """A drawn slate and everything that has to be logged of it."""
 
     rung: Rung
-    problem: SlateProblem
     slate: Slate
     scored: Scored
     chosen: Chosen
+    ranking: Rankings
+    placed: Placed
     facets: dict[str, str]
     seed: int
     is_holdout: bool
@@ -105,10 +109,12 @@ def decide(live: LiveState, call: Call) -> Decided | None:
         else _score(live, call, asked, (found, visitor), chosen.law)
     )
     seed = decision_seed(call.decision_id, call.request.surface)
-    problem = SlateProblem(scored.scores, min(call.request.k, len(found.rows)))
-    slate = draw_slate(problem, chosen.law, seed)
+    ranking = _NO_RANKING if is_trend else live.ranking(call.request.surface)
+    size = min(call.request.k, len(found.rows))
+    placed = place(scored.scores, size, chosen.law, (ranking, live.items, found.rows))
+    slate = draw_slate(placed.problem, chosen.law, seed)
     rung: Rung = "trend" if is_trend else _rung(call, asked)
-    return Decided(rung, problem, slate, scored, chosen, facets, seed, holdout, visitor.is_new)
+    return Decided(rung, slate, scored, chosen, ranking, placed, facets, seed, holdout, visitor.is_new)
 
 
 def in_holdout(subject: str, surface: str, share: float) -> bool:
@@ -136,9 +142,10 @@ def _score(
     mean, variance = live.posterior.score_rows(
         context, arms, live.items.blocks[found.rows], block, with_variance=optimistic
     )
-    mean = logits + mean
-    scores = law.utilities(mean, variance)
-    return Scored(found, features, logits, context, arms, scores, mean, variance)
+    mean, ranking = logits + mean, live.ranking(call.request.surface)
+    if ranking.freshness:
+        mean = mean + freshness(ranking, live.items.published_at[found.rows], call.now_ms)
+    return Scored(found, features, logits, context, arms, law.utilities(mean, variance), mean, variance)
 
 
 def _by_trend(live: LiveState, found: Found, asked: Asked, visitor: Visitor) -> Scored:
@@ -188,6 +195,7 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         new_user=decided.new_user,
         facets=decided.facets,
         segment=decided.chosen.segment,
+        placing=decided.placed.logged,
         shadows=_shadows(live, call, decided),
     )
 
@@ -197,13 +205,13 @@ def _shadows(live: LiveState, call: Call, decided: Decided) -> dict[str, str]:
     shadows, scored = live.shadows(call.request.surface), decided.scored
     if not shadows or _flag(call, decided):
         return {}
-    by = Rankings(
+    by = ScoresBy(
         scored.mean,
         scored.variance,
         scored.logits,
         lambda: live.trends.scores(scored.found.rows, call.now_ms)[:, -1],
     )
-    return shadows.weights(decided.problem, decided.slate, by)
+    return shadows.weights(decided.placed.problem, decided.slate, by)
 
 
 def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:
@@ -235,7 +243,7 @@ def _candidates(live: LiveState, scored: Scored) -> Candidates:
 
 def _exploration(decided: Decided) -> dict[str, float | str]:
     law = decided.chosen.law
-    return {
+    said: dict[str, float | str] = {
         "scheme": law.scheme,
         "rate": law.rate,
         "temperature": law.temperature,
@@ -243,6 +251,7 @@ def _exploration(decided: Decided) -> dict[str, float | str]:
         "floor": law.floor,
         "gamma": law.gamma,
     }
+    return said if law.mode == "every_slot" else {**said, "mode": law.mode}
 
 
 def _policy(decided: Decided) -> str:
@@ -257,4 +266,5 @@ def _versions(live: LiveState, call: Call, decided: Decided) -> Versions:
         model=live.model_versions.get(call.request.surface, 0),
         exploration=decided.chosen.document.version,
         features=live.fingerprint,
+        ranking=decided.ranking.version,
     )

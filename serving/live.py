@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
+from bandits.diversity import signature_of
 from bandits.hybrid import HybridConfig, Posterior, empty_block
 from online_models.arrays import VectorArray
 from online_models.content import content_vector, projected
@@ -26,6 +27,7 @@ from state.events import Item
 from state.exploration import DOCUMENT_TYPES, Budgets, Document, Explorations, Shadows, decode_document
 from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
 from state.packing import FloatArray, unpack_arrays, unpack_vector
+from state.ranking import Rankings
 
 SHARED = "shared"
 SEARCH_EFFORT = 96
@@ -38,6 +40,7 @@ Teach = Callable[[int, int, int], None]
 """Takes an interaction (session, row, ms) before the live state does: predict, then learn."""
 _item_decoder = msgspec.json.Decoder(Item)
 _DEFAULT_LAWS = Laws(Explorations())
+_DEFAULT_RANKING = Rankings()
 
 
 class LiveState:
@@ -70,6 +73,7 @@ class LiveState:
         self.scorers: dict[str, CompiledScorer] = {}
         self.model_versions: dict[str, int] = {}
         self._laws: dict[str, Laws] = {}
+        self._rankings: dict[str, Rankings] = {}
         self._shadows: dict[str, ShadowLaws] = {}
         self.budget = Budgets()
         self._policy, self._half_lives_s, self._knn = policy, tuple(half_lives_s), knn
@@ -173,6 +177,7 @@ class LiveState:
         elif row not in self.vectors or not np.array_equal(vector, self.items.vectors[row]):
             self.alike.put(row, vector)
         self.items.vectors[row] = vector
+        self.items.signatures[row] = signature_of(vector, int(self.items.hashes[row]))
 
     def remove_item(self, item_id: str) -> None:
         """Take one item out of the catalogue and of everything that could bring it back."""
@@ -199,6 +204,8 @@ class LiveState:
         document = decode_document(name, raw)
         if isinstance(document, Explorations):
             self._laws[key] = Laws(document)
+        elif isinstance(document, Rankings):
+            self._rankings[key] = document
         elif isinstance(document, Shadows):
             self._shadows[key] = ShadowLaws(document)
         elif key == "all":
@@ -220,9 +227,15 @@ class LiveState:
     def document(self, name: str) -> Document:
         """Return the document last said under a name, whether or not its time is up."""
         kind, _, key = name.partition("/")
+        if kind == "ranking":
+            return self.ranking(key)
         if kind == "shadows":
             return self.shadows(key).document
         return self.budget if kind == "budget" else self._laws.get(key, _DEFAULT_LAWS).document
+
+    def ranking(self, surface: str) -> Rankings:
+        """Return how slates of a surface are put together."""
+        return self._rankings.get(surface, _DEFAULT_RANKING)
 
 
 def item_vector(item: Item, dim: int) -> VectorArray:

@@ -6,6 +6,7 @@ import numpy as np
 from bandits.arrays import IntArray
 from bandits.exploration import Exploration
 from bandits.slates import SlateProblem
+from serving.placing import problem_of as logged_problem
 from state.events import Decision
 from state.packing import from_base64
 
@@ -17,7 +18,7 @@ def law_of(decision: Decision) -> Exploration:
 
 def problem_of(decision: Decision) -> SlateProblem:
     """Return candidates and scores of the draw."""
-    return SlateProblem(from_base64(decision.candidates.scores), len(decision.slots))
+    return logged_problem(from_base64(decision.candidates.scores), len(decision.slots), decision.placing)
 
 
 def slots_of(decision: Decision) -> IntArray:

@@ -10,6 +10,7 @@ from state.exploration import (
     Floor,
     Gamma,
     Guardrail,
+    Mode,
     Optimism,
     Quota,
     Rate,
@@ -139,6 +140,7 @@ class ExplorationChange(Reasons, kw_only=True, forbid_unknown_fields=True, omit_
     optimism: Optimism | UnsetType = UNSET
     floor: Floor | UnsetType = UNSET
     gamma: Gamma | UnsetType = UNSET
+    mode: Mode | UnsetType = UNSET
     rate_cap: Rate | UnsetType = UNSET
     segments: list[Segment] | UnsetType = UNSET
     quota: Quota | UnsetType | None = UNSET
@@ -146,6 +148,16 @@ class ExplorationChange(Reasons, kw_only=True, forbid_unknown_fields=True, omit_
     guardrails: list[Guardrail] | UnsetType = UNSET
     ttl_s: float | UnsetType | None = UNSET
     forced: bool = False
+
+
+class RankingChange(Reasons, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A wished setting of how slates are put together; what is left out stays as it is."""
+
+    category_cap: Annotated[int, Meta(ge=0, le=50)] | UnsetType = UNSET
+    diversity: Annotated[float, Meta(ge=0.0, le=20.0)] | UnsetType = UNSET
+    freshness: Annotated[float, Meta(ge=0.0, le=10.0)] | UnsetType = UNSET
+    freshness_half_life_s: Annotated[float, Meta(ge=60.0, le=31_536_000.0)] | UnsetType = UNSET
+    no_repeat_s: Annotated[float, Meta(ge=0.0)] | UnsetType = UNSET
 
 
 class Stop(Reasons, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

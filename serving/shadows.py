@@ -12,7 +12,7 @@ from state.exploration import Shadow, Shadows
 from state.packing import FloatArray, to_base64
 
 
-class Rankings(Struct):
+class ScoresBy(Struct):
     """The scores a shadow may draw by, one for each candidate.
 
     Attributes
@@ -51,7 +51,7 @@ class ShadowLaws:
     def __bool__(self) -> bool:
         return bool(self._laws)
 
-    def weights(self, problem: SlateProblem, slate: Slate, by: Rankings) -> dict[str, str]:
+    def weights(self, problem: SlateProblem, slate: Slate, by: ScoresBy) -> dict[str, str]:
         """Return for each shadow how much likelier it was to draw the slate down to each slot, packed (k,).
 
         Parameters
@@ -72,7 +72,7 @@ class ShadowLaws:
 NO_SHADOWS = ShadowLaws(Shadows())
 
 
-def _weights(shadow: Shadow, law: Exploration, drawn: tuple[SlateProblem, Slate], by: Rankings) -> FloatArray:
+def _weights(shadow: Shadow, law: Exploration, drawn: tuple[SlateProblem, Slate], by: ScoresBy) -> FloatArray:
     problem, slate = drawn
     if shadow.ranks_by == "policy":
         scores = law.utilities(by.mean, by.variance)

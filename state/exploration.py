@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from state.decoding import Refusal
 from state.events import Name
+from state.ranking import Rankings
+from state.versioned import Versioned
 
 Scheme = Literal["greedy", "epsilon", "softmax", "optimistic", "squarecb", "fallback"]
 Rate = Annotated[float, Meta(ge=0.0, le=0.5)]
@@ -15,6 +17,7 @@ Temperature = Annotated[float, Meta(ge=0.001, le=10.0)]
 Optimism = Annotated[float, Meta(ge=0.0, le=5.0)]
 Floor = Annotated[float, Meta(ge=0.0, le=0.01)]
 Gamma = Annotated[float, Meta(ge=1.0, le=1e9)]
+Mode = Literal["every_slot", "single_slot"]
 Facet = Annotated[str, Meta(min_length=1, max_length=64)]
 Facets = Annotated[dict[Name, Facet], Meta(max_length=8)]
 
@@ -80,32 +83,6 @@ class Guardrail(Struct, frozen=True, forbid_unknown_fields=True):
     alpha: Annotated[float, Meta(ge=1e-6, le=0.2)] = 0.05
 
 
-class Versioned(Struct, kw_only=True):
-    """What the engine adds to a document.
-
-    Attributes
-    ----------
-    version
-        Raised by one by each accepted change of the name.
-    at
-        Event time of the change, ms.
-    change
-        Id of the control event that made it.
-    changed_by, why, forced
-        Who, why, and whether the bounds of steps were set aside.
-    restores
-        The version whose settings came back, where that is what the change did.
-    """
-
-    version: int = 0
-    at: int = 0
-    change: str = ""
-    changed_by: str = ""
-    why: str = ""
-    forced: bool = False
-    restores: int | None = None
-
-
 class Explorations(Versioned, kw_only=True, forbid_unknown_fields=True):
     """The exploration document of one surface.
 
@@ -123,6 +100,9 @@ class Explorations(Versioned, kw_only=True, forbid_unknown_fields=True):
         Least propensity of any eligible candidate.
     gamma
         Of "squarecb".
+    mode
+        ``every_slot`` has a coin of its own, or at most a ``single_slot`` of a slate explores, whose share of
+        slates the rate then is: weights stay bounded, and previews exact.
     rate_cap
         No segment explores more than this.
     segments
@@ -145,11 +125,12 @@ class Explorations(Versioned, kw_only=True, forbid_unknown_fields=True):
     optimism: Optimism = 0.3
     floor: Floor = 0.0
     gamma: Gamma = 1000.0
+    mode: Mode = "every_slot"
     rate_cap: Rate = 0.5
-    segments: Annotated[list[Segment], Meta(max_length=32)] = []
+    segments: Annotated[list[Segment], Meta(max_length=32)] = field(default_factory=list)
     quota: Quota | None = Quota()
     cost_per_hour: Annotated[float, Meta(ge=0.0, le=1e9)] | None = None
-    guardrails: Annotated[list[Guardrail], Meta(max_length=8)] = []
+    guardrails: Annotated[list[Guardrail], Meta(max_length=8)] = field(default_factory=list)
     ttl_s: Annotated[float, Meta(ge=1.0, le=2_592_000.0)] | None = None
     until: int = 0
     before: "Explorations | None" = None
@@ -166,7 +147,7 @@ class Shadow(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
     Attributes
     ----------
-    scheme, rate, temperature, optimism, floor, gamma
+    scheme, rate, temperature, optimism, floor, gamma, mode
         As of an exploration in force.
     ranks_by
         Whose scores it draws by: the ``policy``'s own, the ``click`` model's alone or the ``trend``'s.
@@ -178,24 +159,26 @@ class Shadow(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     optimism: Optimism = 0.3
     floor: Floor = 0.0
     gamma: Gamma = 1000.0
+    mode: Mode = "every_slot"
     ranks_by: Literal["policy", "click", "trend"] = "policy"
 
     def settings(self) -> dict[str, Any]:
         """Return the exploration settings that would put it in force."""
-        names = ("scheme", "rate", "temperature", "optimism", "floor", "gamma")
+        names = ("scheme", "rate", "temperature", "optimism", "floor", "gamma", "mode")
         return {name: getattr(self, name) for name in names}
 
 
 class Shadows(Versioned, kw_only=True, forbid_unknown_fields=True):
     """The document ``shadows/SURFACE``: its shadow policies by name; a change begins the sums of all anew."""
 
-    policies: Annotated[dict[Name, Shadow], Meta(max_length=8)] = {}
+    policies: Annotated[dict[Name, Shadow], Meta(max_length=8)] = msgspec.field(default_factory=dict)
 
 
-Document = Explorations | Budgets | Shadows
+Document = Explorations | Budgets | Rankings | Shadows
 DOCUMENT_TYPES: Mapping[str, type[Document]] = {
     "exploration": Explorations,
     "budget": Budgets,
+    "ranking": Rankings,
     "shadows": Shadows,
 }
 ENGINE_FIELDS = (*Versioned.__struct_fields__, "until", "before")

@@ -9,11 +9,12 @@ from bandits.exploration import Exploration
 from bandits.slates import SlateProblem, slate_propensities
 from serving.decide import decide, to_event
 from serving.live import LiveState
+from state.decoding import decode_event
 from state.events import Decision, encode
 from state.exploration import Explorations, Shadow, Shadows
 from state.packing import FloatArray, from_base64
 from state.subject import SubjectRecord
-from tests.serving.world import World, call
+from tests.serving.world import NOW, World, call
 
 WORLD = World()
 
@@ -29,7 +30,9 @@ def logged(live: LiveState, number: int = 1, **more: Any) -> Decision:
     asked = call(number=number, **({"record": SubjectRecord()} | more))
     decided = decide(live, asked)
     assert decided is not None
-    return to_event(live, asked, decided)
+    event = decode_event("decisions", encode(to_event(live, asked, decided)), received_at=NOW)
+    assert isinstance(event, Decision)
+    return event
 
 
 def chosen(event: Decision) -> tuple[FloatArray, Any]:
