@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import click
 import msgspec
+from msgspec import Struct
 from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +15,7 @@ from rich.table import Table
 from headwater.console import command_settings, finish
 from headwater.explore import change_document
 from headwater.explore_commands import SCHEMES, by_option, explore, surface_option, why_option
-from serving.preview import Interval, Preview, PreviewReader, SegmentPreview
+from serving.preview import Interval, NewItems, Preview, PreviewReader, SegmentPreview
 from serving.preview_routes import Promotion, promotion_wish
 from serving.scoreboard import ScoreboardAnswer, ScoreboardReader, ShadowScore
 from state.changing import Wish
@@ -21,10 +23,21 @@ from state.clients import redis_client
 from state.control_reads import read_current
 from state.decoding import Refusal
 from state.exploration import Shadow, Shadows, settings_of
+from state.keys import item_unit, items_key, unit_prefix
 from state.settings import Settings
 
 _WIDTH = 140
 T = TypeVar("T")
+
+
+class Dated(Struct):
+    """What of a catalogue item tells whether it is new."""
+
+    published_at: int | None = None
+    available: bool = True
+
+
+_dated = msgspec.json.Decoder(Dated)
 
 
 @explore.command("preview")
@@ -37,12 +50,19 @@ T = TypeVar("T")
 def preview_command(surface: str, rate: float, hours: float, *, as_json: bool) -> None:
     """Tell what another rate would earn, from the last hours; exits with 1 where nobody can tell."""
     settings = command_settings()
-    told = _read(settings, lambda redis: PreviewReader(settings, redis).read(surface, rate, hours))
+    told = _read(
+        settings,
+        lambda redis: PreviewReader(settings, redis, partial(count_new, redis, settings)).read(
+            surface, rate, hours
+        ),
+    )
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(told)).decode())
     else:
         Console(width=_WIDTH).print(preview_table(told))
         click.echo(told.verdict)
+        if told.new_items is not None:
+            click.echo(new_items_words(told.new_items))
     raise SystemExit(0 if told.is_decidable else 1)
 
 
@@ -54,6 +74,26 @@ def preview_table(told: Preview) -> Table:
         made.add_row(part.segment or "(no segment)", *_cells(part))
     made.add_row("all", *_cells(told.overall))
     return made
+
+
+def new_items_words(told: NewItems) -> str:
+    """Return what becomes of new items in one line."""
+    return (
+        f"of {told.items:,} new items, {told.reaching:.0f} would be shown {told.quota} times within "
+        f"{told.hours:g} hours, {told.reaching_now:.0f} at the rate in force "
+        f"({told.impressions:.1f} and {told.impressions_now:.1f} impressions each)"
+    )
+
+
+async def count_new(redis: Any, settings: Settings, since_ms: int) -> int:
+    """Return how many available items of the catalogue were published at or after a time, ms."""
+    found = 0
+    for shard in range(settings.item_shards):
+        key = items_key(unit_prefix(settings.namespace, item_unit(shard)))
+        async for _, raw in redis.hscan_iter(key, count=1000):
+            item = _dated.decode(raw)
+            found += item.available and (item.published_at or 0) >= since_ms
+    return found
 
 
 def _cells(part: SegmentPreview) -> list[str]:

@@ -112,7 +112,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     app.state.sync, app.state.metrics = sync, metrics
     app.state.attribution = AttributionReader(settings, feeds)
     app.state.previews, app.state.scoreboard = (
-        PreviewReader(settings, feeds),
+        PreviewReader(settings, feeds, live.count_new),
         ScoreboardReader(settings, feeds),
     )
     app.state.producers = ProducersReader(settings, feeds)

@@ -211,6 +211,10 @@ class LiveState:
         elif key == "all":
             self.budget = document
 
+    async def count_new(self, since_ms: int) -> int:
+        """Return how many available items were published at or after a time, ms."""
+        return self.items.count_since(since_ms)
+
     @property
     def surfaces(self) -> list[str]:
         """Surfaces somebody has said something of."""

@@ -2,13 +2,14 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
+from bandits.ope.quota import forecast_quota
 from bandits.ope.strata import CoinCell, Forecast, forecast, joined, unchanged
 from state.control_reads import read_current
 from state.evidence import HOUR_MS, Cell, read_cells
@@ -17,6 +18,7 @@ from state.retention import EVIDENCE_HOURS
 from state.settings import Settings
 
 LEVEL = 0.95
+CountNew = Callable[[int], Awaitable[int]]
 SILENT = ("greedy", "fallback")
 MOST_DOUBTFUL = 0.01
 """Share of decisions whose segments cannot be told while the whole still can."""
@@ -63,6 +65,30 @@ class SegmentPreview(Struct, frozen=True, omit_defaults=True):
     reasons: list[str] = []
 
 
+class NewItems(Struct, frozen=True):
+    """What becomes of new items at another rate, if they share impressions evenly.
+
+    Attributes
+    ----------
+    items
+        Available items published within the quota's hours.
+    quota, hours
+        Impressions each is owed, and within how many hours of publication.
+    impressions_now, impressions
+        Each gets in that time at the rate in force and at the wished one, on average.
+    reaching_now, reaching
+        Items expected to reach their quota at both.
+    """
+
+    items: int
+    quota: int
+    hours: float
+    impressions_now: float
+    impressions: float
+    reaching_now: float
+    reaching: float
+
+
 class Preview(Struct, frozen=True, kw_only=True):
     """What a change of exploration would earn, or why nobody can tell.
 
@@ -77,7 +103,9 @@ class Preview(Struct, frozen=True, kw_only=True):
     overall
         All segments by their shares.
     segments
-        Each by itself.
+        Each by itself, where there are any.
+    new_items
+        What becomes of new items; None where the surface owes them nothing, or none is new.
     verdict
         The same in words.
     """
@@ -89,6 +117,7 @@ class Preview(Struct, frozen=True, kw_only=True):
     is_decidable: bool
     overall: SegmentPreview
     segments: list[SegmentPreview]
+    new_items: NewItems | None
     verdict: str
 
 
@@ -101,10 +130,12 @@ class PreviewReader:
         Of the namespace.
     redis
         Client of the store.
+    count_new
+        Tells how many available items were published since a time, ms.
     """
 
-    def __init__(self, settings: Settings, redis: Any) -> None:
-        self._settings, self._redis = settings, redis
+    def __init__(self, settings: Settings, redis: Any, count_new: CountNew) -> None:
+        self._settings, self._redis, self._count_new = settings, redis, count_new
 
     async def read(self, surface: str, rate: float, hours: float) -> Preview:
         """Return what a rate would earn, from the last hours (at most a week)."""
@@ -113,9 +144,16 @@ class PreviewReader:
         assert isinstance(latest, Explorations)
         last = now_ms // HOUR_MS
         first = max(last - EVIDENCE_HOURS + 1, round((now_ms - hours * HOUR_MS) // HOUR_MS))
-        cells = await read_cells(self._redis, self._settings, surface, range(first, last + 1))
-        document = in_force(latest, now_ms)
-        return preview(surface, cells, (document, replace(document, rate=rate)), (hours, now_ms))
+        found = await read_cells(self._redis, self._settings, surface, range(first, last + 1))
+        document, cells = in_force(latest, now_ms), [cell for some in found.values() for cell in some]
+        documents = document, replace(document, rate=rate)
+        told = preview(surface, cells, documents, (hours, now_ms))
+        if document.quota is None:
+            return told
+        since = now_ms - round(document.quota.hours * HOUR_MS)
+        seen_h = (now_ms - min(found, default=last) * HOUR_MS) / HOUR_MS
+        items = new_items(cells, documents, await self._count_new(since), seen_h)
+        return replace(told, new_items=items)
 
 
 def preview(
@@ -164,8 +202,45 @@ def preview(
         is_decidable=not reasons,
         overall=overall,
         segments=[part.said() for part in parts] if now.segments else [],
+        new_items=None,
         verdict=verdict(surface, overall, hours),
     )
+
+
+def new_items(
+    cells: Sequence[Cell], documents: tuple[Explorations, Explorations], items: int, seen_h: float
+) -> NewItems | None:
+    """Return what becomes of new items; None where nothing is owed or none is new.
+
+    Parameters
+    ----------
+    cells
+        What was folded of closed decisions.
+    documents
+        In force, and as wished.
+    items
+        New items there are.
+    seen_h
+        Hours the cells span, > 0.
+    """
+    quota = documents[0].quota
+    if quota is None or not items:
+        return None
+    shown = [
+        sum(_fresh(cell, _rate_of(document, cell.segment)) for cell in cells) * quota.hours / seen_h
+        for document in documents
+    ]
+    told = forecast_quota(items, (shown[0], shown[1]), quota.impressions)
+    return NewItems(
+        items, quota.impressions, quota.hours, told.impressions_now, told.impressions, told.reaching_now,
+        told.reaching,
+    )  # fmt: skip
+
+
+def _fresh(cell: Cell, rate: float) -> float:
+    """Return the impressions of new items that a cell's decisions would have brought at a rate."""
+    by_exploring = cell.fresh * rate / cell.rate if cell.rate else 0.0
+    return by_exploring + (cell.fresh_else * (1.0 - rate) / (1.0 - cell.rate) if cell.rate < 1.0 else 0.0)
 
 
 class _Part:

@@ -231,6 +231,10 @@ class OutcomeSlot(Struct, omit_defaults=True):
     defaulted: bool = False
 
 
+NEW_SOURCE = "f"
+"""Source letter of candidates that nothing but their newness brought."""
+
+
 class Coins(Struct, omit_defaults=True):
     """How a closed decision explored: what previews of another rate are made of.
 
@@ -244,6 +248,8 @@ class Coins(Struct, omit_defaults=True):
         Coins of the slate, and those of them that said explore.
     single
         Whether one coin decided about the whole slate.
+    fresh, fresh_else
+        Slots that showed what only newness brought: by exploring, and as the scheme drew them.
     """
 
     rate: float
@@ -251,6 +257,8 @@ class Coins(Struct, omit_defaults=True):
     explored: int = 0
     single: bool = False
     segment: str = ""
+    fresh: int = 0
+    fresh_else: int = 0
 
 
 class Outcome(Event, kw_only=True, omit_defaults=True):

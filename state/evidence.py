@@ -30,6 +30,8 @@ class Cell(Struct, array_like=True):
         Whether one coin decided about the whole slate.
     counts, sums, squares
         By how many slots explored, 0 to all: decisions, their rewards and the squares of those.
+    fresh, fresh_else
+        Impressions of items that only newness brought: by exploring, and as the scheme drew them.
     """
 
     segment: str
@@ -38,6 +40,8 @@ class Cell(Struct, array_like=True):
     counts: list[int]
     sums: list[float]
     squares: list[float]
+    fresh: int = 0
+    fresh_else: int = 0
 
     @property
     def place(self) -> tuple[str, float, bool, int]:
@@ -91,14 +95,17 @@ def sight_of(document: Mapping[str, Any]) -> Sight:
     return Sight(*(int(document[name]) for name in Sight.__struct_fields__))
 
 
-async def read_cells(redis: Any, settings: Settings, surface: str, hours: Iterable[int]) -> list[Cell]:
-    """Return all cells of some hours of a surface, of every lane."""
-    fields = [hour_field(surface, hour) for hour in hours][-EVIDENCE_HOURS:]
-    found: list[Cell] = []
+async def read_cells(
+    redis: Any, settings: Settings, surface: str, hours: Iterable[int]
+) -> dict[int, list[Cell]]:
+    """Return hour -> cells of a surface, of every lane; hours without any are left out."""
+    wanted = list(hours)[-EVIDENCE_HOURS:]
+    fields, found = [hour_field(surface, hour) for hour in wanted], dict[int, list[Cell]]()
     for lane in range(settings.lanes):
         key = evidence_key(unit_prefix(settings.namespace, lane_unit(lane)))
-        for raw in await redis.hmget(key, fields) if fields else ():
-            found += decode_cells(raw) if raw is not None else []
+        for hour, raw in zip(wanted, await redis.hmget(key, fields), strict=True):
+            if raw is not None:
+                found.setdefault(hour, []).extend(decode_cells(raw))
     return found
 
 

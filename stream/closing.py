@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from bandits.hybrid import HybridConfig, Learnt, ShardLearner, SlotBatch
 from state.decoding import Refusal
-from state.events import Coins, Decision, Outcome, OutcomeSlot, Slot, Versions
+from state.events import NEW_SOURCE, Coins, Decision, Outcome, OutcomeSlot, Slot, Versions
 from state.packing import FloatArray, from_base64, to_base64
 from state.rules import SurfaceRules
 from stream.attribution import Closed
@@ -99,14 +99,22 @@ def coins_of(decision: Decision) -> Coins | None:
     if not drawn or any(slot.flag in ("fallback", "holdout") for slot in decision.slots):
         return None
     rate, floor = (float(law.get(name) or 0.0) for name in ("rate", "floor"))
+    single = law.get("mode") == "single_slot"
     if law.get("scheme") == "greedy":
-        return Coins(0.0, len(drawn), segment=decision.segment)
-    if floor * max(slot.eligible for slot in drawn) > rate:
+        rate = 0.0
+    elif floor * max(slot.eligible for slot in drawn) * (len(drawn) if single else 1) > rate:
         return None
-    explored = sum(slot.explored for slot in drawn)
-    if law.get("mode") == "single_slot":
-        return Coins(rate, 1, int(explored > 0), single=True, segment=decision.segment)
-    return Coins(rate, len(drawn), explored, segment=decision.segment)
+    tossed = 1 if single else len(drawn)
+    fresh = [slot.explored for slot in drawn if slot.source == NEW_SOURCE]
+    return Coins(
+        rate,
+        tossed,
+        min(tossed, sum(slot.explored for slot in drawn)),
+        single=single,
+        segment=decision.segment,
+        fresh=sum(fresh),
+        fresh_else=len(fresh) - sum(fresh),
+    )
 
 
 def _numbers(decision: Decision, name: str, rows: int) -> bytes:

@@ -61,6 +61,8 @@ class Evidence:
         cell.counts[coins.explored] += 1
         cell.sums[coins.explored] += reward
         cell.squares[coins.explored] += reward * reward
+        cell.fresh += coins.fresh
+        cell.fresh_else += coins.fresh_else
         self._moved.add(at)
 
     def write(self, effects: Effects, watermark: int) -> None:

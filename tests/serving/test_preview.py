@@ -5,14 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from scipy.stats import poisson
 
 from bandits.ope.shadow import ShadowEvaluation
-from serving.preview import Preview, preview
+from serving.candidates import SOURCES
+from serving.preview import Preview, new_items, preview
 from serving.preview_routes import Promotion, promotion_wish
 from serving.scoreboard import ScoreboardAnswer, Sights, scores
 from state.decoding import Refusal
+from state.events import NEW_SOURCE
 from state.evidence import Cell, Sight
-from state.exploration import Explorations, Segment, Shadow, Shadows
+from state.exploration import Explorations, Quota, Segment, Shadow, Shadows
 
 AT = 1_750_000_000_000
 
@@ -144,3 +147,25 @@ def test_a_log_that_cannot_tell_shows_no_value() -> None:
     wide = board(made).shadows[0]
     assert wide.reward is wide.live is None
     assert any("effective sample size" in reason for reason in wide.reasons)
+
+
+def test_new_items_are_forecast_from_what_exploring_and_the_scheme_showed() -> None:
+    now = Explorations(rate=0.05, quota=Quota(impressions=10, hours=48.0))
+    cells = [replace(cell(1000), fresh=200, fresh_else=95), replace(cell(1000, 0.1), fresh=400)]
+    one = new_items(cells, (now, replace(now, rate=0.1)), 100, 24.0)
+    assert one is not None
+    assert one.impressions_now == pytest.approx(2 * (200 + 95 + 200) / 100)
+    assert one.impressions == pytest.approx(2 * (400 + 90 + 400) / 100)
+    assert one.reaching == pytest.approx(100 * float(poisson.sf(9, one.impressions)))
+    assert one.reaching_now < one.reaching < 100
+
+
+def test_where_nothing_is_owed_or_new_there_is_nothing_to_forecast() -> None:
+    now = Explorations(rate=0.05)
+    assert new_items([cell(100)], (now, now), 0, 24.0) is None
+    owes_nothing = Explorations(quota=None)
+    assert new_items([cell(100)], (owes_nothing, owes_nothing), 5, 24.0) is None
+
+
+def test_the_letter_of_new_items_is_that_of_the_source_of_new_items() -> None:
+    assert SOURCES[NEW_SOURCE] == "new"

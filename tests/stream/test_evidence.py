@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from bandits.ope.shadow import ShadowEvaluation
 from online_models.ranking import ranking_registry
-from state.events import Coins, Outcome, OutcomeSlot, Slot, Versions
+from state.events import NEW_SOURCE, Coins, Outcome, OutcomeSlot, Slot, Versions
 from state.evidence import HOUR_MS, Cell, decode_cells, sight_of
 from state.keys import unit_prefix
 from state.outbox import NUMBER_HEADER, SOURCE_HEADER
@@ -96,6 +96,12 @@ def test_sums_do_not_depend_on_batches_or_restarts(cuts: list[int], restarts: se
         assert whole.hash(family) == pieces.hash(family)
 
 
+def test_impressions_of_new_items_are_counted_by_why_they_were_shown() -> None:
+    folded = lane()
+    folded.fold([outcome(n, coins=Coins(0.05, 3, 1, fresh=1, fresh_else=2)) for n in (1, 2)], AT)
+    assert [(cell.fresh, cell.fresh_else) for cell in cells(folded)] == [(2, 4)]
+
+
 def test_hours_are_dropped_when_they_are_over_for_a_week() -> None:
     folded = lane()
     folded.fold([outcome(1, coins=Coins(0.05, 3))], AT)
@@ -152,8 +158,8 @@ def test_shadows_beyond_the_cap_are_counted(monkeypatch: pytest.MonkeyPatch) -> 
     assert folded.count("scoreboard.no_room") == 2
 
 
-def slots(*explored: bool, flag: Any = "", eligible: int = 20) -> list[Slot]:
-    return [Slot(f"i{n}", 0.5, eligible, one, "", flag) for n, one in enumerate(explored)]
+def slots(*explored: bool, flag: Any = "", eligible: int = 20, source: str = "") -> list[Slot]:
+    return [Slot(f"i{n}", 0.5, eligible, one, source, flag) for n, one in enumerate(explored)]
 
 
 def law(**changes: Any) -> dict[str, Any]:
@@ -172,6 +178,13 @@ def law(**changes: Any) -> dict[str, Any]:
         (slots(False, flag="pinned"), law(), None),
         (slots(True, eligible=20), law(floor=0.002), Coins(0.05, 1, 1)),
         (slots(True, eligible=30), law(floor=0.002), None),
+        (slots(True, eligible=20), law(floor=0.002, mode="single_slot"), Coins(0.05, 1, 1, single=True)),
+        (slots(True, False, eligible=20), law(floor=0.002, mode="single_slot"), None),
+        (
+            slots(True, False, False, source=NEW_SOURCE) + slots(True),
+            law(),
+            Coins(0.05, 4, 2, fresh=1, fresh_else=2),
+        ),
     ],
 )
 def test_coins_are_told_where_all_slots_tossed_the_same(
