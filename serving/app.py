@@ -31,7 +31,7 @@ from serving.privacy import Privacy
 from serving.problems import on_crash, on_deep_nesting, on_http_error, on_refusal, on_validation_error
 from serving.producers import ProducersReader
 from serving.reader import SubjectReader
-from serving.scoreboard import ScoreboardReader
+from serving.scoreboard import ScoreboardReader, export_scores
 from serving.service import Recommender
 from serving.stats import StatsReader
 from serving.sync import Sync
@@ -121,7 +121,12 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
         loops.warm_up()
     tasks = [
         asyncio.create_task(work)
-        for work in (sync.run(), _log_decisions(producer, logbook), _spare_collector(sync))
+        for work in (
+            sync.run(),
+            _log_decisions(producer, logbook),
+            _spare_collector(sync),
+            export_scores(app.state.scoreboard, live, metrics),
+        )
     ]
     try:
         yield

@@ -216,6 +216,11 @@ class LiveState:
         return self.items.count_since(since_ms)
 
     @property
+    def watched(self) -> list[str]:
+        """Surfaces with shadow policies."""
+        return sorted(surface for surface, shadows in self._shadows.items() if shadows)
+
+    @property
     def surfaces(self) -> list[str]:
         """Surfaces somebody has said something of."""
         return sorted(self._laws)

@@ -1,14 +1,19 @@
 """The scoreboard: what shadow policies would have earned beside the one in force, at any time."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
 from msgspec import Struct
 from msgspec.structs import replace
+from redis.exceptions import RedisError
 
 from bandits.ope.intervals import Estimate
 from bandits.ope.shadow import TUNED_AT, ShadowEvaluation
+from serving.live import LiveState
+from serving.metrics import ServerMetrics
 from serving.preview import LEVEL, Interval
 from state.control_reads import read_current
 from state.decoding import Refusal
@@ -17,6 +22,8 @@ from state.exploration import Explorations, Shadow, Shadows, in_force
 from state.packing import FloatArray
 from state.settings import Settings
 
+log = structlog.get_logger(__name__)
+_EXPORT_EVERY_S = 30.0
 Sights = Mapping[str, Sequence[tuple[Sight, Mapping[str, FloatArray]]]]
 
 
@@ -92,6 +99,27 @@ class ScoreboardReader:
         version = in_force(latest, now_ms).version
         sights = await read_sights(self._redis, self._settings, surface)
         return ScoreboardAnswer(surface, now_ms, version, scores(declared, sights, version))
+
+
+async def export_scores(reader: ScoreboardReader, live: LiveState, metrics: ServerMetrics) -> None:
+    """Keep the gauges of every surface's shadows up to date, for ever."""
+    while True:
+        for surface in live.watched:
+            try:
+                show_scores(await reader.read(surface), metrics)
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("scoreboard not read", surface=surface, why=str(error))
+        await asyncio.sleep(_EXPORT_EVERY_S)
+
+
+def show_scores(board: ScoreboardAnswer, metrics: ServerMetrics) -> None:
+    """Set the gauges of one surface; a shadow whose log cannot tell has decisions and no reward."""
+    for one in board.shadows:
+        metrics.shadow_decisions.labels(board.surface, one.shadow).set(one.decisions)
+        if one.reward is not None:
+            for bound in ("value", "low", "high"):
+                gauge = metrics.shadow_reward.labels(board.surface, one.shadow, bound)
+                gauge.set(getattr(one.reward, bound))
 
 
 def scores(declared: Shadows, sights: Sights, exploration: int) -> list[ShadowScore]:

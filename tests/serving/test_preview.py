@@ -9,9 +9,10 @@ from scipy.stats import poisson
 
 from bandits.ope.shadow import ShadowEvaluation
 from serving.candidates import SOURCES
+from serving.metrics import ServerMetrics
 from serving.preview import Preview, new_items, preview
 from serving.preview_routes import Promotion, promotion_wish
-from serving.scoreboard import ScoreboardAnswer, Sights, scores
+from serving.scoreboard import ScoreboardAnswer, Sights, scores, show_scores
 from state.decoding import Refusal
 from state.events import NEW_SOURCE
 from state.evidence import Cell, Sight
@@ -169,3 +170,16 @@ def test_where_nothing_is_owed_or_new_there_is_nothing_to_forecast() -> None:
 
 def test_the_letter_of_new_items_is_that_of_the_source_of_new_items() -> None:
     assert SOURCES[NEW_SOURCE] == "new"
+
+
+def test_scores_are_exported_where_the_log_can_tell() -> None:
+    metrics, told_board = ServerMetrics(), board(sums(6000, 0.4))
+    show_scores(told_board, metrics)
+    wide = told_board.shadows[0]
+    assert wide.reward is not None
+    labels = {"surface": "home", "shadow": "wide"}
+    read = metrics.registry.get_sample_value
+    assert read("headwater_shadow_reward", {**labels, "bound": "low"}) == wide.reward.low
+    assert read("headwater_shadow_decisions", labels) == 6000
+    assert read("headwater_shadow_decisions", {**labels, "shadow": "popular"}) == 0
+    assert read("headwater_shadow_reward", {**labels, "shadow": "popular", "bound": "low"}) is None
