@@ -18,7 +18,7 @@ LAZY: dict[str, str] = {
     "attribution": "headwater.attribution:attribution",
     "backfill": "headwater.backfill:backfill",
     "deadletters": "headwater.deadletters:deadletters",
-    "explore": "headwater.explore_commands:explore",
+    "explore": "headwater.explore_preview:explore",
     "export": "headwater.export:export",
     "features": "headwater.features_page:features_page",
     "models": "headwater.models:models",

@@ -73,7 +73,7 @@ def card(surface: str, into: Path | None) -> None:
 def shadow(name: str, surface: str, changed_by: str, why: str, **given: Any) -> None:
     """Let a model learn from live outcomes beside the champion, without serving."""
     document = {key: value for key, value in given.items() if value not in (None, False)}
-    _follow("shadow", surface, {"shadow": name, **document}, (changed_by, why, False))
+    _follow("challenger", surface, {"shadow": name, **document}, (changed_by, why, False))
 
 
 @models.command()

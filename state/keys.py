@@ -123,9 +123,9 @@ def models_key(prefix: str) -> str:
     return f"{prefix}models"
 
 
-def shadows_key(prefix: str) -> str:
+def model_shadows_key(prefix: str) -> str:
     """Hash: snapshots of models that learn without serving, by surface and name."""
-    return f"{prefix}shadows"
+    return f"{prefix}model_shadows"
 
 
 def model_versions_key(prefix: str) -> str:
@@ -141,6 +141,16 @@ def lifecycle_key(prefix: str) -> str:
 def learnt_outcomes_key(prefix: str) -> str:
     """Hash: outcomes a lane has learnt lately, page by page."""
     return f"{prefix}outcomes"
+
+
+def evidence_key(prefix: str) -> str:
+    """Hash: what a lane keeps of closed decisions for previews, by surface and hour."""
+    return f"{prefix}evidence"
+
+
+def scoreboard_key(prefix: str) -> str:
+    """Hash: what a lane knows of shadow policies, by surface and name."""
+    return f"{prefix}scoreboard"
 
 
 def control_key(prefix: str) -> str:

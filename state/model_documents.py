@@ -45,7 +45,7 @@ class ModelPolicy(Versioned, kw_only=True, forbid_unknown_fields=True):
 
 
 class Shadowing(Versioned, kw_only=True, forbid_unknown_fields=True):
-    """The document ``shadow/SURFACE``: a model that learns beside the champion and does not serve.
+    """The document ``challenger/SURFACE``: a model that learns beside the champion and does not serve.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class Naming(Versioned, kw_only=True, forbid_unknown_fields=True):
 ModelDocument = ModelPolicy | Shadowing | Promotion | Comeback | Naming
 MODEL_DOCUMENTS: Mapping[str, type[ModelDocument]] = {
     "models": ModelPolicy,
-    "shadow": Shadowing,
+    "challenger": Shadowing,
     "promotion": Promotion,
     "rollback": Comeback,
     "version": Naming,

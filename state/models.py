@@ -122,7 +122,7 @@ class Step(Struct):
     at
         Event time, ms.
     what
-        ``version``, ``shadow``, ``stop``, ``promote``, ``rollback``, ``policy``, ``drift`` or ``begin``.
+        ``models``, ``challenger``, ``promotion``, ``rollback``, ``version`` or ``drift``.
     done
         Whether it was done.
     detail

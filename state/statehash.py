@@ -128,7 +128,7 @@ def _without_offsets(value: bytes) -> bytes:
 
 _STRIPPED: dict[str, Callable[[bytes], bytes]] = {
     "models": _without_offset,
-    "shadows": _without_offset,
+    "model_shadows": _without_offset,
     "model_versions": _without_offset,
     "lifecycle": _without_offsets,
 }

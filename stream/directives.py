@@ -169,7 +169,7 @@ Act = Callable[..., str]
 _ACTS: Mapping[str, Act] = {
     "models": _policy,
     "version": _name,
-    "shadow": _shadow,
+    "challenger": _shadow,
     "promotion": _promotion,
     "rollback": _rollback,
 }

@@ -12,18 +12,21 @@ from state.events import Directive, Outcome
 from state.feed import NamesFeed, encode_feed
 from state.keys import (
     counters_key,
+    evidence_key,
     learnt_outcomes_key,
     lifecycle_key,
+    model_shadows_key,
     model_versions_key,
     models_key,
     redriven_key,
-    shadows_key,
+    scoreboard_key,
 )
 from state.models import Lifecycle, decode_lifecycle, encode_lifecycle
 from state.outbox import Arrivals
 from state.packing import unpack_arrays
 from stream.directives import follow, promote_shown
 from stream.effects import Counters, Effects, Place
+from stream.evidence import Evidence, Scoreboard
 from stream.learnt import LearntOutcomes
 from stream.lessons import lesson_of
 from stream.redriven import Redriven
@@ -33,8 +36,8 @@ from stream.surface_models import Challenger, SurfaceModels
 _SEEN = "seen:"
 _NEXT = "o:outcomes"
 _HASHES = (
-    models_key, shadows_key, model_versions_key, lifecycle_key, counters_key, learnt_outcomes_key,
-    redriven_key,
+    models_key, model_shadows_key, model_versions_key, lifecycle_key, counters_key, learnt_outcomes_key,
+    redriven_key, evidence_key, scoreboard_key,
 )  # fmt: skip
 Hash = Mapping[bytes, bytes]
 
@@ -69,9 +72,15 @@ class LaneLogic:
         self._arrivals = {k[len(_SEEN) :]: Arrivals(v) for k, v in meta.items() if k.startswith(_SEEN)}
         key = learnt_outcomes_key(prefix)
         self._learnt = LearntOutcomes(key, hashes[key])
+        key = evidence_key(prefix)
+        self._evidence = Evidence(key, hashes[key], self.counters)
+        key = scoreboard_key(prefix)
+        self._scoreboard = Scoreboard(key, hashes[key], self.counters)
         self._next = int(meta.get(_NEXT, "0"))
         lives = {name.decode(): decode_lifecycle(raw) for name, raw in hashes[lifecycle_key(prefix)].items()}
-        shadows, versions = (_by_surface(hashes[key(prefix)]) for key in (shadows_key, model_versions_key))
+        shadows, versions = (
+            _by_surface(hashes[key(prefix)]) for key in (model_shadows_key, model_versions_key)
+        )
         self.models: dict[str, SurfaceModels] = {}
         for name, raw in hashes[models_key(prefix)].items():
             surface = name.decode()
@@ -130,12 +139,16 @@ class LaneLogic:
                 self.counters.add("outcomes")
                 waiting[row.event.surface].append(row.event)
                 touched.add(row.event.surface)
+                self._evidence.add(row.event)
+                self._scoreboard.add(row.event)
                 self.redriven.take(row, effects)
         for surface, outcomes in waiting.items():
             self._learn(surface, outcomes)
         self._write(effects, sorted(touched))
         self.redriven.expire(watermark, effects)
         self._learnt.write(effects)
+        self._evidence.write(effects, watermark)
+        self._scoreboard.write(effects)
         effects.change.meta.update({_SEEN + source: a.encode() for source, a in self._arrivals.items()})
         self.outbox_number = effects.outbox_number
         return effects
@@ -191,7 +204,7 @@ class LaneLogic:
             models = self.models[surface]
             effects.write(models_key(prefix), surface, models.packed())
             shadows, versions = models.take_moved()
-            _write_parts(effects, shadows_key(prefix), surface, shadows)
+            _write_parts(effects, model_shadows_key(prefix), surface, shadows)
             _write_parts(effects, model_versions_key(prefix), surface, versions)
             if models.is_due():
                 effects.write(lifecycle_key(prefix), surface, encode_lifecycle(models.told()))

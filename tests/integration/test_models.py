@@ -43,7 +43,7 @@ async def test_a_model_lives_through_shadow_promotion_and_rollback_and_replays_t
 ) -> None:
     await rig.start()
     await rig.catalogue(make_items(("drama", "comedy"), 15))
-    ok, lines = await direct(rig.settings, ("shadow", "home"), {"shadow": "fm", "kind": "fm"}, SAID)
+    ok, lines = await direct(rig.settings, ("challenger", "home"), {"shadow": "fm", "kind": "fm"}, SAID)
     assert ok, lines
     for number in range(20):
         await visit(rig, number)
@@ -72,7 +72,7 @@ async def test_a_model_lives_through_shadow_promotion_and_rollback_and_replays_t
 
     told = await until(answer, "the weight is in force on the server")
     assert [step["what"] for step in told["lanes"]["0"]["steps"]] == [
-        "shadow", "version", "promotion", "promotion", "rollback",
+        "challenger", "version", "promotion", "promotion", "rollback",
     ]  # fmt: skip
     assert "early" in await rig.command("models", "show")
     assert "# Click models of surface home" in await rig.command("models", "card")

@@ -84,12 +84,12 @@ SEEING = {"shadow": "seeing", "crosses": "x*y"}
 
 def test_a_shadow_never_changes_what_is_served() -> None:
     plain, shadowed = lane(), lane()
-    shadowed.fold([told("shadow", {"shadow": "fm", "kind": "fm"}), told("shadow", BLIND, 2)])
+    shadowed.fold([told("challenger", {"shadow": "fm", "kind": "fm"}), told("challenger", BLIND, 2)])
     for start in range(1, 400, 40):
         for folded in (plain, shadowed):
             folded.fold(outcomes(start, 40))
     assert shadowed.hash("models") == plain.hash("models")
-    assert set(shadowed.hash("shadows")) == {b"home#fm", b"home#blind"}
+    assert set(shadowed.hash("model_shadows")) == {b"home#fm", b"home#blind"}
     compared = {name: one.evidence.outcomes for name, one in life(shadowed).shadows.items()}
     assert compared == {"fm": 400, "blind": 400}
 
@@ -97,7 +97,7 @@ def test_a_shadow_never_changes_what_is_served() -> None:
 def champion_without_cross() -> Folded:
     """Return a lane whose champion cannot see what its shadow can."""
     folded = lane(registry=SMALL.variant([]))
-    folded.fold([told("shadow", SEEING)])
+    folded.fold([told("challenger", SEEING)])
     for start in range(1, 2000, 100):
         folded.fold(outcomes(start, 100))
     return folded
@@ -108,7 +108,7 @@ def test_a_shadow_shown_to_be_better_is_promoted_on_request() -> None:
     evidence = life(folded).shadows["seeing"].evidence
     assert evidence.high is not None
     assert evidence.high < 0
-    shadow = folded.hash("shadows")[b"home#seeing"]
+    shadow = folded.hash("model_shadows")[b"home#seeing"]
     folded.fold([told("promotion", {"shadow": "seeing"}, 2)])
     step, now = life(folded).steps[-1], life(folded)
     assert (step.what, step.done, step.by, step.why, step.asked) == (
@@ -120,7 +120,7 @@ def test_a_shadow_shown_to_be_better_is_promoted_on_request() -> None:
     )
     assert "over 2000 outcomes" in step.detail
     assert (now.shadows, now.crosses) == ({}, [("x", "y")])
-    assert folded.hash("shadows") == {}
+    assert folded.hash("model_shadows") == {}
     assert [one.why for one in now.versions] == ["before seeing was promoted", "promoted seeing"]
     assert now.champion == now.versions[-1].number
     assert len(folded.hash("models")[b"home"]) <= len(shadow)
@@ -129,7 +129,7 @@ def test_a_shadow_shown_to_be_better_is_promoted_on_request() -> None:
 @pytest.mark.parametrize("outcomes_before", [0, 100, 600])
 def test_an_undecided_promotion_is_refused_and_only_force_overrides(outcomes_before: int) -> None:
     folded = lane()
-    folded.fold([*outcomes(1, 50), told("shadow", {"shadow": "twin"})])
+    folded.fold([*outcomes(1, 50), told("challenger", {"shadow": "twin"})])
     for start in range(51, 51 + outcomes_before, 50):
         folded.fold(outcomes(start, 50))
     served = folded.hash("models")[b"home"]
@@ -144,7 +144,7 @@ def test_an_undecided_promotion_is_refused_and_only_force_overrides(outcomes_bef
 
 def test_the_interval_of_all_lanes_together_counts_where_one_lane_cannot_tell() -> None:
     folded = lane()
-    folded.fold([*outcomes(1, 50), told("shadow", {"shadow": "twin"})])
+    folded.fold([*outcomes(1, 50), told("challenger", {"shadow": "twin"})])
     folded.fold([told("promotion", {"shadow": "twin", "pooled_high": -0.001}, 2)])
     assert life(folded).steps[-1].done
 
@@ -153,7 +153,7 @@ def test_only_a_surface_that_says_so_promotes_by_itself() -> None:
     done = {}
     for promote in ("manual", "automatic"):
         folded = lane(registry=SMALL.variant([]))
-        folded.fold([told("models", {"promote": promote}), told("shadow", SEEING, 2)])
+        folded.fold([told("models", {"promote": promote}), told("challenger", SEEING, 2)])
         for start in range(1, 2000, 100):
             folded.fold(outcomes(start, 100))
         done[promote] = [step.by for step in life(folded).steps if step.what == "promotion"]
@@ -191,13 +191,13 @@ def test_a_champion_put_back_goes_on_as_it_would_have_then() -> None:
     [
         ("rollback", {"to": "nowhere"}, "no version nowhere"),
         ("promotion", {"shadow": "nobody"}, "no shadow nobody"),
-        ("shadow", {"shadow": "s", "crosses": "x*moon"}, "moon"),
-        ("shadow", {"shadow": "s", "crosses": "x*y*x"}, "two features each"),
-        ("shadow", {"shadow": "s", "hashed": "x"}, "hashed crosses name"),
-        ("shadow", {"shadow": "s", "stop": True}, "no shadow s"),
-        ("shadow", {}, "no name"),
+        ("challenger", {"shadow": "s", "crosses": "x*moon"}, "moon"),
+        ("challenger", {"shadow": "s", "crosses": "x*y*x"}, "two features each"),
+        ("challenger", {"shadow": "s", "hashed": "x"}, "hashed crosses name"),
+        ("challenger", {"shadow": "s", "stop": True}, "no shadow s"),
+        ("challenger", {}, "no name"),
         ("version", {}, "no name"),
-        ("shadow", {"shadow": "s", "kind": "forest"}, "forest"),
+        ("challenger", {"shadow": "s", "kind": "forest"}, "forest"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_words_and_nothing_moves(
@@ -217,7 +217,7 @@ def test_shadows_versions_and_history_are_bounded() -> None:
     folded, number = lane(), 0
     folded.fold(outcomes(1, 5))
     for n in range(30):
-        commands = (("shadow", "shadow", "s"), ("version", "label", "v"), ("rollback", "to", "v"))
+        commands = (("challenger", "shadow", "s"), ("version", "label", "v"), ("rollback", "to", "v"))
         for kind, field, letter in commands:
             number += 1
             folded.fold([told(kind, {field: f"{letter}{n}"}, number)])
@@ -261,14 +261,14 @@ def script(seed: int) -> list[list[Row]]:
     """Return batches of outcomes with everything a lane can be told in between."""
     rng = np.random.default_rng(seed)
     said = iter([
-        told("shadow", {"shadow": "fm", "kind": "fm"}, 1),
-        told("shadow", {"shadow": "bare", "crosses": "none", "hashed": "none", "begin": "prior"}, 2),
+        told("challenger", {"shadow": "fm", "kind": "fm"}, 1),
+        told("challenger", {"shadow": "bare", "crosses": "none", "hashed": "none", "begin": "prior"}, 2),
         told("version", {"label": "early"}, 3),
         told("promotion", {"shadow": "bare"}, 4),
         told("promotion", {"shadow": "fm"}, 5, forced=True),
         told("models", {"promote": "automatic", "dwell": 2.0}, 6),
         told("rollback", {"to": "early"}, 7),
-        told("shadow", {"shadow": "bare", "stop": True}, 8),
+        told("challenger", {"shadow": "bare", "stop": True}, 8),
     ])  # fmt: skip
     batches, number = [], 1
     while (one := next(said, None)) is not None:
