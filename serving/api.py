@@ -156,7 +156,7 @@ def routes() -> Router:
     """Return every route of the server."""
     handlers: list[Any] = [
         get_recommendations, post_recommendations, post_events, *TUNING_ROUTES, *PREVIEW_ROUTES,
-        *MODEL_ROUTES, get_user, delete_user, get_receipt, get_attribution, get_producers, get_stats, healthz, readyz,
-        metrics, openapi, dashboard,
+        *MODEL_ROUTES, get_user, delete_user, get_receipt, get_attribution, get_producers, get_stats,
+        healthz, readyz, metrics, openapi, dashboard,
     ]  # fmt: skip
     return Router(path="/", route_handlers=handlers)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
@@ -46,5 +47,6 @@ def test_the_documented_labels_are_the_exported_ones() -> None:
 
 
 def test_every_measure_of_a_click_model_is_documented() -> None:
-    told = {one.name: {*one._labelnames} for one in ModelCollector(tuple).collect()}
+    families: list[Any] = list(ModelCollector(tuple).collect())
+    told = {one.name: {*one._labelnames} for one in families}
     assert documented("Click models") == told
