@@ -101,6 +101,8 @@ class ClickModel:
         self.memory_rows = self.settings.memory_rows
         self._raw, self._corrected = (Prequential(self.settings.window) for _ in range(2))
         self._learner = _learner(registry, self.settings)
+        self._said = asdict(self.settings)
+        self._held: Arrays | None = None  # the weights as arrays, until the next step
 
     @classmethod
     def begin(
@@ -119,6 +121,7 @@ class ClickModel:
         squares = np.full(len(columns), _FIRST_SQUARES)
         given = {"weights": held, "squares": squares, "intercept": np.array([intercept])}
         model._learner.load(arrays | given, 0)
+        model._held = None
         return model
 
     @classmethod
@@ -145,6 +148,7 @@ class ClickModel:
         if held["latents"].shape == arrays["latents"].shape and meta["columns"] == model._columns():
             held |= {name: arrays[name] for name in ("latents", "latent_squares")}
         model._learner.load(held, 0)
+        model._held = None
         return model
 
     def _columns(self) -> list[str]:
@@ -202,6 +206,7 @@ class ClickModel:
         has_drifted = self.drift.update(corrected, clicks, losses)
         self.correction.learn(logits, clicks)
         self._forget(len(inputs), has_drifted=has_drifted)
+        self._held = None
         parts = -(-len(inputs) // self.settings.sub_batch)
         for rows, targets in zip(np.array_split(inputs, parts), np.array_split(clicks, parts), strict=True):
             self._learner.learn(rows, targets)
@@ -220,6 +225,11 @@ class ClickModel:
         return CompiledScorer.from_snapshot(self._weights(), {"fingerprint": self.registry.fingerprint()})
 
     def _weights(self) -> Arrays:
+        if self._held is None:
+            self._held = self._taken()
+        return self._held
+
+    def _taken(self) -> Arrays:
         linear, hashing = self.settings.kind == "linear", self.registry.hashing
         some = slice(None) if linear else slice(0)
         return self._learner.arrays() | {
@@ -242,7 +252,7 @@ class ClickModel:
             "crosses": [list(pair) for pair in self.registry.crosses],
             "hashed": [list(parts) for parts in self.registry.hashed],
             "columns": self._columns(),
-            "settings": asdict(self.settings),
+            "settings": self._said,
             "steps": self.steps,
             "memory_rows": self.memory_rows,
             "correction": correction,

@@ -55,6 +55,8 @@ class HeadModels:
 
     def __init__(self, click: ClickModel) -> None:
         self.models: dict[str, ClickModel] = {CLICK: click}
+        self._waiting: dict[str, tuple[FloatArray, FloatArray]] = {}
+        self._packed: dict[str, tuple[dict[str, NDArray[Any]], dict[str, Any]]] = {}
         self.segments = Segments(click.registry)
 
     @property
@@ -80,8 +82,20 @@ class HeadModels:
         for head, values in labels.following.items():
             asked = (labels.clicks > 0) & np.isfinite(values)
             if head in FOLLOWING and asked.any():
-                self._following(head).learn_many(inputs[asked], values[asked])
+                self._learn_later(head, inputs[asked], values[asked])
         return probabilities, log_losses(probabilities, labels.clicks)
+
+    def _learn_later(self, head: str, inputs: FloatArray, values: FloatArray) -> None:
+        """Learn clicked slots once there are enough for a step: they come one by one."""
+        if head in self._waiting:
+            before = self._waiting.pop(head)
+            inputs, values = np.concatenate([before[0], inputs]), np.concatenate([before[1], values])
+        model = self._following(head)
+        if len(values) < model.settings.sub_batch:
+            self._waiting[head] = inputs, values
+        else:
+            model.learn_many(inputs, values)
+            self._packed.pop(head, None)
 
     def _following(self, head: str) -> ClickModel:
         model = self.models.get(head)
@@ -98,14 +112,26 @@ class HeadModels:
         arrays: dict[str, NDArray[Any]] = {}
         metas, rates = {}, {}
         for head, model in self.models.items():
-            held, metas[head] = model.snapshot()
-            arrays |= {f"{head}.{name}": values for name, values in held.items()}
+            held, metas[head] = self._snapshot_of(head, model)
+            arrays |= held
             rates[head] = model.click_rate if model.rows else 0.0
+        for head, (rows, values) in self._waiting.items():
+            arrays |= {f"waiting.{head}.rows": rows, f"waiting.{head}.values": values}
         sums, segments = self.segments.snapshot()
         arrays |= {f"segments.{name}": values for name, values in sums.items()}
         fingerprint = self.click.registry.fingerprint()
         meta = {"format": FORMAT, "fingerprint": fingerprint, "heads": metas, "rates": rates}
         return arrays, meta | {"segments": segments, "steps": self.click.steps}
+
+    def _snapshot_of(self, head: str, model: ClickModel) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Give a head's part of the snapshot; of heads that learn seldom, the one made last."""
+        if head not in self._packed:
+            held, meta = model.snapshot()
+            named = {f"{head}.{name}": values for name, values in held.items()}
+            if head == CLICK:
+                return named, meta
+            self._packed[head] = named, meta
+        return self._packed[head]
 
     @classmethod
     def restore(
@@ -124,6 +150,10 @@ class HeadModels:
         models = {h: ClickModel.restore(registry, _under(arrays, h), m) for h, m in meta["heads"].items()}
         heads = cls(models[CLICK])
         heads.models = models
+        for head in FOLLOWING:
+            held = _under(arrays, f"waiting.{head}")
+            if held:
+                heads._waiting[head] = held["rows"], held["values"]
         heads.segments = Segments.restore(registry, _under(arrays, "segments"), meta["segments"])
         return heads
 

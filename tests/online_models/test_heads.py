@@ -85,12 +85,15 @@ def test_lanes_are_averaged_head_by_head() -> None:
     assert Ranker(lanes, {}).steps == sum(lane.steps for lane in lanes)
 
 
-def test_restored_heads_go_on_to_the_last_bit() -> None:
+@pytest.mark.parametrize("rows", [7, 40, 300])
+def test_restored_heads_go_on_to_the_last_bit(rows: Any) -> None:
     heads = taught(20)
+    heads.learn(*slots(np.random.default_rng(8), rows))  # too few clicks for a step may wait
     arrays, meta = heads.snapshot()
     twin = HeadModels.restore(REGISTRY, arrays, json.loads(json.dumps(meta)))
     for one in (heads, twin):
-        one.learn(*slots(np.random.default_rng(9), 300))
+        for seed in range(3):
+            one.learn(*slots(np.random.default_rng(seed), rows))
     (left, meta_left), (right, meta_right) = heads.snapshot(), twin.snapshot()
     assert meta_left == meta_right
     for name, values in left.items():
