@@ -64,6 +64,7 @@ def _settings(document: Document) -> str:
     if isinstance(document, Budgets):
         return f"costs {_bound(document.cost_per_hour)}"
     parts = [document.scheme, f"rate {document.rate:g}", f"temperature {document.temperature:g}"]
+    parts += ["a coin a slate"] if document.mode == "single_slot" else []
     parts += [f"floor {document.floor:g}"] if document.floor else []
     parts += [f"{one.name} x{one.multiplier:g}" if one.rate is None else f"{one.name} rate {one.rate:g}"
               for one in document.segments]  # fmt: skip

@@ -1,18 +1,23 @@
 """The decision path: candidates, features, click model, bandit, slate; nothing reorders after the draw."""
 
+import dataclasses
 from typing import Literal
 
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
+from bandits.budgets import explore_weights, owed_weights
 from bandits.exploration import Exploration
 from bandits.slates import Slate, SlateProblem, decision_seed, draw_slate
 from online_models.ranking import ranking_registry
 from serving.candidates import SOURCES, Asked, Found, retrieve
 from serving.exploring import Chosen
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
+from serving.items import IntArray
 from serving.live import LiveState
+from serving.newcomers import Owed
+from serving.relaw import to_aimed
 from serving.requests import RecommendationRequest, RecommendedItem
 from serving.visitor import asked_of, visitor_of
 from state.events import Candidates, Decision, Slot, Versions
@@ -79,6 +84,8 @@ class Decided(Struct):
     seed: int
     is_holdout: bool
     new_user: bool
+    aim: FloatArray | None
+    is_held_back: bool
 
 
 def decide(live: LiveState, call: Call) -> Decided | None:
@@ -89,10 +96,13 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     holdout = in_holdout(call.subject, call.request.surface, call.holdout)
     facets = {**call.request.context, VISITOR: "new" if visitor.is_new else "returning"}
     chosen = live.laws(call.request.surface, call.now_ms).of(facets)
+    chosen, is_held_back = _budgeted(live, call, chosen)
     if holdout:
         chosen = replace(chosen, law=_HOLDOUT_LAW)
     is_trend = holdout or chosen.is_fallback
-    found = retrieve(live, asked, call.request.k, trend_only=is_trend)
+    seed = decision_seed(call.decision_id, call.request.surface)
+    owed = live.ledger.owed(call.request.surface, chosen.document, live.items, call.now_ms)
+    found = retrieve(live, asked, call.request.k, owed=owed.window(seed), trend_only=is_trend)
     if not len(found.rows):
         return None
     scored = (
@@ -100,11 +110,30 @@ def decide(live: LiveState, call: Call) -> Decided | None:
         if is_trend
         else _score(live, call, asked, (found, visitor), chosen.law)
     )
-    seed = decision_seed(call.decision_id, call.request.surface)
-    problem = SlateProblem(scored.scores, min(call.request.k, len(found.rows)))
-    slate = draw_slate(problem, chosen.law, seed)
+    aim = None if is_trend else aim_at(owed, found.rows, scored.scores)
+    weights = None if aim is None else explore_weights(aim)
+    slate = draw_slate(
+        SlateProblem(scored.scores, min(call.request.k, len(found.rows)), weights), chosen.law, seed
+    )
     rung: Rung = "trend" if is_trend else _rung(call, asked)
-    return Decided(rung, slate, scored, chosen, facets, seed, holdout, visitor.is_new)
+    return Decided(rung, slate, scored, chosen, facets, seed, holdout, visitor.is_new, aim, is_held_back)
+
+
+def _budgeted(live: LiveState, call: Call, chosen: Chosen) -> tuple[Chosen, bool]:
+    """Return the exploration that the budgets leave, and whether it is less than the wished."""
+    surface, document = call.request.surface, chosen.document
+    share = live.ledger.allowed(surface, document, live.budget.cost_per_hour, call.now_ms)
+    if share >= 1.0 or not chosen.law.is_stochastic:
+        return chosen, False
+    return replace(chosen, law=dataclasses.replace(chosen.law, rate=share * chosen.law.rate)), True
+
+
+def aim_at(owed: Owed, rows: IntArray, scores: FloatArray) -> FloatArray | None:
+    """Return what each candidate is owed, by its expected reward (k,); None where nobody is."""
+    if not len(owed.rows):
+        return None
+    aim = owed_weights(owed.of(rows), scores)
+    return aim if aim.any() else None
 
 
 def in_holdout(subject: str, surface: str, share: float) -> bool:
@@ -181,6 +210,8 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         new_user=decided.new_user,
         facets=decided.facets,
         segment=decided.chosen.segment,
+        held_back=decided.is_held_back,
+        aimed=None if decided.aim is None else to_aimed(decided.aim),
     )
 
 
@@ -195,8 +226,9 @@ def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "hol
     slate, found = decided.slate, decided.scored.found
     drawn = (slate.indices, slate.propensities, slate.eligible, slate.explored)
     ids = live.items.names(found.rows[slate.indices])
+    aim = np.zeros(len(found.rows)) if decided.aim is None else decided.aim
     return [
-        Slot(item_id, propensity, eligible, explored, found.sources[index], flag)
+        Slot(item_id, propensity, eligible, explored, found.sources[index], flag, bool(aim[index]))
         for item_id, index, propensity, eligible, explored in zip(
             ids, *(values.tolist() for values in drawn), strict=True
         )
@@ -219,6 +251,7 @@ def _exploration(decided: Decided) -> dict[str, float | str]:
         "optimism": law.optimism,
         "floor": law.floor,
         "gamma": law.gamma,
+        "mode": law.mode,
     }
 
 

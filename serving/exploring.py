@@ -67,6 +67,7 @@ def to_law(document: Explorations) -> Exploration:
         optimism=document.optimism,
         floor=document.floor,
         gamma=document.gamma,
+        mode=document.mode,
     )
 
 
@@ -79,5 +80,6 @@ def _of_segment(document: Explorations, segment: Segment) -> Chosen:
         optimism=document.optimism if segment.optimism is None else segment.optimism,
         floor=document.floor if segment.floor is None else segment.floor,
         gamma=document.gamma,
+        mode=document.mode,
     )
     return Chosen(document, segment.name, law, scheme == "fallback")

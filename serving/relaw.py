@@ -3,11 +3,12 @@
 import msgspec
 import numpy as np
 
-from bandits.arrays import IntArray
+from bandits.arrays import FloatArray, IntArray
+from bandits.budgets import UNIFORM_SHARE, explore_weights
 from bandits.exploration import Exploration
 from bandits.slates import SlateProblem
-from state.events import Decision
-from state.packing import from_base64
+from state.events import Aimed, Decision
+from state.packing import from_base64, to_base64
 
 
 def law_of(decision: Decision) -> Exploration:
@@ -16,8 +17,23 @@ def law_of(decision: Decision) -> Exploration:
 
 
 def problem_of(decision: Decision) -> SlateProblem:
-    """Return candidates and scores of the draw."""
-    return SlateProblem(from_base64(decision.candidates.scores), len(decision.slots))
+    """Return candidates, scores and law of exploration of the draw."""
+    scores = from_base64(decision.candidates.scores)
+    return SlateProblem(scores, len(decision.slots), _weights(decision.aimed, len(scores)))
+
+
+def to_aimed(aim: FloatArray) -> Aimed:
+    """Return what is logged of a law of exploration that aims at those who are owed: `aim` (K,)."""
+    places = np.flatnonzero(aim)
+    return Aimed(places.tolist(), to_base64(aim[places]), UNIFORM_SHARE)
+
+
+def _weights(aimed: Aimed | None, count: int) -> FloatArray | None:
+    if aimed is None:
+        return None
+    owed = np.zeros(count)
+    owed[aimed.places] = from_base64(aimed.owed)
+    return explore_weights(owed, aimed.uniform)
 
 
 def slots_of(decision: Decision) -> IntArray:

@@ -10,6 +10,7 @@ from state.exploration import (
     Floor,
     Gamma,
     Guardrail,
+    Mode,
     Optimism,
     Quota,
     Rate,
@@ -139,6 +140,7 @@ class ExplorationChange(Reasons, kw_only=True, forbid_unknown_fields=True, omit_
     optimism: Optimism | UnsetType = UNSET
     floor: Floor | UnsetType = UNSET
     gamma: Gamma | UnsetType = UNSET
+    mode: Mode | UnsetType = UNSET
     rate_cap: Rate | UnsetType = UNSET
     segments: list[Segment] | UnsetType = UNSET
     quota: Quota | UnsetType | None = UNSET

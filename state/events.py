@@ -134,7 +134,8 @@ class User(Event, kw_only=True, omit_defaults=True):
 class Slot(Struct, omit_defaults=True):
     """One place of a decided slate.
 
-    ``propensity`` is conditional on the slate's prefix; ``flag`` names slots kept out of policy learning.
+    ``propensity`` is conditional on the slate's prefix; ``flag`` names slots kept out of policy learning;
+    ``new`` says that the surface owed the item impressions.
     """
 
     item_id: Id
@@ -143,6 +144,19 @@ class Slot(Struct, omit_defaults=True):
     explored: bool = False
     source: str = ""
     flag: Literal["", "pinned", "fallback", "holdout"] = ""
+    new: bool = False
+
+
+class Aimed(Struct):
+    """The law of exploration where new items are owed impressions: ``uniform`` of it goes to everybody alike.
+
+    ``places`` of candidates that are owed, and ``owed`` (their number,) in proportion to which they share the
+    rest. Without it exploration is uniform.
+    """
+
+    places: list[int]
+    owed: Packed
+    uniform: float
 
 
 class Candidates(Struct):
@@ -188,6 +202,7 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     facets: dict[str, str] = {}
     segment: str = ""
     held_back: bool = False
+    aimed: Aimed | None = None
 
 
 class OutcomeSlot(Struct, omit_defaults=True):

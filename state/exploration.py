@@ -10,6 +10,7 @@ from state.decoding import Refusal
 from state.events import Name
 
 Scheme = Literal["greedy", "epsilon", "softmax", "optimistic", "squarecb", "fallback"]
+Mode = Literal["every_slot", "single_slot"]
 Rate = Annotated[float, Meta(ge=0.0, le=0.5)]
 Temperature = Annotated[float, Meta(ge=0.001, le=10.0)]
 Optimism = Annotated[float, Meta(ge=0.0, le=5.0)]
@@ -123,6 +124,8 @@ class Explorations(Versioned, kw_only=True, forbid_unknown_fields=True):
         Least propensity of any eligible candidate.
     gamma
         Of "squarecb".
+    mode
+        ``every_slot`` tosses a coin for each slot, ``single_slot`` one for the slate: rate is then of slates.
     rate_cap
         No segment explores more than this.
     segments
@@ -145,6 +148,7 @@ class Explorations(Versioned, kw_only=True, forbid_unknown_fields=True):
     optimism: Optimism = 0.3
     floor: Floor = 0.0
     gamma: Gamma = 1000.0
+    mode: Mode = "every_slot"
     rate_cap: Rate = 0.5
     segments: Annotated[list[Segment], Meta(max_length=32)] = []
     quota: Quota | None = Quota()
