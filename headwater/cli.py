@@ -22,11 +22,13 @@ LAZY: dict[str, str] = {
     "export": "headwater.export:export",
     "plan": "headwater.plan:plan",
     "producers": "headwater.producers:producers",
+    "ranking": "headwater.ranking_command:ranking",
     "rebuild": "headwater.rebuild:rebuild",
     "replay": "headwater.replay:replay",
     "retention": "headwater.retention:retention_page",
     "snapshot": "headwater.snapshot:snapshot",
     "state-hash": "headwater.state_hash:state_hash",
+    "tune": "headwater.tune:tune",
     "users": "headwater.users:users",
 }
 

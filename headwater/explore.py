@@ -15,6 +15,7 @@ from state.control_reads import read_current, read_history
 from state.decoding import Refusal
 from state.events import Control, encode
 from state.exploration import Budgets, Document, Explorations
+from state.ranking import Rankings
 from state.settings import Settings
 from state.topics import topic_name
 
@@ -63,6 +64,8 @@ def describe(name: str, document: Document) -> str:
 def _settings(document: Document) -> str:
     if isinstance(document, Budgets):
         return f"costs {_bound(document.cost_per_hour)}"
+    if isinstance(document, Rankings):
+        return ranked(document)
     parts = [document.scheme, f"rate {document.rate:g}", f"temperature {document.temperature:g}"]
     parts += ["a coin a slate"] if document.mode == "single_slot" else []
     parts += [f"floor {document.floor:g}"] if document.floor else []
@@ -74,6 +77,16 @@ def _settings(document: Document) -> str:
         parts.append(f"costs {_bound(document.cost_per_hour)}")
     parts += [f"guarded by {one.metric}" for one in document.guardrails]
     return ", ".join([*parts, f"until {_time(document.until)}"] if document.until else parts)
+
+
+def ranked(document: Rankings) -> str:
+    """Return how slates are put together, in words."""
+    cap = f"{document.category_cap} of a category" if document.category_cap else "no category cap"
+    half_life = f"half after {document.freshness_half_life_s / 3600:g} h"
+    fresh = f"freshness {document.freshness:g} ({half_life})" if document.freshness else "no freshness boost"
+    return (
+        f"{cap}, diversity {document.diversity:g}, {fresh}, no repeats for {document.no_repeat_s / 3600:g} h"
+    )
 
 
 def _bound(cost: float | None) -> str:

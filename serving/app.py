@@ -16,7 +16,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 
 from bandits.ranking import ranking_policy
-from online_models import covisit, ranking, session_knn, trends
+from online_models import covisit, neighbourhoods, ranking, session_knn, texts, trends
 from online_models.covisit import CoVisitSettings
 from online_models.session_knn import SessionKnnSettings
 from serving.api import routes
@@ -111,7 +111,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     app.state.attribution = AttributionReader(settings, feeds)
     app.state.producers = ProducersReader(settings, feeds)
     app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
-    for loops in (session_knn, covisit, trends, ranking):
+    for loops in (session_knn, covisit, trends, neighbourhoods, texts, ranking):
         loops.warm_up()
     tasks = [
         asyncio.create_task(work)

@@ -8,7 +8,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from online_models.candidates import ELSEWHERE, EXCLUDED, SEEN, UNAVAILABLE, Gathered, Wanted, gather, look_up
-from online_models.ranking import Votes, taste
+from online_models.ranking import Votes
 from serving.items import IntArray
 from serving.live import LiveState
 from state.packing import FloatArray
@@ -25,8 +25,8 @@ SOURCES = {
 _QUOTAS = {"n": 100, "v": 60, "e": 30, "t": 60, "f": 10}
 _REASONS = {UNAVAILABLE: "u", SEEN: "s", EXCLUDED: "x", ELSEWHERE: "c"}
 _NOBODY: IntArray = np.empty(0, dtype=np.int64)
-_TASTE = 10
-"""Interactions, the newest ones, that similar content is looked for by."""
+_ASKED_BACK = 3
+"""Interactions, the newest ones, around which similar content is looked for."""
 
 
 class Asked(Struct, frozen=True):
@@ -100,8 +100,8 @@ def retrieve(
     if len(gathered.rows) < wished:
         brought.append(("f", live.items.newest(len(live.items))))
         gathered = _gather(live, brought, wanted)
-    letters = [letter for letter, _ in brought]
-    sources = "".join([letters[part] for part in gathered.parts.tolist()])
+    letters = np.frombuffer("".join(letter for letter, _ in brought).encode(), np.uint8)
+    sources = letters[gathered.parts].tobytes().decode()
     votes = Votes(look_up(neighbours, knn, gathered.rows), look_up(together, covisit, gathered.rows))
     return Found(gathered.rows, sources, votes, cuts)
 
@@ -127,10 +127,7 @@ def _gather(live: LiveState, brought: Sequence[tuple[str, IntArray]], wanted: Wa
 
 
 def _similar(live: LiveState, asked: Asked) -> IntArray:
-    if not len(asked.recent):
-        return np.empty(0, dtype=np.int64)
-    wished = taste(live.items.vectors, asked.recent, asked.weights, _TASTE)
-    return live.vectors.nearest(wished, _QUOTAS["e"])[0]
+    return live.alike.around(asked.recent[-_ASKED_BACK:], _QUOTAS["e"])
 
 
 def _trend(live: LiveState, asked: Asked, half_life: int) -> IntArray:

@@ -1,32 +1,31 @@
 """The decision path: candidates, features, click model, bandit, slate; nothing reorders after the draw."""
 
-import dataclasses
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bandits.budgets import explore_weights, owed_weights
 from bandits.exploration import Exploration
-from bandits.slates import Slate, SlateProblem, decision_seed, draw_slate
+from bandits.slates import Slate, decision_seed, draw_slate
 from online_models.ranking import ranking_registry
+from serving.aiming import aim_at, aimed, budgeted, to_log
 from serving.candidates import SOURCES, Asked, Found, retrieve
 from serving.exploring import Chosen
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
-from serving.items import IntArray
 from serving.live import LiveState
-from serving.newcomers import Owed
-from serving.relaw import to_aimed
+from serving.placing import Placed, freshness, place
 from serving.requests import RecommendationRequest, RecommendedItem
 from serving.visitor import asked_of, visitor_of
 from state.events import Candidates, Decision, Slot, Versions
 from state.exploration import VISITOR
 from state.packing import FloatArray, to_base64
+from state.ranking import Rankings
 from state.subject import SubjectRecord, id_hash
 
 POLICY = "hybrid-1"
 _POSITION = ranking_registry().place("position")
+_NO_RANKING = Rankings()
 _HOLDOUT_LAW = Exploration(scheme="greedy")
 LOGGED_CUTS = 100
 """Of a visitor who has seen much, thousands may be cut; a logged decision has to stay readable."""
@@ -80,12 +79,13 @@ class Decided(Struct):
     slate: Slate
     scored: Scored
     chosen: Chosen
+    ranking: Rankings
+    placed: Placed
+    aim: FloatArray | None
     facets: dict[str, str]
     seed: int
     is_holdout: bool
     new_user: bool
-    aim: FloatArray | None
-    is_held_back: bool
 
 
 def decide(live: LiveState, call: Call) -> Decided | None:
@@ -96,7 +96,7 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     holdout = in_holdout(call.subject, call.request.surface, call.holdout)
     facets = {**call.request.context, VISITOR: "new" if visitor.is_new else "returning"}
     chosen = live.laws(call.request.surface, call.now_ms).of(facets)
-    chosen, is_held_back = _budgeted(live, call, chosen)
+    chosen = budgeted(live, call.request.surface, chosen, call.now_ms)
     if holdout:
         chosen = replace(chosen, law=_HOLDOUT_LAW)
     is_trend = holdout or chosen.is_fallback
@@ -110,30 +110,13 @@ def decide(live: LiveState, call: Call) -> Decided | None:
         if is_trend
         else _score(live, call, asked, (found, visitor), chosen.law)
     )
+    ranking = _NO_RANKING if is_trend else live.ranking(call.request.surface)
+    size = min(call.request.k, len(found.rows))
+    placed = place(scored.scores, size, chosen.law, (ranking, live.items, found.rows))
     aim = None if is_trend else aim_at(owed, found.rows, scored.scores)
-    weights = None if aim is None else explore_weights(aim)
-    slate = draw_slate(
-        SlateProblem(scored.scores, min(call.request.k, len(found.rows)), weights), chosen.law, seed
-    )
+    slate = draw_slate(aimed(placed.problem, aim), chosen.law, seed)
     rung: Rung = "trend" if is_trend else _rung(call, asked)
-    return Decided(rung, slate, scored, chosen, facets, seed, holdout, visitor.is_new, aim, is_held_back)
-
-
-def _budgeted(live: LiveState, call: Call, chosen: Chosen) -> tuple[Chosen, bool]:
-    """Return the exploration that the budgets leave, and whether it is less than the wished."""
-    surface, document = call.request.surface, chosen.document
-    share = live.ledger.allowed(surface, document, live.budget.cost_per_hour, call.now_ms)
-    if share >= 1.0 or not chosen.law.is_stochastic:
-        return chosen, False
-    return replace(chosen, law=dataclasses.replace(chosen.law, rate=share * chosen.law.rate)), True
-
-
-def aim_at(owed: Owed, rows: IntArray, scores: FloatArray) -> FloatArray | None:
-    """Return what each candidate is owed, by its expected reward (k,); None where nobody is."""
-    if not len(owed.rows):
-        return None
-    aim = owed_weights(owed.of(rows), scores)
-    return aim if aim.any() else None
+    return Decided(rung, slate, scored, chosen, ranking, placed, aim, facets, seed, holdout, visitor.is_new)
 
 
 def in_holdout(subject: str, surface: str, share: float) -> bool:
@@ -161,7 +144,10 @@ def _score(
     mean, variance = live.posterior.score_rows(
         context, arms, live.items.blocks[found.rows], block, with_variance=optimistic
     )
-    return Scored(found, features, logits, context, arms, law.utilities(logits + mean, variance))
+    scores, ranking = law.utilities(logits + mean, variance), live.ranking(call.request.surface)
+    if ranking.freshness:
+        scores = scores + freshness(ranking, live.items.published_at[found.rows], call.now_ms)
+    return Scored(found, features, logits, context, arms, scores)
 
 
 def _by_trend(live: LiveState, found: Found, asked: Asked, visitor: Visitor) -> Scored:
@@ -210,8 +196,9 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         new_user=decided.new_user,
         facets=decided.facets,
         segment=decided.chosen.segment,
-        held_back=decided.is_held_back,
-        aimed=None if decided.aim is None else to_aimed(decided.aim),
+        held_back=decided.chosen.is_held_back,
+        aimed=to_log(decided.aim),
+        placing=decided.placed.logged,
     )
 
 
@@ -223,36 +210,37 @@ def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:
 
 
 def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "holdout"]) -> list[Slot]:
-    slate, found = decided.slate, decided.scored.found
-    drawn = (slate.indices, slate.propensities, slate.eligible, slate.explored)
-    ids = live.items.names(found.rows[slate.indices])
+    slate, found, ids = decided.slate, decided.scored.found, live.items.ids
+    drawn = (slate.indices, found.rows[slate.indices], slate.propensities, slate.eligible, slate.explored)
     aim = np.zeros(len(found.rows)) if decided.aim is None else decided.aim
     return [
-        Slot(item_id, propensity, eligible, explored, found.sources[index], flag, bool(aim[index]))
-        for item_id, index, propensity, eligible, explored in zip(
-            ids, *(values.tolist() for values in drawn), strict=True
+        Slot(ids[row], propensity, eligible, explored, found.sources[index], flag, bool(aim[index]))
+        for index, row, propensity, eligible, explored in zip(
+            *(values.tolist() for values in drawn), strict=True
         )
     ]
 
 
 def _candidates(live: LiveState, scored: Scored) -> Candidates:
     found = scored.found
-    ids, cuts = live.items.names(found.rows), list(found.cuts.items())[:LOGGED_CUTS]
-    ids += [live.items.ids[row] for row, _ in cuts]
+    cuts = list(found.cuts.items())[:LOGGED_CUTS]
+    rows = np.concatenate([found.rows, np.array([row for row, _ in cuts], np.int64)])
+    # Only ever encoded: a list of texts that is JSON already costs a tenth of making one of objects.
+    ids = cast("list[str]", live.items.json_ids(rows))
     return Candidates(ids, to_base64(scored.scores), found.sources, "".join([why for _, why in cuts]))
 
 
 def _exploration(decided: Decided) -> dict[str, float | str]:
     law = decided.chosen.law
-    return {
+    said: dict[str, float | str] = {
         "scheme": law.scheme,
         "rate": law.rate,
         "temperature": law.temperature,
         "optimism": law.optimism,
         "floor": law.floor,
         "gamma": law.gamma,
-        "mode": law.mode,
     }
+    return said if law.mode == "every_slot" else {**said, "mode": law.mode}
 
 
 def _policy(decided: Decided) -> str:
@@ -267,4 +255,5 @@ def _versions(live: LiveState, call: Call, decided: Decided) -> Versions:
         model=live.model_versions.get(call.request.surface, 0),
         exploration=decided.chosen.document.version,
         features=live.fingerprint,
+        ranking=decided.ranking.version,
     )

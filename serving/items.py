@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from online_models.candidates import Catalogue, Marks, empty_marks
+from online_models.texts import Texts
 from state.events import Item
 from state.subject import id_hash
 
@@ -34,6 +36,8 @@ class ItemTable:
         (rows,) 64-bit hash of the id, as seen items are remembered.
     codes
         (rows, MAX_CATEGORIES) category codes of each item, -1 where it has fewer.
+    signatures
+        (rows,) what likeness of content is told by where slates are diverse.
     vectors
         (rows, dim) unit content vectors, zero where there is none.
     blocks
@@ -44,6 +48,7 @@ class ItemTable:
 
     def __init__(self, dim: int) -> None:
         self.ids: list[str] = []
+        self._quoted = Texts()
         self.titles: list[str] = []
         self.category_codes: dict[str, int] = {}
         self._row_of: dict[str, int] = {}
@@ -51,6 +56,7 @@ class ItemTable:
         self.published_at: IntArray = np.zeros(64, dtype=np.int64)
         self.hashes: NDArray[np.uint64] = np.zeros(64, dtype=np.uint64)
         self.codes: NDArray[np.int32] = np.full((64, MAX_CATEGORIES), -1, dtype=np.int32)
+        self.signatures: NDArray[np.uint64] = np.zeros(64, dtype=np.uint64)
         self.vectors: NDArray[np.float32] = np.zeros((64, dim), dtype=np.float32)
         self.blocks: IntArray = np.zeros(64, dtype=np.int64)
         self.marks: Marks = empty_marks(64)
@@ -66,8 +72,9 @@ class ItemTable:
             row = self._row_of[item_id] = len(self.ids)
             self._grow(row)
             self.ids.append(item_id)
+            self._quoted.append(msgspec.json.encode(item_id))
             self.titles.append("")
-            self.hashes[row] = id_hash(item_id)
+            self.hashes[row] = self.signatures[row] = id_hash(item_id)
         return row
 
     def find(self, item_id: str) -> int | None:
@@ -83,9 +90,9 @@ class ItemTable:
         """Return the catalogue as compiled loops take it."""
         return Catalogue(self.available, self.published_at, self.hashes, self.codes, self.vectors)
 
-    def names(self, rows: IntArray) -> list[str]:
-        """Return the ids of rows."""
-        return list(map(self.ids.__getitem__, rows.tolist()))
+    def json_ids(self, rows: IntArray) -> msgspec.Raw:
+        """Return the ids of rows as a JSON list, ready to be written into a document."""
+        return msgspec.Raw(b"[%b]" % self._quoted.join(rows))
 
     def put(self, item: Item) -> int:
         """Take in a catalogue upsert; returns the row."""
@@ -126,6 +133,7 @@ class ItemTable:
         self.available = np.pad(self.available, (0, size))
         self.published_at = np.pad(self.published_at, (0, size))
         self.hashes = np.pad(self.hashes, (0, size))
+        self.signatures = np.pad(self.signatures, (0, size))
         self.blocks = np.pad(self.blocks, (0, size))
         self.marks = empty_marks(2 * size)
         self.codes = np.pad(self.codes, ((0, size), (0, 0)), constant_values=-1)

@@ -150,6 +150,16 @@ class ExplorationChange(Reasons, kw_only=True, forbid_unknown_fields=True, omit_
     forced: bool = False
 
 
+class RankingChange(Reasons, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A wished setting of how slates are put together; what is left out stays as it is."""
+
+    category_cap: Annotated[int, Meta(ge=0, le=50)] | UnsetType = UNSET
+    diversity: Annotated[float, Meta(ge=0.0, le=20.0)] | UnsetType = UNSET
+    freshness: Annotated[float, Meta(ge=0.0, le=10.0)] | UnsetType = UNSET
+    freshness_half_life_s: Annotated[float, Meta(ge=60.0, le=31_536_000.0)] | UnsetType = UNSET
+    no_repeat_s: Annotated[float, Meta(ge=0.0)] | UnsetType = UNSET
+
+
 class Stop(Reasons, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A kill switch: ``greedy`` serves the best-scored slate, ``fallback`` the trend."""
 

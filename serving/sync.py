@@ -11,7 +11,7 @@ from msgspec import Struct
 from serving.asides import BlockRefresher, StepBackWatch
 from serving.following import UNREACHABLE, Entries, store_reads
 from serving.lessons import Lessons
-from serving.live import SHARED, LiveState
+from serving.live import SETTLED_AT_ONCE, SHARED, LiveState
 from serving.past import PastSessions
 from state.exploring import decode_progress, decode_stretches
 from state.feed import decode_item_feed, decode_names_feed, decode_shard_feed
@@ -130,6 +130,7 @@ class Sync:
             else:
                 for surface, raw in hashes[0].items():
                     self.live.put_model(surface.decode(), raw)
+        self.live.settle(len(self.live.items))
         self.live.load_sessions(sessions, self._lessons.teach)
 
     def _load_shard(self, shard: int, hashes: list[dict[bytes, bytes]], sessions: Sessions) -> None:
@@ -156,6 +157,7 @@ class Sync:
             if not await self._apply(await self._reads.entries(applied)):
                 return
             self._blocks.tick()
+            self.live.settle(SETTLED_AT_ONCE)
 
     async def _apply(self, found: Mapping[str, Entries]) -> bool:
         """Apply feed entries in order; returns whether all continued what was known."""

@@ -18,11 +18,12 @@ from redis.exceptions import RedisError
 from serving.gateway import Addressed, Gateway
 from serving.live import LiveState
 from serving.problems import Problem, problem_response
-from serving.requests import BudgetChange, ExplorationChange, Rollback, Stop
+from serving.requests import BudgetChange, ExplorationChange, RankingChange, Reasons, Rollback, Stop
 from state.changing import Wish, change_event, now_in_force, stop
 from state.control_reads import read_history
 from state.events import encode
 from state.exploration import Budgets, Document, Explorations
+from state.ranking import Rankings
 from state.settings import Settings
 
 _WAIT_S = 2.0
@@ -93,17 +94,8 @@ class Tuning:
         NotInForceError
             If it takes longer than two seconds, as where no worker runs.
         """
-        given = {
-            name: value
-            for name in change.__struct_fields__
-            if name not in ("changed_by", "why", "forced") and (value := getattr(change, name)) is not UNSET
-        }
-        wish = Wish(
-            given=msgspec.to_builtins(given),
-            changed_by=change.changed_by,
-            why=change.why,
-            forced=change.forced,
-        )
+        wish = _wish(change)
+        wish.forced = change.forced
         return await self._explore(surface, wish, version)
 
     async def stop(self, surface: str, asked: Stop) -> Explorations:
@@ -114,6 +106,16 @@ class Tuning:
         """Bring an earlier version's settings back."""
         wish = Wish(restores=asked.version, changed_by=asked.changed_by, why=asked.why)
         return await self._explore(surface, wish, version)
+
+    def ranking(self, surface: str) -> Rankings:
+        """Return how slates of a surface are put together."""
+        return self._live.ranking(surface)
+
+    async def change_ranking(self, surface: str, change: RankingChange, version: int | None) -> Rankings:
+        """Publish a change of how slates are put together; returns once it is in force on this server."""
+        document = await self._fulfil(f"ranking/{surface}", _wish(change), version)
+        assert isinstance(document, Rankings)
+        return document
 
     async def change_budget(self, asked: BudgetChange) -> Budgets:
         """Change what exploration may cost on all surfaces together."""
@@ -158,6 +160,15 @@ class Tuning:
                     "and do `headwater deadletters list` show it refused?"
                 )
             await asyncio.sleep(_POLL_S)
+
+
+def _wish(change: Reasons) -> Wish:
+    given = {
+        name: value
+        for name in change.__struct_fields__
+        if name not in ("changed_by", "why", "forced") and (value := getattr(change, name)) is not UNSET
+    }
+    return Wish(given=msgspec.to_builtins(given), changed_by=change.changed_by, why=change.why)
 
 
 def _name(surface: str) -> str:

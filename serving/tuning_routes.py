@@ -1,6 +1,6 @@
 """HTTP routes of exploration: read it, turn it, stop it, look back and go back."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from litestar import Request, Response, get, post, put
 from litestar.datastructures import State
@@ -8,8 +8,12 @@ from litestar.params import HeaderParameter, Parameter
 from litestar.status_codes import HTTP_200_OK
 
 from serving.problems import BadRequest
-from serving.requests import BudgetChange, ExplorationChange, Rollback, Stop
+from serving.requests import BudgetChange, ExplorationChange, RankingChange, Rollback, Stop
 from state.exploration import Budgets, Explorations
+from state.ranking import Rankings
+from state.versioned import Versioned
+
+D = TypeVar("D", bound=Versioned)
 
 SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
 IfMatch = Annotated[
@@ -71,7 +75,21 @@ async def put_budget(data: BudgetChange, request: Request[Any, Any, State]) -> B
     return document
 
 
-def _tagged(document: Explorations) -> Response[Explorations]:
+@get("/v1/ranking/{surface:str}", summary="How slates are put together")
+async def get_ranking(surface: SurfaceName, request: Request[Any, Any, State]) -> Response[Rankings]:
+    """Return the ranking document of a surface; its version is the ETag."""
+    return _tagged(request.app.state.tuning.ranking(surface))
+
+
+@put("/v1/ranking/{surface:str}", summary="Change variety, repetition and freshness")
+async def put_ranking(
+    surface: SurfaceName, data: RankingChange, request: Request[Any, Any, State], if_match: IfMatch = None
+) -> Response[Rankings]:
+    """Change the ranking document of a surface; answers once it is in force on this server."""
+    return _tagged(await request.app.state.tuning.change_ranking(surface, data, _version(if_match)))
+
+
+def _tagged(document: D) -> Response[D]:
     return Response(document, headers={"ETag": f'"{document.version}"'})
 
 
@@ -92,4 +110,6 @@ TUNING_ROUTES: list[Any] = [
     get_exploration_history,
     get_budget,
     put_budget,
+    get_ranking,
+    put_ranking,
 ]

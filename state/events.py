@@ -168,6 +168,27 @@ class Candidates(Struct):
     cuts: str
 
 
+class Placing(Struct, omit_defaults=True):
+    """What a slate was put together by besides scores: K candidates' codes, packed.
+
+    Attributes
+    ----------
+    slots
+        Wanted.
+    category_cap, categories
+        Slots of one category at most (0 for no cap), and each candidate's, -1 for none: little-endian int16.
+    diversity, signatures
+        What full likeness to an item placed before took off a score, and what likeness is told by:
+        little-endian uint64 whose differing bits stand for the angle between two items' vectors.
+    """
+
+    slots: int
+    category_cap: int = 0
+    categories: Packed = ""
+    diversity: float = 0.0
+    signatures: Packed = ""
+
+
 class Versions(Struct, omit_defaults=True):
     """Which versions of things a decision was made under."""
 
@@ -175,6 +196,7 @@ class Versions(Struct, omit_defaults=True):
     model: int
     exploration: int
     features: str
+    ranking: int = 0
 
 
 class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
@@ -183,7 +205,8 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     ``context`` (dc,) and ``features`` (slots, f) are packed float64, ``logits`` (slots,) the click model's
     and ``arms`` (slots, di) the policy's item features, as used for the draw. ``exploration`` is the law of
     the draw itself, that of the ``segment`` which the visitor's ``facets`` fit; ``held_back`` says that a
-    budget made its rate lower than its document says.
+    budget made its rate lower than its document says. ``placing`` is there where
+    scores and law do not say all.
     """
 
     surface: Name
@@ -203,6 +226,7 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     segment: str = ""
     held_back: bool = False
     aimed: Aimed | None = None
+    placing: Placing | None = None
 
 
 class OutcomeSlot(Struct, omit_defaults=True):

@@ -1,21 +1,23 @@
 """Exploration settings of a surface as versioned documents: what they say, and which changes are allowed."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from state.decoding import Refusal
 from state.events import Name
+from state.ranking import Rankings
+from state.versioned import Versioned
 
 Scheme = Literal["greedy", "epsilon", "softmax", "optimistic", "squarecb", "fallback"]
-Mode = Literal["every_slot", "single_slot"]
 Rate = Annotated[float, Meta(ge=0.0, le=0.5)]
 Temperature = Annotated[float, Meta(ge=0.001, le=10.0)]
 Optimism = Annotated[float, Meta(ge=0.0, le=5.0)]
 Floor = Annotated[float, Meta(ge=0.0, le=0.01)]
 Gamma = Annotated[float, Meta(ge=1.0, le=1e9)]
+Mode = Literal["every_slot", "single_slot"]
 Facet = Annotated[str, Meta(min_length=1, max_length=64)]
 Facets = Annotated[dict[Name, Facet], Meta(max_length=8)]
 
@@ -81,32 +83,6 @@ class Guardrail(Struct, frozen=True, forbid_unknown_fields=True):
     alpha: Annotated[float, Meta(ge=1e-6, le=0.2)] = 0.05
 
 
-class Versioned(Struct, kw_only=True):
-    """What the engine adds to a document.
-
-    Attributes
-    ----------
-    version
-        Raised by one by each accepted change of the name.
-    at
-        Event time of the change, ms.
-    change
-        Id of the control event that made it.
-    changed_by, why, forced
-        Who, why, and whether the bounds of steps were set aside.
-    restores
-        The version whose settings came back, where that is what the change did.
-    """
-
-    version: int = 0
-    at: int = 0
-    change: str = ""
-    changed_by: str = ""
-    why: str = ""
-    forced: bool = False
-    restores: int | None = None
-
-
 class Explorations(Versioned, kw_only=True, forbid_unknown_fields=True):
     """The exploration document of one surface.
 
@@ -125,7 +101,8 @@ class Explorations(Versioned, kw_only=True, forbid_unknown_fields=True):
     gamma
         Of "squarecb".
     mode
-        ``every_slot`` tosses a coin for each slot, ``single_slot`` one for the slate: rate is then of slates.
+        ``every_slot`` has a coin of its own, or at most a ``single_slot`` of a slate explores, whose share of
+        slates the rate then is: weights stay bounded, and previews exact.
     rate_cap
         No segment explores more than this.
     segments
@@ -150,10 +127,10 @@ class Explorations(Versioned, kw_only=True, forbid_unknown_fields=True):
     gamma: Gamma = 1000.0
     mode: Mode = "every_slot"
     rate_cap: Rate = 0.5
-    segments: Annotated[list[Segment], Meta(max_length=32)] = []
+    segments: Annotated[list[Segment], Meta(max_length=32)] = field(default_factory=list)
     quota: Quota | None = Quota()
     cost_per_hour: Annotated[float, Meta(ge=0.0, le=1e9)] | None = None
-    guardrails: Annotated[list[Guardrail], Meta(max_length=8)] = []
+    guardrails: Annotated[list[Guardrail], Meta(max_length=8)] = field(default_factory=list)
     ttl_s: Annotated[float, Meta(ge=1.0, le=2_592_000.0)] | None = None
     until: int = 0
     before: "Explorations | None" = None
@@ -165,10 +142,13 @@ class Budgets(Versioned, kw_only=True, forbid_unknown_fields=True):
     cost_per_hour: Annotated[float, Meta(ge=0.0, le=1e9)] | None = None
 
 
-Document = Explorations | Budgets
-DOCUMENT_TYPES: Mapping[str, type[Document]] = {"exploration": Explorations, "budget": Budgets}
+Document = Explorations | Budgets | Rankings
+DOCUMENT_TYPES: Mapping[str, type[Document]] = {
+    "exploration": Explorations,
+    "budget": Budgets,
+    "ranking": Rankings,
+}
 ENGINE_FIELDS = (*Versioned.__struct_fields__, "until", "before")
-T = TypeVar("T", Explorations, Budgets)
 _decoders = {kind: msgspec.json.Decoder(type_) for kind, type_ in DOCUMENT_TYPES.items()}
 
 

@@ -105,6 +105,7 @@ class World:
         live = empty()
         for raw in self.catalogue.feeds:
             live.apply_items(decode_item_feed(raw))
+        live.settle(len(live.items))
         for raw in self.shard.feeds:
             live.apply_shard(0, decode_shard_feed(raw))
         live.put_blocks(0, {name.decode(): raw for name, raw in self.shard.hash("bandit").items()})
@@ -115,6 +116,7 @@ class World:
         live = empty()
         for raw in self.catalogue.hash("items").values():
             live.put_item(raw)
+        live.settle(len(live.items))
         live.load_trends(0, self.shard.hash("trends"))
         rows = {int(key): decode_session(raw) for key, raw in self.shard.hash("sessions").items()}
         live.load_sessions({key: (row.items, row.at_ms) for key, row in rows.items()})
