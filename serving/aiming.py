@@ -12,7 +12,7 @@ from serving.items import IntArray
 from serving.live import LiveState
 from serving.newcomers import Owed
 from state.events import Aimed
-from state.packing import FloatArray, from_base64, to_base64
+from state.packing import FloatArray
 
 
 def budgeted(live: LiveState, surface: str, chosen: Chosen, now_ms: int) -> Chosen:
@@ -24,17 +24,19 @@ def budgeted(live: LiveState, surface: str, chosen: Chosen, now_ms: int) -> Chos
     return replace(chosen, law=law, is_held_back=True)
 
 
-def aim_at(owed: Owed, rows: IntArray, scores: FloatArray) -> FloatArray | None:
-    """Return what each candidate is owed, by its expected reward (k,); None where nobody is."""
-    if not len(owed.rows):
+def aim_at(owed: Owed, window: IntArray, rows: IntArray) -> FloatArray | None:
+    """Return how many impressions candidates of the window are owed, (k,); None where nobody is."""
+    if not len(window):
         return None
-    aim = owed_weights(owed.of(rows), scores)
+    aim = np.where(np.isin(rows, window), owed.of(rows), 0.0)
     return aim if aim.any() else None
 
 
 def aimed(problem: SlateProblem, aim: FloatArray | None, uniform: float = UNIFORM_SHARE) -> SlateProblem:
-    """Return a problem whose exploration goes to those who are owed: `aim` (K,)."""
-    weights = None if aim is None else explore_weights(aim, uniform)
+    """Return a problem whose exploration goes to those who are owed, by their expected reward: `aim` (K,)."""
+    if aim is None:
+        return problem
+    weights = explore_weights(owed_weights(aim, problem.scores), uniform)
     return problem if weights is None else dataclasses.replace(problem, explore_weights=weights)
 
 
@@ -43,7 +45,7 @@ def to_log(aim: FloatArray | None) -> Aimed | None:
     if aim is None:
         return None
     places = np.flatnonzero(aim)
-    return Aimed(places.tolist(), to_base64(aim[places]), UNIFORM_SHARE)
+    return Aimed(places.tolist(), aim[places].astype(np.int64).tolist(), UNIFORM_SHARE)
 
 
 def as_logged(problem: SlateProblem, logged: Aimed | None) -> SlateProblem:
@@ -51,5 +53,5 @@ def as_logged(problem: SlateProblem, logged: Aimed | None) -> SlateProblem:
     if logged is None:
         return problem
     aim = np.zeros(len(problem.scores))
-    aim[logged.places] = from_base64(logged.owed)
+    aim[logged.places] = logged.owed
     return aimed(problem, aim, logged.uniform)

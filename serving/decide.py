@@ -13,6 +13,7 @@ from serving.aiming import aim_at, aimed, budgeted, to_log
 from serving.candidates import SOURCES, Asked, Found, retrieve
 from serving.exploring import Chosen
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
+from serving.items import BoolArray
 from serving.live import LiveState
 from serving.placing import Placed, freshness, place
 from serving.requests import RecommendationRequest, RecommendedItem
@@ -82,7 +83,7 @@ class Decided(Struct):
     ranking: Rankings
     placed: Placed
     aim: FloatArray | None
-    facets: dict[str, str]
+    is_owed: BoolArray
     seed: int
     is_holdout: bool
     new_user: bool
@@ -102,7 +103,8 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     is_trend = holdout or chosen.is_fallback
     seed = decision_seed(call.decision_id, call.request.surface)
     owed = live.ledger.owed(call.request.surface, chosen.document, live.items, call.now_ms)
-    found = retrieve(live, asked, call.request.k, owed=owed.window(seed), trend_only=is_trend)
+    window = owed.window(seed)
+    found = retrieve(live, asked, call.request.k, owed=window, trend_only=is_trend)
     if not len(found.rows):
         return None
     scored = (
@@ -113,10 +115,11 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     ranking = _NO_RANKING if is_trend else live.ranking(call.request.surface)
     size = min(call.request.k, len(found.rows))
     placed = place(scored.scores, size, chosen.law, (ranking, live.items, found.rows))
-    aim = None if is_trend else aim_at(owed, found.rows, scored.scores)
+    aim = None if is_trend else aim_at(owed, window, found.rows)
     slate = draw_slate(aimed(placed.problem, aim), chosen.law, seed)
     rung: Rung = "trend" if is_trend else _rung(call, asked)
-    return Decided(rung, slate, scored, chosen, ranking, placed, aim, facets, seed, holdout, visitor.is_new)
+    is_new = owed.of(found.rows[slate.indices]) > 0.0
+    return Decided(rung, slate, scored, chosen, ranking, placed, aim, is_new, seed, holdout, visitor.is_new)
 
 
 def in_holdout(subject: str, surface: str, share: float) -> bool:
@@ -194,7 +197,7 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         seed=decided.seed,
         staleness_ms=call.staleness_ms,
         new_user=decided.new_user,
-        facets=decided.facets,
+        facets=call.request.context,
         segment=decided.chosen.segment,
         held_back=decided.chosen.is_held_back,
         aimed=to_log(decided.aim),
@@ -211,11 +214,11 @@ def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:
 
 def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "holdout"]) -> list[Slot]:
     slate, found, ids = decided.slate, decided.scored.found, live.items.ids
-    drawn = (slate.indices, found.rows[slate.indices], slate.propensities, slate.eligible, slate.explored)
-    aim = np.zeros(len(found.rows)) if decided.aim is None else decided.aim
+    how = (slate.propensities, slate.eligible, slate.explored, decided.is_owed)
+    drawn = (slate.indices, found.rows[slate.indices], *how)
     return [
-        Slot(ids[row], propensity, eligible, explored, found.sources[index], flag, bool(aim[index]))
-        for index, row, propensity, eligible, explored in zip(
+        Slot(ids[row], propensity, eligible, explored, found.sources[index], flag, owed)
+        for index, row, propensity, eligible, explored, owed in zip(
             *(values.tolist() for values in drawn), strict=True
         )
     ]
@@ -238,8 +241,9 @@ def _exploration(decided: Decided) -> dict[str, float | str]:
         "temperature": law.temperature,
         "optimism": law.optimism,
         "floor": law.floor,
-        "gamma": law.gamma,
     }
+    if law.scheme == "squarecb":
+        said["gamma"] = law.gamma
     return said if law.mode == "every_slot" else {**said, "mode": law.mode}
 
 

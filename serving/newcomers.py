@@ -15,7 +15,7 @@ from state.feed import ExploringFeed
 
 HOUR_MS = 3_600_000
 REFRESH_MS = 100
-WINDOW = 20
+WINDOW = 10
 """New items of those that are owed which one request may meet; others meet the others."""
 
 

@@ -147,16 +147,16 @@ class Slot(Struct, omit_defaults=True):
     new: bool = False
 
 
-class Aimed(Struct):
+class Aimed(Struct, omit_defaults=True):
     """The law of exploration where new items are owed impressions: ``uniform`` of it goes to everybody alike.
 
-    ``places`` of candidates that are owed, and ``owed`` (their number,) in proportion to which they share the
-    rest. Without it exploration is uniform.
+    ``places`` of candidates that are, and how many impressions they are ``owed``: they share the rest by that
+    number times sigmoid of their scores. Without it exploration is uniform.
     """
 
     places: list[int]
-    owed: Packed
-    uniform: float
+    owed: list[int]
+    uniform: float = 0.1
 
 
 class Candidates(Struct):
@@ -204,9 +204,9 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
 
     ``context`` (dc,) and ``features`` (slots, f) are packed float64, ``logits`` (slots,) the click model's
     and ``arms`` (slots, di) the policy's item features, as used for the draw. ``exploration`` is the law of
-    the draw itself, that of the ``segment`` which the visitor's ``facets`` fit; ``held_back`` says that a
-    budget made its rate lower than its document says. ``placing`` is there where
-    scores and law do not say all.
+    the draw itself, that of the ``segment`` which the visit fits: by ``new_user`` and by ``facets``, what the
+    request's context said. ``held_back`` says that a budget made its rate lower than its document says.
+    ``aimed`` and ``placing`` are there where scores and law do not say all.
     """
 
     surface: Name

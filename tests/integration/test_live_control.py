@@ -96,12 +96,7 @@ async def test_what_is_changed_under_load_is_in_every_decision_a_second_later_an
         assert len(inside) > 10
         assert {d.versions.exploration for d in inside} == {version}
     assert (stopped["scheme"], again["rate"], again["restores"]) == ("greedy", 0.2, 1)
-    phones = [
-        d
-        for d in logged
-        if d.versions.exploration == 2
-        and d.facets["device" if "device" in d.facets else "visitor"] == "phone"
-    ]
+    phones = [d for d in logged if d.versions.exploration == 2 and d.facets == {"device": "phone"}]
     assert {(d.segment, d.exploration["rate"]) for d in phones} == {("phones", 0.3)}
     assert not any(slot.explored for d in logged if d.versions.exploration == 3 for slot in d.slots)
     assert await rig.epochs() == epochs

@@ -124,8 +124,8 @@ def test_every_new_item_is_met_by_some_request_however_many_there_are() -> None:
     live = live_with()
     owed = live.ledger.owed("home", live.laws("home", NOW).document, live.items, NOW)
     met = Counter(row for turn in range(len(NEW)) for row in owed.window(turn).tolist())
-    assert len(owed.window(7)) == 20
-    assert set(met.values()) == {20}
+    assert len(owed.window(7)) == 10
+    assert set(met.values()) == {10}
 
 
 def stretches(explored: int, exploited: float, back: int = 0) -> list[tuple[str, int, Stretch]]:
