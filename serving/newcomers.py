@@ -10,11 +10,12 @@ from bandits.arrays import FloatArray
 from bandits.budgets import Quota, Spending, allowance, bucket_level
 from serving.items import IntArray, ItemTable
 from state.exploration import Explorations
-from state.exploring import STRETCH_MS, STRETCHES, Progress, Stretch, item_field
+from state.exploring import STRETCH_MS, STRETCHES, Progress, Stretch, columns_of, item_field
 from state.feed import ExploringFeed
 
 HOUR_MS = 3_600_000
 REFRESH_MS = 100
+HOUR_STRETCHES = HOUR_MS // STRETCH_MS
 WINDOW = 10
 """New items of those that are owed which one request may meet; others meet the others."""
 
@@ -150,19 +151,12 @@ class Ledger:
 
     def spent(self, surface: str, now_ms: int) -> float:
         """Return what exploration cost on a surface in the last hour, in rewards."""
-        return float(self._costs(surface, now_ms)[-HOUR_MS // STRETCH_MS :].sum())
+        return float(self._costs(surface, now_ms)[-HOUR_STRETCHES:].sum())
 
 
 def costs_of(shards: Iterable[Mapping[int, Stretch]], now_ms: int) -> FloatArray:
     """Return what exploration cost in each of the latest stretches, oldest first, (STRETCHES,)."""
-    last = now_ms // STRETCH_MS
-    sums = [Stretch() for _ in range(STRETCHES)]
-    for held in shards:
-        for number, stretch in held.items():
-            if 0 <= last - number < STRETCHES:
-                sums[STRETCHES - 1 - (last - number)].add(stretch)
-    names = ("explored", "exploited_shown", "exploited_reward", "explored_shown", "explored_reward")
-    return Spending(*(np.array([getattr(one, name) for one in sums], float) for name in names)).costs()
+    return Spending(**columns_of(shards, now_ms)).costs()
 
 
 def level_of(costs: FloatArray, per_hour: float, now_ms: int) -> float:

@@ -206,7 +206,8 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     and ``arms`` (slots, di) the policy's item features, as used for the draw. ``exploration`` is the law of
     the draw itself, that of the ``segment`` which the visit fits: by ``new_user`` and by ``facets``, what the
     request's context said. ``held_back`` says that a budget made its rate lower than its document says.
-    ``aimed`` and ``placing`` are there where scores and law do not say all.
+    ``aimed`` and ``placing`` are there where scores and law do not say all. ``shadows`` says how much
+    likelier each shadow policy (name, @, version) was to draw the slate down to each slot, (slots,).
     """
 
     surface: Name
@@ -227,6 +228,7 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     held_back: bool = False
     aimed: Aimed | None = None
     placing: Placing | None = None
+    shadows: dict[str, Packed] = {}
 
 
 class OutcomeSlot(Struct, omit_defaults=True):
@@ -244,10 +246,42 @@ class OutcomeSlot(Struct, omit_defaults=True):
     defaulted: bool = False
 
 
+NEW_SOURCE = "f"
+"""Source letter of candidates that nothing but their newness brought."""
+
+
+class Coins(Struct, omit_defaults=True):
+    """How a closed decision explored: what previews of another rate are made of.
+
+    Attributes
+    ----------
+    segment
+        Whose exploration it was; empty for that of the surface.
+    rate
+        Chance of each coin to say explore; 0 where nothing explores.
+    tossed, explored
+        Coins of the slate, and those of them that said explore.
+    single
+        Whether one coin decided about the whole slate.
+    fresh, fresh_else
+        Slots that showed what only newness brought: by exploring, and as the scheme drew them.
+    """
+
+    rate: float
+    tossed: int
+    explored: int = 0
+    single: bool = False
+    segment: str = ""
+    fresh: int = 0
+    fresh_else: int = 0
+
+
 class Outcome(Event, kw_only=True, omit_defaults=True):
     """One closed decision; ``event_id`` is the decision id, ``occurred_at`` when its window closed.
 
     ``unseen`` says that no impression came: the surface takes its decisions for shown when they were made.
+    ``coins`` is None where no policy drew the slate, or its slots explored at different rates. ``shadows`` is
+    as in the decision.
     """
 
     subject: str
@@ -260,6 +294,8 @@ class Outcome(Event, kw_only=True, omit_defaults=True):
     versions: Versions
     rung: str = ""
     unseen: bool = False
+    coins: Coins | None = None
+    shadows: dict[str, Packed] = {}
 
 
 class DeadLetter(Event, kw_only=True, omit_defaults=True):

@@ -1,11 +1,14 @@
 """What shards fold of exploration: progress of new items, spending, and how each version did."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from state.keys import newcomers_key, spending_key, subject_unit, tried_key, unit_prefix
+from state.packing import FloatArray
 from state.settings import Settings
 
 STRETCH_MS = 300_000
@@ -54,11 +57,6 @@ class Stretch(Struct, array_like=True):
     exploited_reward: float = 0.0
     explored_shown: int = 0
     explored_reward: float = 0.0
-
-    def add(self, other: "Stretch") -> None:
-        """Add another shard's."""
-        for name in self.__struct_fields__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class Tried(Struct, array_like=True):
@@ -151,12 +149,21 @@ async def read_progress(redis: Any, settings: Settings, surface: str) -> dict[st
     return found
 
 
-async def read_spending(redis: Any, settings: Settings) -> dict[str, dict[int, Stretch]]:
-    """Return surface -> stretches, over all shards."""
-    found: dict[str, dict[int, Stretch]] = {}
-    for prefix in _prefixes(settings):
-        for name, raw in (await redis.hgetall(spending_key(prefix))).items():
-            held = found.setdefault(name.decode(), {})
-            for number, stretch in decode_stretches(raw).items():
-                held.setdefault(number, Stretch()).add(stretch)
-    return found
+async def read_spending(redis: Any, settings: Settings, surface: str) -> list[dict[int, Stretch]]:
+    """Return the stretches of a surface, shard by shard."""
+    raws = [await redis.hget(spending_key(prefix), surface) for prefix in _prefixes(settings)]
+    return [decode_stretches(raw) for raw in raws if raw is not None]
+
+
+def columns_of(shards: Iterable[Mapping[int, Stretch]], now_ms: int) -> dict[str, FloatArray]:
+    """Return what was done in the latest stretches over all shards, by name, oldest first, (STRETCHES,) each.
+
+    Names are those of a stretch but ``slots``.
+    """
+    names = Stretch.__struct_fields__[1:]
+    sums, first = np.zeros((STRETCHES, len(names))), now_ms // STRETCH_MS - STRETCHES + 1
+    for held in shards:
+        for number, stretch in held.items():
+            if 0 <= number - first < STRETCHES:
+                sums[number - first] += [getattr(stretch, name) for name in names]
+    return dict(zip(names, sums.T, strict=True))
