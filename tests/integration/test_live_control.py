@@ -165,7 +165,8 @@ async def test_a_version_that_breaks_a_guardrail_gives_way_to_the_one_before_who
     async def visit(number: int) -> None:
         user, answer = f"buyer-{number}", await rig.ask(f"buyer-{number}")
         shown = [ShownItem(one.item_id, one.position) for one in answer.items]
-        named: dict[str, Any] = {"session_id": f"{user}-session", "user_id": user, "decision": answer.decision}
+        named: dict[str, Any] = {"session_id": f"{user}-session", "user_id": user}
+        named["decision"] = answer.decision
         await rig.publish(Impression(**stamp(), **named, surface="home", items=shown))
         liked = [one.item_id for one in answer.items if not one.explored]
         await rig.publish(*(Click(**stamp(), **named, item_id=item_id) for item_id in liked))
