@@ -347,6 +347,7 @@ class ShardLogic:
     def _sweep(self) -> None:
         self.trends.sweep(self.watermark, self.effects)
         old = self.policy.sweep(self.watermark, self.effects)
+        self.feed.bandit_shared |= self.policy.has_learnt
         self.feed.bandit_items = sorted({*self.feed.bandit_items, *old})
 
     def _write(self) -> None:

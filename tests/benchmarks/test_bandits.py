@@ -124,7 +124,7 @@ def test_a_perfect_player_scores_one_and_waits_are_counted() -> None:
 
 def test_the_engine_repeats_with_its_seed_with_every_option() -> None:
     exploration = Exploration(scheme="optimistic", rate=0.1, temperature=0.05)
-    setting = Setting(HybridConfig(9, 9), exploration, 0.05, discount=0.99, aim=10)
+    setting = Setting(HybridConfig(9, 9, shared_life_ms=99.0, item_life_ms=50.0), exploration, 0.05, aim=10)
     runs = [play(ChurningWorld(7, mean_life=100.0), HybridPlayer(setting), 300, 3, 7) for _ in range(2)]
     np.testing.assert_array_equal(runs[0].got, runs[1].got)
     assert runs[0].exact.all()
