@@ -25,6 +25,14 @@ def aged(blocks: FloatArray, d: int, at_ms: float, life_ms: float | None) -> Flo
     return out
 
 
+def joined(block: FloatArray, other: FloatArray, d: int, life_ms: float | None) -> FloatArray:
+    """Return two blocks that fade as one, as of the later of their times, shape (packed_size(d) + 1,)."""
+    latest = float(max(block[-1], other[-1]))
+    total = aged(block, d, latest, life_ms) + aged(other, d, latest, life_ms)
+    total[-1] = latest
+    return total
+
+
 def stored(name: str, block: FloatArray, d: int, *, fades: bool) -> FloatArray:
     """Return a stored block as float64: with a time, 0 if it has none, where blocks fade, without elsewhere.
 

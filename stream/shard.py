@@ -296,7 +296,7 @@ class ShardLogic:
                 opened = self.forgetting.forget(event, self.effects, self.feed)
             if event.user_id.startswith(HANDOVER):  # its record moves away, its decisions stay
                 self._index(event.subject, self.subjects.read(event.subject).decisions)
-            fold_user(event, self.subjects, self.effects, self.rules.shards, self.rules.caps.hidden)
+            fold_user(event, self.subjects, self.effects, self.rules)
         for decision_id in opened:  # so that closing them writes nothing of the subject again
             self.counters.add("closed.forgotten")
             self.decisions.pop(decision_id, None)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bandits.arrays import FloatArray
-from bandits.fading import aged, stored
+from bandits.fading import aged, joined, stored
 from bandits.hybrid import HybridConfig, Posterior, ShardLearner, SlotBatch
 from bandits.natural import moments, packed_size
 from tests.bandits.test_learner import batch_of
@@ -37,6 +37,13 @@ def test_fading_in_two_steps_is_fading_in_one() -> None:
     block = np.r_[10.0, 1.0, 2.0, 100.0]
     two = aged(aged(block, 1, 250.0, 300.0), 1, 777.0, 300.0)
     np.testing.assert_allclose(two, aged(block, 1, 777.0, 300.0), rtol=1e-13)
+
+
+def test_two_blocks_become_one_as_of_the_later_of_their_times() -> None:
+    early, late = np.r_[10.0, 1.0, 2.0, 100.0], np.r_[3.0, 5.0, 1.0, 400.0]
+    wished = np.r_[early[:3] * np.exp(-1.0) + late[:3], 400.0]
+    np.testing.assert_allclose(joined(early, late, 1, 300.0), wished)
+    np.testing.assert_allclose(joined(late, early, 1, 300.0), wished)
 
 
 def test_the_setting_may_be_switched_over_blocks_that_are_stored() -> None:

@@ -1,5 +1,6 @@
 """What a shard keeps of its policy: blocks that fade in event time, and the prior it has found."""
 
+import base64
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from bandits.ranking import ARM_DIM, CONTEXT_DIM, ranking_policy
 from state.feed import decode_shard_feed
 from state.packing import FloatArray, unpack_vector
 from state.retention import SWEEP_MS
-from tests.stream.folding import AT, Folded, click, decision, impression, shard
+from state.subject import SubjectRecord, encode_subject
+from tests.stream.folding import AT, Folded, click, decision, impression, profile, shard
+from tests.stream.test_shard_users import PASSED_ON
 
 HOUR_S = 3600.0
 LIVES: dict[str, Any] = {"shared_life_s": 30 * HOUR_S, "item_life_s": 10 * HOUR_S, "user_life_s": 20 * HOUR_S}
@@ -47,6 +50,19 @@ def test_each_block_fades_by_its_own_life_when_it_learns_again() -> None:
         assert held[name][-1] == later + 700_000
     user = np.frombuffer(folded.record("u1").bandit)
     assert user[0] == pytest.approx(9 * (1 + np.exp(-0.5)))
+
+
+def test_a_login_adds_a_sessions_block_as_of_one_time() -> None:
+    """What the session learnt ten hours before the user did has faded by then."""
+    one, two = np.zeros(packed_size(ARM_DIM) + 1), np.zeros(packed_size(ARM_DIM) + 1)
+    one[0], one[-1], two[0], two[-1] = 8.0, AT, 2.0, AT + 20 * HOUR_S * 1000
+    folded = shard(**LIVES)
+    for at, block in ((AT, two), (AT + 1, one)):
+        carried = base64.b64encode(encode_subject(SubjectRecord(bandit=block.tobytes()))).decode()
+        folded.fold([profile(at=at, carried=carried, headers=PASSED_ON)], AT)
+    joined = np.frombuffer(folded.record("u1").bandit)
+    assert joined[0] == pytest.approx(8.0 * np.exp(-1.0) + 2.0)
+    assert joined[-1] == two[-1]
 
 
 def test_fading_divides_by_the_speed_up() -> None:
