@@ -15,6 +15,7 @@ from serving.features import Visitor, feature_matrix, policy_arms, policy_contex
 from serving.live import LiveState
 from serving.placing import Placed, freshness, place
 from serving.requests import RecommendationRequest, RecommendedItem
+from serving.shadows import ScoresBy
 from serving.visitor import asked_of, visitor_of
 from state.events import Candidates, Decision, Slot, Versions
 from state.exploration import VISITOR
@@ -69,6 +70,8 @@ class Scored(Struct):
     context: FloatArray
     arms: FloatArray
     scores: FloatArray
+    mean: FloatArray
+    variance: FloatArray | None
 
 
 class Decided(Struct):
@@ -135,20 +138,21 @@ def _score(
     logits = live.scorer(call.request.surface).logits(features)
     context, arms = policy_context(visitor, found), policy_arms(features)
     block = np.frombuffer(call.record.bandit, dtype="<f8") if call.record and call.record.bandit else None
-    optimistic = law.scheme == "optimistic"
+    optimistic = law.scheme == "optimistic" or live.shadows(call.request.surface).needs_variance
     mean, variance = live.posterior.score_rows(
         context, arms, live.items.blocks[found.rows], block, with_variance=optimistic
     )
-    scores, ranking = law.utilities(logits + mean, variance), live.ranking(call.request.surface)
+    mean, ranking = logits + mean, live.ranking(call.request.surface)
     if ranking.freshness:
-        scores = scores + freshness(ranking, live.items.published_at[found.rows], call.now_ms)
-    return Scored(found, features, logits, context, arms, scores)
+        mean = mean + freshness(ranking, live.items.published_at[found.rows], call.now_ms)
+    return Scored(found, features, logits, context, arms, law.utilities(mean, variance), mean, variance)
 
 
 def _by_trend(live: LiveState, found: Found, asked: Asked, visitor: Visitor) -> Scored:
     features = feature_matrix(live, asked, found, visitor)
     logits = live.trends.scores(found.rows, asked.now_ms)[:, -1]
-    return Scored(found, features, logits, policy_context(visitor, found), policy_arms(features), logits)
+    context, arms = policy_context(visitor, found), policy_arms(features)
+    return Scored(found, features, logits, context, arms, logits, logits, None)
 
 
 def answer_items(live: LiveState, decided: Decided) -> list[RecommendedItem]:
@@ -192,7 +196,22 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         facets=decided.facets,
         segment=decided.chosen.segment,
         placing=decided.placed.logged,
+        shadows=_shadows(live, call, decided),
     )
+
+
+def _shadows(live: LiveState, call: Call, decided: Decided) -> dict[str, str]:
+    """Return what shadow policies say of a slate; nothing of one that no policy drew."""
+    shadows, scored = live.shadows(call.request.surface), decided.scored
+    if not shadows or _flag(call, decided):
+        return {}
+    by = ScoresBy(
+        scored.mean,
+        scored.variance,
+        scored.logits,
+        lambda: live.trends.scores(scored.found.rows, call.now_ms)[:, -1],
+    )
+    return shadows.weights(decided.placed.problem, decided.slate, by)
 
 
 def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:

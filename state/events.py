@@ -191,8 +191,9 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     ``context`` (dc,) and ``features`` (slots, f) are packed float64, ``logits`` (slots,) the click model's
     and ``arms`` (slots, di) the policy's item features, as used for the draw. ``exploration`` is the law of
     the draw itself, that of the ``segment`` which the visitor's ``facets`` fit; ``held_back`` says that a
-    budget made its rate lower than its document says. ``placing`` is there where
-    scores and law do not say all.
+    budget made its rate lower than its document says. ``placing`` is there where scores and law do not say
+    all. ``shadows`` says how much likelier each shadow policy (name, @, version) was to draw the slate down
+    to each slot, (slots,).
     """
 
     surface: Name
@@ -212,6 +213,7 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     segment: str = ""
     held_back: bool = False
     placing: Placing | None = None
+    shadows: dict[str, Packed] = {}
 
 
 class OutcomeSlot(Struct, omit_defaults=True):
@@ -229,10 +231,42 @@ class OutcomeSlot(Struct, omit_defaults=True):
     defaulted: bool = False
 
 
+NEW_SOURCE = "f"
+"""Source letter of candidates that nothing but their newness brought."""
+
+
+class Coins(Struct, omit_defaults=True):
+    """How a closed decision explored: what previews of another rate are made of.
+
+    Attributes
+    ----------
+    segment
+        Whose exploration it was; empty for that of the surface.
+    rate
+        Chance of each coin to say explore; 0 where nothing explores.
+    tossed, explored
+        Coins of the slate, and those of them that said explore.
+    single
+        Whether one coin decided about the whole slate.
+    fresh, fresh_else
+        Slots that showed what only newness brought: by exploring, and as the scheme drew them.
+    """
+
+    rate: float
+    tossed: int
+    explored: int = 0
+    single: bool = False
+    segment: str = ""
+    fresh: int = 0
+    fresh_else: int = 0
+
+
 class Outcome(Event, kw_only=True, omit_defaults=True):
     """One closed decision; ``event_id`` is the decision id, ``occurred_at`` when its window closed.
 
     ``unseen`` says that no impression came: the surface takes its decisions for shown when they were made.
+    ``coins`` is None where no policy drew the slate, or its slots explored at different rates. ``shadows`` is
+    as in the decision.
     """
 
     subject: str
@@ -245,6 +279,8 @@ class Outcome(Event, kw_only=True, omit_defaults=True):
     versions: Versions
     rung: str = ""
     unseen: bool = False
+    coins: Coins | None = None
+    shadows: dict[str, Packed] = {}
 
 
 class DeadLetter(Event, kw_only=True, omit_defaults=True):
