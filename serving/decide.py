@@ -4,21 +4,28 @@ from typing import Literal, cast
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bandits.exploration import Exploration
-from bandits.slates import Slate, SlateProblem, decision_seed, draw_slate
+from bandits.slates import Slate, decision_seed, draw_slate
 from online_models.ranking import ranking_registry
 from serving.candidates import SOURCES, Asked, Found, retrieve
+from serving.exploring import Chosen
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
 from serving.live import LiveState
+from serving.placing import Placed, freshness, place
 from serving.requests import RecommendationRequest, RecommendedItem
+from serving.shadows import ScoresBy
 from serving.visitor import asked_of, visitor_of
-from state.events import Candidates, Decision, Explorations, Slot, Versions
+from state.events import Candidates, Decision, Slot, Versions
+from state.exploration import VISITOR
 from state.packing import FloatArray, to_base64
+from state.ranking import Rankings
 from state.subject import SubjectRecord, id_hash
 
 POLICY = "hybrid-1"
 _POSITION = ranking_registry().place("position")
+_NO_RANKING = Rankings()
 _HOLDOUT_LAW = Exploration(scheme="greedy")
 LOGGED_CUTS = 100
 """Of a visitor who has seen much, thousands may be cut; a logged decision has to stay readable."""
@@ -63,6 +70,8 @@ class Scored(Struct):
     context: FloatArray
     arms: FloatArray
     scores: FloatArray
+    mean: FloatArray
+    variance: FloatArray | None
 
 
 class Decided(Struct):
@@ -71,7 +80,10 @@ class Decided(Struct):
     rung: Rung
     slate: Slate
     scored: Scored
-    exploration: Explorations
+    chosen: Chosen
+    ranking: Rankings
+    placed: Placed
+    facets: dict[str, str]
     seed: int
     is_holdout: bool
     new_user: bool
@@ -83,18 +95,26 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     asked = asked_of(live, call.request, record, call.subject, call.now_ms)
     visitor = visitor_of(record, call.request)
     holdout = in_holdout(call.subject, call.request.surface, call.holdout)
-    found = retrieve(live, asked, call.request.k, trend_only=holdout)
+    facets = {**call.request.context, VISITOR: "new" if visitor.is_new else "returning"}
+    chosen = live.laws(call.request.surface, call.now_ms).of(facets)
+    if holdout:
+        chosen = replace(chosen, law=_HOLDOUT_LAW)
+    is_trend = holdout or chosen.is_fallback
+    found = retrieve(live, asked, call.request.k, trend_only=is_trend)
     if not len(found.rows):
         return None
-    exploration = live.exploration(call.request.surface)
     scored = (
-        _by_trend(live, found, asked, visitor) if holdout else _score(live, call, asked, (found, visitor))
+        _by_trend(live, found, asked, visitor)
+        if is_trend
+        else _score(live, call, asked, (found, visitor), chosen.law)
     )
-    law = _HOLDOUT_LAW if holdout else live.law(call.request.surface)
     seed = decision_seed(call.decision_id, call.request.surface)
-    slate = draw_slate(SlateProblem(scored.scores, min(call.request.k, len(found.rows))), law, seed)
-    rung: Rung = "trend" if holdout else _rung(call, asked)
-    return Decided(rung, slate, scored, exploration, seed, holdout, visitor.is_new)
+    ranking = _NO_RANKING if is_trend else live.ranking(call.request.surface)
+    size = min(call.request.k, len(found.rows))
+    placed = place(scored.scores, size, chosen.law, (ranking, live.items, found.rows))
+    slate = draw_slate(placed.problem, chosen.law, seed)
+    rung: Rung = "trend" if is_trend else _rung(call, asked)
+    return Decided(rung, slate, scored, chosen, ranking, placed, facets, seed, holdout, visitor.is_new)
 
 
 def in_holdout(subject: str, surface: str, share: float) -> bool:
@@ -110,24 +130,29 @@ def _rung(call: Call, asked: Asked) -> Rung:
     return "segment" if asked.categories else "trend"
 
 
-def _score(live: LiveState, call: Call, asked: Asked, given: tuple[Found, Visitor]) -> Scored:
+def _score(
+    live: LiveState, call: Call, asked: Asked, given: tuple[Found, Visitor], law: Exploration
+) -> Scored:
     found, visitor = given
     features = feature_matrix(live, asked, found, visitor)
     logits = live.scorer(call.request.surface).logits(features)
     context, arms = policy_context(visitor, found), policy_arms(features)
     block = np.frombuffer(call.record.bandit, dtype="<f8") if call.record and call.record.bandit else None
-    law = live.law(call.request.surface)
-    optimistic = law.scheme == "optimistic"
+    optimistic = law.scheme == "optimistic" or live.shadows(call.request.surface).needs_variance
     mean, variance = live.posterior.score_rows(
         context, arms, live.items.blocks[found.rows], block, with_variance=optimistic
     )
-    return Scored(found, features, logits, context, arms, law.utilities(logits + mean, variance))
+    mean, ranking = logits + mean, live.ranking(call.request.surface)
+    if ranking.freshness:
+        mean = mean + freshness(ranking, live.items.published_at[found.rows], call.now_ms)
+    return Scored(found, features, logits, context, arms, law.utilities(mean, variance), mean, variance)
 
 
 def _by_trend(live: LiveState, found: Found, asked: Asked, visitor: Visitor) -> Scored:
     features = feature_matrix(live, asked, found, visitor)
     logits = live.trends.scores(found.rows, asked.now_ms)[:, -1]
-    return Scored(found, features, logits, policy_context(visitor, found), policy_arms(features), logits)
+    context, arms = policy_context(visitor, found), policy_arms(features)
+    return Scored(found, features, logits, context, arms, logits, logits, None)
 
 
 def answer_items(live: LiveState, decided: Decided) -> list[RecommendedItem]:
@@ -168,14 +193,32 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         seed=decided.seed,
         staleness_ms=call.staleness_ms,
         new_user=decided.new_user,
+        facets=decided.facets,
+        segment=decided.chosen.segment,
+        placing=decided.placed.logged,
+        shadows=_shadows(live, call, decided),
     )
+
+
+def _shadows(live: LiveState, call: Call, decided: Decided) -> dict[str, str]:
+    """Return what shadow policies say of a slate; nothing of one that no policy drew."""
+    shadows, scored = live.shadows(call.request.surface), decided.scored
+    if not shadows or _flag(call, decided):
+        return {}
+    by = ScoresBy(
+        scored.mean,
+        scored.variance,
+        scored.logits,
+        lambda: live.trends.scores(scored.found.rows, call.now_ms)[:, -1],
+    )
+    return shadows.weights(decided.placed.problem, decided.slate, by)
 
 
 def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:
     """Slots drawn by rule or without the subject's state teach no policy."""
     if decided.is_holdout:
         return "holdout"
-    return "fallback" if call.record is None else ""
+    return "fallback" if call.record is None or decided.chosen.is_fallback else ""
 
 
 def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "holdout"]) -> list[Slot]:
@@ -199,21 +242,29 @@ def _candidates(live: LiveState, scored: Scored) -> Candidates:
 
 
 def _exploration(decided: Decided) -> dict[str, float | str]:
-    document = decided.exploration
-    scheme = "greedy" if decided.is_holdout else document.scheme
-    return {
-        "scheme": scheme,
-        "rate": document.rate,
-        "temperature": document.temperature,
-        "optimism": document.optimism,
-        "floor": document.floor,
+    law = decided.chosen.law
+    said: dict[str, float | str] = {
+        "scheme": law.scheme,
+        "rate": law.rate,
+        "temperature": law.temperature,
+        "optimism": law.optimism,
+        "floor": law.floor,
+        "gamma": law.gamma,
     }
+    return said if law.mode == "every_slot" else {**said, "mode": law.mode}
+
+
+def _policy(decided: Decided) -> str:
+    if decided.is_holdout:
+        return "holdout-trend"
+    return "fallback-trend" if decided.chosen.is_fallback else POLICY
 
 
 def _versions(live: LiveState, call: Call, decided: Decided) -> Versions:
     return Versions(
-        policy="holdout-trend" if decided.is_holdout else POLICY,
+        policy=_policy(decided),
         model=live.model_versions.get(call.request.surface, 0),
-        exploration=decided.exploration.version,
+        exploration=decided.chosen.document.version,
         features=live.fingerprint,
+        ranking=decided.ranking.version,
     )

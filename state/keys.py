@@ -128,6 +128,21 @@ def learnt_outcomes_key(prefix: str) -> str:
     return f"{prefix}outcomes"
 
 
+def evidence_key(prefix: str) -> str:
+    """Hash: what a lane keeps of closed decisions for previews, by surface and hour."""
+    return f"{prefix}evidence"
+
+
+def scoreboard_key(prefix: str) -> str:
+    """Hash: what a lane knows of shadow policies, by surface and name."""
+    return f"{prefix}scoreboard"
+
+
 def control_key(prefix: str) -> str:
     """Hash: control documents by name."""
     return f"{prefix}control"
+
+
+def history_key(prefix: str) -> str:
+    """Hash: the latest versions of each control document, by name and version."""
+    return f"{prefix}history"
