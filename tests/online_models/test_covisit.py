@@ -83,11 +83,11 @@ def test_whole_sessions_leave_the_same_tables_as_their_clicks_one_by_one(streams
 
 
 def test_both_directions_count_and_the_forward_one_more() -> None:
-    visits = fed([[1, 2]] * 5)
+    visits = fed([[1, 2]] * 50)
     forward = ranked(visits, [1])[2]
     backward = ranked(visits, [2])[1]
     assert 0 < backward < forward
-    assert backward == pytest.approx(0.7 * forward, rel=0.03)
+    assert backward == pytest.approx(0.7 * forward, rel=0.1)
 
 
 def test_what_is_clicked_together_lately_beats_what_was_long_ago() -> None:
