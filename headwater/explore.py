@@ -69,6 +69,7 @@ def _settings(document: Document) -> str:
     if isinstance(document, Rankings):
         return ranked(document)
     parts = [document.scheme, f"rate {document.rate:g}", f"temperature {document.temperature:g}"]
+    parts += ["a coin a slate"] if document.mode == "single_slot" else []
     parts += [f"floor {document.floor:g}"] if document.floor else []
     parts += [f"{one.name} x{one.multiplier:g}" if one.rate is None else f"{one.name} rate {one.rate:g}"
               for one in document.segments]  # fmt: skip

@@ -31,7 +31,8 @@ from serving.privacy import Privacy
 from serving.problems import on_crash, on_deep_nesting, on_http_error, on_refusal, on_validation_error
 from serving.producers import ProducersReader
 from serving.reader import SubjectReader
-from serving.scoreboard import ScoreboardReader, export_scores
+from serving.scoreboard import ScoreboardReader
+from serving.scoreboard_gauges import export_scores
 from serving.service import Recommender
 from serving.stats import StatsReader
 from serving.sync import Sync

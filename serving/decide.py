@@ -9,9 +9,11 @@ from msgspec.structs import replace
 from bandits.exploration import Exploration
 from bandits.slates import Slate, decision_seed, draw_slate
 from online_models.ranking import ranking_registry
+from serving.aiming import aim_at, aimed, budgeted, to_log
 from serving.candidates import SOURCES, Asked, Found, retrieve
 from serving.exploring import Chosen
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
+from serving.items import BoolArray
 from serving.live import LiveState
 from serving.placing import Placed, freshness, place
 from serving.requests import RecommendationRequest, RecommendedItem
@@ -83,7 +85,8 @@ class Decided(Struct):
     chosen: Chosen
     ranking: Rankings
     placed: Placed
-    facets: dict[str, str]
+    aim: FloatArray | None
+    is_owed: BoolArray
     seed: int
     is_holdout: bool
     new_user: bool
@@ -97,10 +100,14 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     holdout = in_holdout(call.subject, call.request.surface, call.holdout)
     facets = {**call.request.context, VISITOR: "new" if visitor.is_new else "returning"}
     chosen = live.laws(call.request.surface, call.now_ms).of(facets)
+    chosen = budgeted(live, call.request.surface, chosen, call.now_ms)
     if holdout:
         chosen = replace(chosen, law=_HOLDOUT_LAW)
     is_trend = holdout or chosen.is_fallback
-    found = retrieve(live, asked, call.request.k, trend_only=is_trend)
+    seed = decision_seed(call.decision_id, call.request.surface)
+    owed = live.ledger.owed(call.request.surface, chosen.document, live.items, call.now_ms)
+    window = owed.window(seed)
+    found = retrieve(live, asked, call.request.k, owed=window, trend_only=is_trend)
     if not len(found.rows):
         return None
     scored = (
@@ -108,13 +115,15 @@ def decide(live: LiveState, call: Call) -> Decided | None:
         if is_trend
         else _score(live, call, asked, (found, visitor), chosen.law)
     )
-    seed = decision_seed(call.decision_id, call.request.surface)
     ranking = _NO_RANKING if is_trend else live.ranking(call.request.surface)
     size = min(call.request.k, len(found.rows))
     placed = place(scored.scores, size, chosen.law, (ranking, live.items, found.rows))
+    aim = None if is_trend else aim_at(owed, window, found.rows)
+    placed = replace(placed, problem=aimed(placed.problem, aim))
     slate = draw_slate(placed.problem, chosen.law, seed)
     rung: Rung = "trend" if is_trend else _rung(call, asked)
-    return Decided(rung, slate, scored, chosen, ranking, placed, facets, seed, holdout, visitor.is_new)
+    is_new = owed.of(found.rows[slate.indices]) > 0.0
+    return Decided(rung, slate, scored, chosen, ranking, placed, aim, is_new, seed, holdout, visitor.is_new)
 
 
 def in_holdout(subject: str, surface: str, share: float) -> bool:
@@ -193,8 +202,10 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         seed=decided.seed,
         staleness_ms=call.staleness_ms,
         new_user=decided.new_user,
-        facets=decided.facets,
+        facets=call.request.context,
         segment=decided.chosen.segment,
+        held_back=decided.chosen.is_held_back,
+        aimed=to_log(decided.aim),
         placing=decided.placed.logged,
         shadows=_shadows(live, call, decided),
     )
@@ -223,10 +234,11 @@ def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:
 
 def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "holdout"]) -> list[Slot]:
     slate, found, ids = decided.slate, decided.scored.found, live.items.ids
-    drawn = (slate.indices, found.rows[slate.indices], slate.propensities, slate.eligible, slate.explored)
+    how = (slate.propensities, slate.eligible, slate.explored, decided.is_owed)
+    drawn = (slate.indices, found.rows[slate.indices], *how)
     return [
-        Slot(ids[row], propensity, eligible, explored, found.sources[index], flag)
-        for index, row, propensity, eligible, explored in zip(
+        Slot(ids[row], propensity, eligible, explored, found.sources[index], flag, owed)
+        for index, row, propensity, eligible, explored, owed in zip(
             *(values.tolist() for values in drawn), strict=True
         )
     ]
@@ -249,8 +261,9 @@ def _exploration(decided: Decided) -> dict[str, float | str]:
         "temperature": law.temperature,
         "optimism": law.optimism,
         "floor": law.floor,
-        "gamma": law.gamma,
     }
+    if law.scheme == "squarecb":
+        said["gamma"] = law.gamma
     return said if law.mode == "every_slot" else {**said, "mode": law.mode}
 
 

@@ -21,6 +21,7 @@ from online_models.session_knn import SessionIndex, SessionKnnSettings
 from online_models.trends import Trends
 from serving.exploring import Laws
 from serving.items import ItemTable
+from serving.newcomers import Ledger
 from serving.sessions import add_sessions, add_step, follow_entry, newest_at
 from serving.shadows import NO_SHADOWS, ShadowLaws
 from state.events import Item
@@ -89,6 +90,7 @@ class LiveState:
         self.trends = Trends(self._half_lives_s)
         self.posterior = Posterior(self._policy)
         self.items.blocks[:] = 0
+        self.ledger = Ledger()
 
     def empty_indexes(self) -> tuple[SessionIndex, CoVisits]:
         """Return a session index and co-visitation that know nothing yet."""
@@ -152,6 +154,8 @@ class LiveState:
         follow_entry(self.items, entry, (self.sessions, self.covisits), count)
         for step in entry.history:  # its sessions wait until they can be taken in by time (serving/past.py)
             self.trends.add(self.items.row(step.item_id), step.at_ms, step.interest)
+        if entry.exploring is not None:
+            self.ledger.apply(shard, entry.exploring)
         self.watermarks[shard] = max(entry.watermark, self.watermarks.get(shard, 0))
 
     def apply_items(self, entry: ItemFeed) -> None:

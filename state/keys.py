@@ -93,6 +93,21 @@ def trends_key(prefix: str) -> str:
     return f"{prefix}trends"
 
 
+def newcomers_key(prefix: str) -> str:
+    """Hash: progress of new items, by surface and item."""
+    return f"{prefix}newcomers"
+
+
+def spending_key(prefix: str) -> str:
+    """Hash: what exploration did lately, by surface."""
+    return f"{prefix}spending"
+
+
+def tried_key(prefix: str) -> str:
+    """Hash: how each version of an exploration document did, by surface and version."""
+    return f"{prefix}tried"
+
+
 def sessions_key(prefix: str) -> str:
     """Hash: recent sessions for the session index."""
     return f"{prefix}sessions"

@@ -44,6 +44,10 @@ ATTRIBUTES_CAP = 256
 """Profile attributes of one subject; one more is refused loudly."""
 TREND_FLOOR = 0.01
 """Decayed count, of every half-life, under which a trend row is forgotten: 1 is one interaction of now."""
+LEDGER_KEPT_MS = 60 * DAY_MS
+"""Event time for which a new item's progress is kept after it was last shown; no quota runs for longer."""
+TRIED_CAP = 400
+"""Versions of exploration documents whose results a shard keeps."""
 HISTORY_CAP = 100
 """Versions of one control document that can be looked at and brought back."""
 SWEEP_MS = 3_600_000
@@ -142,6 +146,10 @@ def _keys(settings: Settings) -> list[Kept]:
              "an item's block, after it last learnt; the shared block stays"),
         Kept("key", "learnt", "event time", block_life_ms(settings), "block_life_s",
              "goes with its item's block"),
+        Kept("key", "newcomers", "event time", LEDGER_KEPT_MS, None,
+             "one entry a surface and new item, after it was last shown as one"),
+        Kept("key", "spending", "event time", 3 * 3_600_000, None, "sums of five minutes each, by surface"),
+        Kept("key", "tried", "cap", TRIED_CAP, None, "versions; the one used longest ago goes first"),
         Kept("key", "item_times", "event time", REMOVALS_KEPT_MS, None, "after its item was removed"),
         Kept("key", "items", "removal", None, None, "until the producer removes the item"),
         Kept("key", "learnt_outcomes", "cap", OUTCOMES_KEPT, None, "of one lane; the oldest go first"),
