@@ -352,8 +352,11 @@ class Recommender:
         codes, rows = zip(*parts, strict=True)
         ends = np.fromiter(accumulate(map(len, rows)), np.int64, len(rows))
         brought = Brought(np.concatenate(rows), ends, np.array(codes, np.int64))
-        catalogue = NO_CATALOGUE if self._extras is None else self._extras.catalogue()
-        return Merged(*gather(self._candidates, brought, catalogue, query.wanted or _EVERYTHING))
+        if self._extras is None:
+            catalogue, wanted = NO_CATALOGUE, query.wanted or _EVERYTHING
+        else:
+            catalogue, wanted = self._extras.catalogue(), query.wanted or self._extras.wanted(query)
+        return Merged(*gather(self._candidates, brought, catalogue, wanted))
 
     def _describe(self, query: Query, size: int) -> None:
         c = self._candidates

@@ -7,11 +7,9 @@ from online_models.candidates import ELSEWHERE, EXCLUDED, SEEN, UNAVAILABLE, Wan
 from online_models.sources import KNN, SOURCE_NAMES, Query
 from serving.items import IntArray
 from serving.live import LiveState
-from serving.sources import Asked
+from serving.sources import LIMIT, Asked
 from state.packing import FloatArray
 
-LIMIT = 180
-"""Candidates of a decision: as many as it can log, with all their scores, in eight kilobytes."""
 LETTERS = "nvsheftcp"
 """One letter a source, by its code, as decisions are logged."""
 SOURCES = dict(zip(LETTERS, SOURCE_NAMES, strict=True))

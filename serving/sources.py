@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from online_models.candidates import Catalogue
+from online_models.candidates import Catalogue, Wanted
 from online_models.neighbourhoods import Neighbourhoods
 from online_models.ranking import PROFILE, PROFILE_WEIGHTS, Visit, describe
 from online_models.sources import CATEGORY_TREND, CONTENT, HISTORY, NEW, TREND, Part, Query
@@ -15,6 +15,8 @@ from online_models.trends import Trends
 from serving.items import IntArray, ItemTable
 from state.packing import FloatArray
 
+LIMIT = 180
+"""Candidates of a decision: as many as it can log, with all their scores, in eight kilobytes."""
 RECENT = 30
 _TOLD = 50
 _DECAYS: FloatArray = np.power(0.85, np.arange(RECENT + _TOLD - 1, -1, -1), dtype=np.float64)
@@ -25,6 +27,9 @@ _CONTENT, _HISTORY, _NEW, _TREND, _CATEGORY = 30, 15, 10, 60, 30
 """Candidates of each source."""
 _RANKED_FOR_MS = 5_000
 """Event time for which the ranking of a category is kept."""
+
+_NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
+_NO_HASHES: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
 
 
 class Asked(Struct, frozen=True):
@@ -79,6 +84,10 @@ class CatalogueSources:
     def catalogue(self) -> Catalogue:
         """Give the live catalogue, by item row."""
         return self._items.arrays()
+
+    def wanted(self, query: Query) -> Wanted:
+        """Say what a visit may be shown of which nothing else is known: nothing it has met."""
+        return Wanted(query.items, _NO_HASHES, _NO_ROWS, LIMIT)
 
     def parts(self, query: Query) -> Sequence[Part]:
         """Give further candidates; newcomers before trends, which would fill all room there is."""
