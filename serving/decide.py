@@ -8,10 +8,11 @@ from msgspec import Struct
 from bandits.exploration import Exploration
 from bandits.slates import Slate, SlateProblem, decision_seed, draw_slate
 from online_models.ranking import ranking_registry
-from serving.candidates import SOURCES, Asked, Found, retrieve
+from serving.candidates import SOURCES, Found, retrieve
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
 from serving.live import LiveState
 from serving.requests import RecommendationRequest, RecommendedItem
+from serving.sources import Asked
 from serving.visitor import asked_of, visitor_of
 from state.events import Candidates, Decision, Explorations, Slot, Versions
 from state.packing import FloatArray, to_base64
@@ -80,16 +81,14 @@ class Decided(Struct):
 def decide(live: LiveState, call: Call) -> Decided | None:
     """Return the slate for a call; None where there is nothing to draw from."""
     record = call.record or SubjectRecord()
-    asked = asked_of(live, call.request, record, call.subject, call.now_ms)
-    visitor = visitor_of(record, call.request)
     holdout = in_holdout(call.subject, call.request.surface, call.holdout)
-    found = retrieve(live, asked, call.request.k, trend_only=holdout)
+    asked = asked_of(live, call.request, record, (call.subject, call.now_ms), trend_only=holdout)
+    visitor = visitor_of(record, call.request)
+    found = retrieve(live, asked, call.request.k)
     if not len(found.rows):
         return None
     exploration = live.exploration(call.request.surface)
-    scored = (
-        _by_trend(live, found, asked, visitor) if holdout else _score(live, call, asked, (found, visitor))
-    )
+    scored = _by_trend(live, found, call, visitor) if holdout else _score(live, found, call, visitor)
     law = _HOLDOUT_LAW if holdout else live.law(call.request.surface)
     seed = decision_seed(call.decision_id, call.request.surface)
     slate = draw_slate(SlateProblem(scored.scores, min(call.request.k, len(found.rows))), law, seed)
@@ -110,9 +109,8 @@ def _rung(call: Call, asked: Asked) -> Rung:
     return "segment" if asked.categories else "trend"
 
 
-def _score(live: LiveState, call: Call, asked: Asked, given: tuple[Found, Visitor]) -> Scored:
-    found, visitor = given
-    features = feature_matrix(live, asked, found, visitor)
+def _score(live: LiveState, found: Found, call: Call, visitor: Visitor) -> Scored:
+    features = feature_matrix(live, found, visitor)
     logits = live.scorer(call.request.surface).logits(features)
     context, arms = policy_context(visitor, found), policy_arms(features)
     block = np.frombuffer(call.record.bandit, dtype="<f8") if call.record and call.record.bandit else None
@@ -124,9 +122,9 @@ def _score(live: LiveState, call: Call, asked: Asked, given: tuple[Found, Visito
     return Scored(found, features, logits, context, arms, law.utilities(logits + mean, variance))
 
 
-def _by_trend(live: LiveState, found: Found, asked: Asked, visitor: Visitor) -> Scored:
-    features = feature_matrix(live, asked, found, visitor)
-    logits = live.trends.scores(found.rows, asked.now_ms)[:, -1]
+def _by_trend(live: LiveState, found: Found, call: Call, visitor: Visitor) -> Scored:
+    features = feature_matrix(live, found, visitor)
+    logits = live.trends.scores(found.rows, call.now_ms)[:, -1]
     return Scored(found, features, logits, policy_context(visitor, found), policy_arms(features), logits)
 
 

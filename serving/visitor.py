@@ -2,25 +2,36 @@
 
 import numpy as np
 
-from serving.candidates import Asked
 from serving.features import Visitor
 from serving.items import IntArray
 from serving.live import LiveState
 from serving.requests import RecommendationRequest
+from serving.sources import RECENT, Asked, decayed_interest
 from state.packing import FloatArray
 from state.sessions import session_hash
 from state.subject import SubjectRecord
 
-RECENT = 30
-_TOLD = 50
-_DECAYS: FloatArray = np.power(0.85, np.arange(RECENT + _TOLD - 1, -1, -1), dtype=np.float64)
-"""By age of position; the last place is the newest interaction's."""
-
 
 def asked_of(
-    live: LiveState, request: RecommendationRequest, record: SubjectRecord, subject: str, now_ms: int
+    live: LiveState,
+    request: RecommendationRequest,
+    record: SubjectRecord,
+    of: tuple[str, int],
+    *,
+    trend_only: bool = False,
 ) -> Asked:
-    """Return what retrieval is asked for this visitor, in rows."""
+    """Return what retrieval is asked for this visitor, in rows.
+
+    Parameters
+    ----------
+    live, request, record
+        What to answer from, what was asked, and the subject's record.
+    of
+        The subject, and the event time of the request, ms.
+    trend_only
+        Whether the subject is in the hold-out.
+    """
+    subject, now_ms = of
     rows, weights = _recent(live, request, record)
     excluded = live.items.rows([*request.exclude, *request.recent_items, *record.hidden])
     return Asked(
@@ -31,6 +42,7 @@ def asked_of(
         seen_hashes=record.seen_rows()["item"],
         categories=tuple(live.items.codes_of(request.categories)),
         now_ms=now_ms,
+        trend_only=trend_only,
     )
 
 
@@ -52,8 +64,3 @@ def _recent(
     pairs = [(row, interest) for row, interest in found if row is not None]
     rows = np.array([row for row, _ in pairs], dtype=np.int64)
     return rows, np.array([interest for _, interest in pairs]) * decayed_interest(len(pairs))
-
-
-def decayed_interest(count: int) -> FloatArray:
-    """Return the weight by age of position of `count` interactions, oldest first, shape (count,)."""
-    return _DECAYS[len(_DECAYS) - count :]

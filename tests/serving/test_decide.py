@@ -126,7 +126,7 @@ def test_what_must_not_be_shown_is_never_retrieved(
     live, record = WORLD.by_load(), WORLD.record(user)
     live.apply_items(ItemFeed([(f"i{n}", None) for n in removed]))
     wished = call(user, record, k=k, exclude=[f"i{n}" for n in excluded], categories=categories)
-    found = retrieve(live, asked_of(live, wished.request, record, user, NOW), k)
+    found = retrieve(live, asked_of(live, wished.request, record, (user, NOW)), k)
     ids = {live.items.ids[row] for row in found.rows.tolist()}
     barred = {*(f"i{n}" for n in excluded + removed), *record.hidden}
     assert not ids & barred
@@ -231,13 +231,13 @@ def test_a_new_item_is_a_candidate_even_where_everything_else_fills_the_list() -
     live = crowded()
     for number in range(5):
         live.put_item(encode(item(10_000 + number, published_at=NOW + number)))
-    asked = asked_of(live, call("u1").request, regular(live), "u1", NOW)
+    asked = asked_of(live, call("u1").request, regular(live), ("u1", NOW))
     found = retrieve(live, asked)
-    assert (len(found.rows), set(found.sources)) == (LIMIT, set("neft"))
+    assert (len(found.rows), set(found.sources)) == (LIMIT, set("nefhct"))
     assert {f"i{10_000 + n}" for n in range(5)} <= {live.items.ids[row] for row in found.rows.tolist()}
 
 
-def test_a_decision_of_two_hundred_candidates_takes_eight_kilobytes() -> None:
+def test_a_decision_of_all_the_candidates_there_can_be_takes_eight_kilobytes() -> None:
     live = crowded()
     asked = call("u1", regular(live))
     event = logged(live, asked)
