@@ -75,7 +75,7 @@ class ExtraSources(Protocol):
         """Give the live catalogue, by item row."""
 
     def wanted(self, query: Query) -> Wanted:
-        """Say what may be shown where the query does not: in lessons of the blend, the same as in requests."""
+        """Say what may be shown where the query does not: in lessons of the blend as in requests."""
 
     def parts(self, query: Query) -> Sequence[Part]:
         """Give further candidates, in the order in which they are to be taken while there is room."""
