@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from bandits.exploration import Exploration
 from bandits.slates import SlateProblem, decision_seed, draw_slate, slate_propensities
-from serving.candidates import LIMIT, SOURCES, retrieve
+from serving.candidates import SOURCES, retrieve
 from serving.decide import LOGGED_CUTS, POLICY, answer_items, decide, in_holdout, to_event
 from serving.live import LiveState
 from serving.service import static_items
+from serving.sources import LIMIT
 from serving.visitor import asked_of
 from state.decoding import MAX_BYTES, decode_event
 from state.events import Decision, Explorations, encode
