@@ -90,7 +90,7 @@ def vote(t: Tables, s: Scratch, near: Best, held: int) -> IntArray:
     items, count = np.empty(t.holders.shape[0], np.int64), 0
     for n in range(held):
         place = near.keys[n]
-        worth = near.values[n] * max(0.0, 1.0 - 0.1 * (1 + s.gap[place]))
+        worth = near.values[n] * max(0.0, 1.0 - 0.1 * s.gap[place])
         entry = t.last_of[place]
         while entry >= 0 and worth > 0.0:
             item = t.entry[entry, 0]
@@ -110,7 +110,7 @@ def rank(t: Tables, s: Scratch, query: tuple[IntArray, int, int], near: Best, be
     looked = touched if touched.shape[0] <= sample else np.sort(touched)[-sample:]
     held = 0
     for place in looked:
-        alike = s.shared[place] / items.shape[0]
+        alike = s.shared[place] / np.sqrt(items.shape[0] * t.length[place])
         held = offer(near, held, alike, place)
     found, size = vote(t, s, near, held), 0
     for item in found:

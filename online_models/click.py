@@ -1,24 +1,31 @@
-"""Click model: River's logistic regression, learnt from outcomes, scored by plain numpy."""
+"""Click model: a River model learnt from outcomes, judged before it learns, and scored by a compiled loop."""
 
-import collections
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from river import linear_model, optim, utils
+from river import optim
 
 from online_models.arrays import FloatArray
+from online_models.correction import Correction
 from online_models.drift import DriftWatch
 from online_models.features import FeatureRegistry
-from online_models.prequential import Prequential, Report
+from online_models.learners import ArrayMachine, Learner, LinearLearner, MachineLearner
+from online_models.prequential import Prequential, Report, log_losses
 from online_models.scorer import CompiledScorer, sigmoid
 
-VERSION = 1
+VERSION = 2
 """Version of the snapshot's layout."""
+KINDS = ("linear", "fm")
+SHORTENING, SHORTEST = 0.03, 5_000.0
+"""What a drift alarm leaves of the memory, and the rows it never goes below."""
+RECOVERY = 4.0
+"""A shortened memory has grown by a factor e after so many times its own length."""
+
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +46,15 @@ class ClickModelSettings:
         little better than 64, 200 clearly worse, and throughput grows with the size.
     memory_rows
         Rows over which AdaGrad's sum of squared gradients is forgotten by a factor e, > 0: without it the
-        steps shrink for ever and a model that has learnt for a year no longer follows its world.
+        steps shrink for ever and a model that has learnt for a year no longer follows its world. A drift
+        alarm shortens it for a while.
     window
         Rows the rolling measures look at, > 0.
+    kind
+        ``linear`` (logistic regression) or ``fm`` (factorisation machine).
+    factors, latent_rate, seed
+        Of a factorisation machine: latent factors a feature, > 0, their rate of SGD, > 0, and what their
+        first values are drawn with.
     """
 
     learning_rate: float = 0.4
@@ -50,36 +63,19 @@ class ClickModelSettings:
     sub_batch: int = 64
     memory_rows: float = 1_000_000.0
     window: int = 20_000
+    kind: str = "linear"
+    factors: int = 8
+    latent_rate: float = 0.5
+    seed: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "sub_batch", "memory_rows", "window"):
+        for name in ("learning_rate", "sub_batch", "memory_rows", "window", "factors", "latent_rate"):
             if not getattr(self, name) > 0:
                 msg = f"{name} is {getattr(self, name)}, wanted a number > 0"
                 raise ValueError(msg)
-
-
-class ArrayRegression(linear_model.LogisticRegression):
-    """River's logistic regression, taking arrays where `learn_many` wants a data frame.
-
-    Wrapping and unwrapping data frames costs ten times as much as the gradient step they carry.
-    """
-
-    def learn_arrays(self, inputs: FloatArray, columns: Sequence[str], clicks: FloatArray) -> None:
-        """Take one step on the mean gradient of a batch, exactly as `learn_many` does.
-
-        Parameters
-        ----------
-        inputs, columns
-            Numbers, shape (n, f), and the names of the f columns.
-        clicks
-            1 for a click, else 0; shape (n,).
-        """
-        river: Any = self  # its methods are untyped
-        saved = river._enter_learn_mode(set(columns))
-        try:
-            river._fit(x=columns, y=clicks, w=1.0, get_grad=partial(river._eval_gradient_many, inputs))
-        finally:
-            river._exit_learn_mode(saved)
+        if self.kind not in KINDS:
+            msg = f"kind is {self.kind!r}, wanted one of {KINDS}"
+            raise ValueError(msg)
 
 
 class ClickModel:
@@ -88,7 +84,7 @@ class ClickModel:
     Parameters
     ----------
     registry
-        Defines the columns of every batch.
+        Defines the columns of every batch, and what is crossed.
     settings
         See `ClickModelSettings`.
     """
@@ -97,23 +93,35 @@ class ClickModel:
         self.registry = registry
         self.settings = settings or ClickModelSettings()
         self.drift = DriftWatch()
-        self._judge = Prequential(self.settings.window)
-        self._columns = list(registry.columns)
-        self._river = ArrayRegression(
-            optimizer=optim.AdaGrad(self.settings.learning_rate),
-            l2=self.settings.l2,
-            intercept_lr=self.settings.intercept_learning_rate,
-        )
+        self.correction = Correction()
+        self.memory_rows = self.settings.memory_rows
+        self._raw, self._corrected = (Prequential(self.settings.window) for _ in range(2))
+        self._learner = _learner(registry, self.settings)
 
     @property
-    def river(self) -> linear_model.LogisticRegression:
-        """The River model behind it, over `registry.columns`."""
-        return self._river
+    def river(self) -> Any:
+        """The River model behind it, over `registry.columns` and bucket numbers."""
+        return self._learner.river
 
     @property
     def rows(self) -> int:
         """Rows learnt so far."""
-        return self.report().rows
+        return self._corrected.rows
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps taken so far."""
+        return self._learner.steps
+
+    @property
+    def click_rate(self) -> float:
+        """Share of the latest rows that were clicked; nan before any was."""
+        return self._corrected.click_rate
+
+    def predict(self, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Give raw logits and corrected probabilities of inputs (n, f), both of shape (n,)."""
+        logits = self.scorer().raw_logits(inputs)
+        return logits, sigmoid(self.correction.apply(logits))
 
     def learn_many(self, inputs: FloatArray, clicks: FloatArray) -> FloatArray:
         """Predict a batch, judge the predictions, then learn it.
@@ -127,7 +135,7 @@ class ClickModel:
 
         Returns
         -------
-        Probabilities before learning, shape (n,).
+        Corrected probabilities before learning, shape (n,).
 
         Raises
         ------
@@ -135,48 +143,69 @@ class ClickModel:
             If the shapes do not fit or a number is not finite.
         """
         self._check(inputs, clicks)
-        wide = self.registry.expand(inputs)
-        probabilities = sigmoid(wide @ self._weights() + self._river.intercept)
-        self._judge.update(probabilities, clicks)
-        self.drift.update(probabilities, clicks)
-        self._forget(len(wide))
-        parts = -(-len(wide) // self.settings.sub_batch)
-        for rows, targets in zip(np.array_split(wide, parts), np.array_split(clicks, parts), strict=True):
-            self._river.learn_arrays(rows, self._columns, targets)
-        return probabilities
+        logits, corrected = self.predict(inputs)
+        losses = log_losses(corrected, clicks)
+        self._raw.update(sigmoid(logits), clicks)
+        self._corrected.update(corrected, clicks, losses)
+        has_drifted = self.drift.update(corrected, clicks, losses)
+        self.correction.learn(logits, clicks)
+        self._forget(len(inputs), has_drifted=has_drifted)
+        parts = -(-len(inputs) // self.settings.sub_batch)
+        for rows, targets in zip(np.array_split(inputs, parts), np.array_split(clicks, parts), strict=True):
+            self._learner.learn(rows, targets)
+        return corrected
 
     def report(self) -> Report:
-        """Progressive validation so far."""
-        return self._judge.report()
+        """Progressive validation so far, of corrected probabilities."""
+        return self._corrected.report()
+
+    def raw_report(self) -> Report:
+        """Progressive validation so far, of probabilities before their correction."""
+        return self._raw.report()
 
     def scorer(self) -> CompiledScorer:
-        """Make a numpy scorer with the weights of this moment."""
-        return CompiledScorer.from_snapshot(*self.snapshot())
+        """Make a compiled scorer with the weights of this moment."""
+        return CompiledScorer.from_snapshot(self._weights(), {"fingerprint": self.registry.fingerprint()})
 
-    def snapshot(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """State as arrays and JSON-ready values; `restore` and `CompiledScorer.from_snapshot` read it."""
-        squares = self._river.optimizer.g2
-        arrays: dict[str, NDArray[Any]] = {
-            "weights": self._weights(),
-            "intercept": np.array([self._river.intercept], np.float64),
-            "squares": np.array([squares.get(c, 0.0) for c in self._columns], np.float64),
-            "crosses": self.registry.cross_places.copy(),
+    def _weights(self) -> Arrays:
+        linear, hashing = self.settings.kind == "linear", self.registry.hashing
+        some = slice(None) if linear else slice(0)
+        return self._learner.arrays() | {
+            "crosses": self.registry.cross_places[some].copy(),
+            "hashed_places": hashing.places[some].copy(),
+            "hashed_codes": hashing.is_code[some].copy(),
+            "hashed_seeds": hashing.seeds[some].copy(),
+            "correction": self.correction.values.copy(),
         }
+
+    def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
+        """State as arrays and JSON-ready values; `restore` and `CompiledScorer.from_snapshot` read it."""
+        corrected, correction = self.correction.snapshot()
+        drift, drift_meta = self.drift.snapshot()
+        (raw_bins, raw), (bins, judged) = self._raw.snapshot(), self._corrected.snapshot()
+        arrays = self._weights() | corrected | {f"drift_{name}": values for name, values in drift.items()}
         meta = {
             "version": VERSION,
             "fingerprint": self.registry.fingerprint(),
-            "columns": self._columns,
+            "crosses": [list(pair) for pair in self.registry.crosses],
+            "hashed": [list(parts) for parts in self.registry.hashed],
             "settings": asdict(self.settings),
-            "steps": int(self._river.optimizer.n_iterations),
-            "judged": self._judge.totals(),
+            "steps": self.steps,
+            "memory_rows": self.memory_rows,
+            "correction": correction,
+            "drift": drift_meta,
+            "judged": judged,
+            "judged_raw": raw,
         }
-        return arrays, meta
+        return arrays | {"judged_bins": bins, "judged_raw_bins": raw_bins}, meta
 
     @classmethod
     def restore(
         cls, registry: FeatureRegistry, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]
     ) -> Self:
-        """Rebuild the model of a snapshot; the rolling window and the drift detector start empty.
+        """Rebuild the model of a snapshot, to the last bit, measures and drift detectors included.
+
+        Its crosses are the snapshot's, whatever the registry declares.
 
         Raises
         ------
@@ -189,25 +218,32 @@ class ClickModel:
                 f"wanted {VERSION} and {registry.fingerprint()}"
             )
             raise ValueError(msg)
-        model = cls(registry, ClickModelSettings(**meta["settings"]))
-        river = model._river
-        # River has no public way to set weights; its own optimizers write through the same VectorDict.
-        river._weights = utils.VectorDict(_by_name(model._columns, arrays["weights"]))
-        river.intercept = float(arrays["intercept"][0])
-        river.optimizer.g2 = collections.defaultdict(float, _by_name(model._columns, arrays["squares"]))
-        river.optimizer.n_iterations = meta["steps"]
-        model._judge.resume(meta["judged"])
+        own = registry.variant([(left, right) for left, right in meta["crosses"]], meta["hashed"])
+        model = cls(own, ClickModelSettings(**meta["settings"]))
+        model._learner.load(arrays, int(meta["steps"]))
+        model.memory_rows = float(meta["memory_rows"])
+        model.correction = Correction.restore(arrays, meta["correction"])
+        drift = {name[len("drift_") :]: a for name, a in arrays.items() if name.startswith("drift_")}
+        model.drift = DriftWatch.restore(drift, meta["drift"])
+        model._raw = Prequential.restore(arrays["judged_raw_bins"], meta["judged_raw"])
+        model._corrected = Prequential.restore(arrays["judged_bins"], meta["judged"])
         return model
 
-    def _weights(self) -> FloatArray:
-        held = self._river.weights
-        return np.array([held.get(column, 0.0) for column in self._columns], np.float64)
+    def load(self, arrays: Mapping[str, NDArray[Any]], steps: int) -> None:
+        """Take up weights of another model of the same kind and crosses; measures stay as they are."""
+        self._learner.load(arrays, steps)
 
-    def _forget(self, rows: int) -> None:
-        kept = math.exp(-rows / self.settings.memory_rows)
-        squares = self._river.optimizer.g2
-        for column in squares:
-            squares[column] *= kept
+    def _forget(self, rows: int, *, has_drifted: bool) -> None:
+        kept = math.exp(-rows / self.memory_rows)
+        if has_drifted:
+            known = min(self.memory_rows, float(self.rows))
+            self.memory_rows = max(SHORTENING * known, min(SHORTEST, self.settings.memory_rows))
+            # As if the model had lived no longer than its new memory: the next steps grow at once.
+            kept *= min(1.0, self.memory_rows / max(known, 1.0))
+        elif self.memory_rows < self.settings.memory_rows:
+            grown = self.memory_rows * math.exp(rows / (RECOVERY * self.memory_rows))
+            self.memory_rows = min(self.settings.memory_rows, grown)
+        self._learner.scale_memory(kept)
 
     def _check(self, inputs: FloatArray, clicks: FloatArray) -> None:
         if inputs.ndim != 2 or inputs.shape[1] != len(self.registry) or clicks.shape != inputs.shape[:1]:
@@ -221,5 +257,16 @@ class ClickModel:
             raise ValueError(msg)
 
 
-def _by_name(columns: list[str], values: NDArray[Any]) -> dict[str, float]:
-    return dict(zip(columns, values.tolist(), strict=True))
+def _learner(registry: FeatureRegistry, settings: ClickModelSettings) -> Learner:
+    rates = (settings.learning_rate, settings.intercept_learning_rate)
+    if settings.kind == "linear":
+        return LinearLearner(registry, *rates, settings.l2)
+    machine = ArrayMachine(
+        n_factors=settings.factors,
+        weight_optimizer=optim.AdaGrad(rates[0]),
+        latent_optimizer=optim.SGD(settings.latent_rate),
+        l2_weight=settings.l2,
+        intercept_lr=rates[1],
+        seed=settings.seed,
+    )
+    return MachineLearner(registry, machine)

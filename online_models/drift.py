@@ -1,10 +1,12 @@
 """Drift of a model on the live stream, watched by ADWIN (Bifet, Gavalda 2007)."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
-from river import drift
+from numpy.typing import NDArray
 
+from online_models.adwin import Adwin
 from online_models.arrays import FloatArray
 from online_models.prequential import log_losses
 
@@ -29,42 +31,62 @@ class DriftWatch:
             msg = f"delta, chunk are {delta}, {chunk}, wanted 0 < delta < 1 and chunk > 0"
             raise ValueError(msg)
         self.chunk = chunk
-        self._error, self._loss = _adwin(delta), _adwin(delta)
-        self._pending = np.zeros((2, 0))
+        self._error, self._loss = Adwin(delta), Adwin(delta)
+        self._pending: FloatArray = np.zeros((2, 0))
         self.calibration_alarms = 0
         self.loss_alarms = 0
 
-    def update(self, probabilities: FloatArray, clicks: FloatArray) -> bool:
-        """Watch a batch of predictions, both of shape (n,); True when something got worse in it."""
-        rows = np.stack([clicks - probabilities, log_losses(probabilities, clicks)])
-        rows = np.concatenate([self._pending, rows], axis=1)
+    def update(self, probabilities: FloatArray, clicks: FloatArray, losses: FloatArray | None = None) -> bool:
+        """Watch a batch of predictions, all of shape (n,); True when something got worse in it."""
+        losses = log_losses(probabilities, clicks) if losses is None else losses
+        rows = np.concatenate([self._pending, [clicks - probabilities, losses]], axis=1)
         whole = rows.shape[1] // self.chunk * self.chunk
-        self._pending = rows[:, whole:]
-        before = self.calibration_alarms + self.loss_alarms
+        self._pending = rows[:, whole:].copy()
+        before = self.alarms
         for error, loss in rows[:, :whole].reshape(2, -1, self.chunk).mean(axis=2).T.tolist():
             self.calibration_alarms += _rose(self._error, error)
             self.loss_alarms += _rose(self._loss, loss)
-        return self.calibration_alarms + self.loss_alarms > before
+        return self.alarms > before
+
+    @property
+    def alarms(self) -> int:
+        """Alarms of both kinds so far."""
+        return self.calibration_alarms + self.loss_alarms
 
     @property
     def mean_error(self) -> float:
         """Mean of click minus probability since the last change, in -1..1."""
-        return float(self._error.estimation)
+        return self._error.mean
 
     @property
     def mean_loss(self) -> float:
         """Mean log loss since the last change."""
-        return float(self._loss.estimation)
+        return self._loss.mean
+
+    def snapshot(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """State as arrays and JSON-ready values."""
+        error, error_meta = self._error.snapshot()
+        loss, loss_meta = self._loss.snapshot()
+        meta = {
+            "chunk": self.chunk,
+            "error": error_meta,
+            "loss": loss_meta,
+            "alarms": [self.calibration_alarms, self.loss_alarms],
+        }
+        return {"error": error, "loss": loss, "pending": self._pending}, meta
+
+    @classmethod
+    def restore(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Self:
+        """Rebuild the watch of a snapshot, to the last bit."""
+        watch = cls(meta["error"]["delta"], meta["chunk"])
+        watch._error = Adwin.restore(arrays["error"], meta["error"])
+        watch._loss = Adwin.restore(arrays["loss"], meta["loss"])
+        watch._pending = np.array(arrays["pending"], np.float64)
+        watch.calibration_alarms, watch.loss_alarms = meta["alarms"]
+        return watch
 
 
-def _adwin(delta: float) -> Any:
-    # River's class is untyped; its numbers are converted where they are read.
-    make: Any = drift.ADWIN
-    return make(delta=delta)
-
-
-def _rose(adwin: Any, value: float) -> bool:
-    before = abs(adwin.estimation)
-    adwin.update(value)
-    # ADWIN also fires when the mean falls towards zero, which is the model learning, not the world moving.
-    return bool(adwin.drift_detected) and abs(adwin.estimation) > before
+def _rose(adwin: Adwin, value: float) -> bool:
+    before = abs(adwin.mean)
+    # ADWIN also cuts when the mean falls towards zero, which is the model learning, not the world moving.
+    return adwin.update(value) and abs(adwin.mean) > before

@@ -84,11 +84,12 @@ def run_split(trial: Trial, test: Clicks, wanted: Wanted, *, add_finished: bool)
             trial.learn(test.part(slice(begin, end)))
 
 
-def run_prequential(trial: Trial, clicks: Clicks, wanted: Wanted, bucket_ms: int) -> None:
-    """Predict every click that follows another in its session, then learn it."""
+def run_prequential(trial: Trial, clicks: Clicks, wanted: Wanted, bucket_ms: int, *, first: int = 0) -> None:
+    """Predict every click that follows another in its session, then learn it; before `first` only learn."""
     visits = _whole(clicks)
     buckets = (clicks.at_ms - clicks.at_ms[:1]) // bucket_ms
-    for n in range(len(clicks)):
+    trial.learn(clicks.part(slice(0, first)))
+    for n in range(first, len(clicks)):
         if wanted(int(clicks.sessions[n])):
             _predict(trial, visits.moment(clicks, n, int(buckets[n])))
         trial.learn(clicks.part(slice(n, n + 1)))

@@ -38,14 +38,21 @@ def changed(base: RecommenderSettings, changes: Changes) -> RecommenderSettings:
 
 def of_server(settings: Settings) -> RecommenderSettings:
     """Return the recommender's settings a server would have."""
-    sizes = {"max_sessions": float(settings.max_sessions)}
-    return changed(RecommenderSettings(), {"knn": {**sizes, **settings.knn}, "covisits": settings.covisits})
+    sizes = {"knn": {"max_sessions": float(settings.max_sessions)}}
+    return changed(changed(RecommenderSettings(), sizes), in_force(settings))
 
 
-def environment_lines(changes: Changes) -> list[str]:
-    """Return changes as lines of an environment file, each a setting the server reads."""
+def in_force(settings: Settings) -> dict[str, dict[str, float]]:
+    """Return what the environment changes already."""
+    return {name: getattr(settings, name) for name in PARTS}
+
+
+def environment_lines(changes: Changes, held: Changes) -> list[str]:
+    """Return changes as lines of an environment file; a setting is written whole, `held` values included."""
     return [
-        f"{PREFIX}{name.upper()}={json.dumps(dict(values))}" for name, values in changes.items() if values
+        f"{PREFIX}{name.upper()}={json.dumps({**held.get(name, {}), **values})}"
+        for name, values in changes.items()
+        if values
     ]
 
 
@@ -65,8 +72,4 @@ def read_tuned(path: Path) -> RecommenderSettings:
     strange = [line for line in told if "=" not in line]
     if strange:
         raise SettingsError(f"{path} has line {strange[0][:80]!r}; wished: NAME=VALUE")
-    return changed(RecommenderSettings(), _parts(load_settings(dict(line.split("=", 1) for line in told))))
-
-
-def _parts(settings: Settings) -> dict[str, dict[str, float]]:
-    return {name: getattr(settings, name) for name in PARTS}
+    return of_server(load_settings(dict(line.split("=", 1) for line in told)))

@@ -31,7 +31,7 @@ def taught(model: Any, clicks: Clicks) -> Any:
 
 
 def v_sknn(clicks: Clicks, query: list[int], k: int, sample: int) -> dict[int, float]:
-    """V-SKNN as its paper and code say, in plain words; `clicks` come in any order."""
+    """V-SKNN in plain words; `clicks` come in any order."""
     sessions: dict[int, list[int]] = defaultdict(list)
     for session, item, _ in clicks:
         sessions[session] += [item] if item not in sessions[session] else []
@@ -42,10 +42,11 @@ def v_sknn(clicks: Clicks, query: list[int], k: int, sample: int) -> dict[int, f
     for item in weights:
         possible |= set([s for s in begun if item in sessions[s]][-sample:])
     chosen = sorted(possible, key=begun.index)[-sample:]
-    alike = {s: sum(weights[i] for i in set(sessions[s]) & set(weights)) / len(query) for s in chosen}
+    alike = {s: sum(weights[i] for i in set(sessions[s]) & set(weights)) for s in chosen}
+    alike = {s: value / math.sqrt(len(query) * len(sessions[s])) for s, value in alike.items()}
     scores: dict[int, float] = defaultdict(float)
     for s in sorted(chosen, key=lambda s: -alike[s])[:k]:
-        back = len(query) - max(latest[i] for i in set(sessions[s]) & set(latest))
+        back = len(query) - 1 - max(latest[i] for i in set(sessions[s]) & set(latest))
         for item in sessions[s]:
             scores[item] += alike[s] * max(0.0, 1 - 0.1 * back)
     idf = {i: math.log(len(begun) / sum(i in held for held in sessions.values())) for i in scores}
