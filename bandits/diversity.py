@@ -1,5 +1,6 @@
 """Likeness of candidates to those already placed, from signatures small enough to be logged."""
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -22,7 +23,7 @@ class Diversity:
     Parameters
     ----------
     signatures
-        Of the K candidates (`signatures_of`), shape (K,).
+        Of the K candidates (`signature_of`), shape (K,).
     weight
         Taken off at full likeness, in units of the scores, >= 0.
 
@@ -60,13 +61,19 @@ class Diversity:
         return held
 
 
-def signatures_of(vectors: NDArray[np.floating], ids: NDArray[np.uint64]) -> Signatures:
-    """Return 64 signs of random projections of each vector (n, d), shape (n,).
+def signature_of(vector: NDArray[np.floating], own: int) -> int:
+    """Return 64 signs of random projections of a vector (d,), packed.
 
-    A vector of zeros, of an item nothing is known of, takes the hash of its id (n,): it is like nobody.
+    A vector of zeros, of an item nothing is known of, has its `own` number, such as a hash of the item's id:
+    it is like nobody.
     """
-    vectors = np.asarray(vectors, np.float64)
-    planes = np.random.default_rng(_BITS).standard_normal((vectors.shape[1], _BITS))
-    signs = (vectors @ planes > 0).astype(np.uint64)
-    packed: Signatures = (signs << np.arange(_BITS, dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
-    return np.where(vectors.any(axis=1), packed, ids)
+    if not vector.any():
+        return own
+    signs = np.packbits(np.asarray(vector, np.float64) @ _planes(len(vector)) > 0, bitorder="little")
+    return int.from_bytes(signs.tobytes(), "little")
+
+
+@lru_cache(maxsize=4)
+def _planes(d: int) -> FloatArray:
+    """Return the planes (d, 64) whose sides are told apart: the same in every process."""
+    return np.random.default_rng(_BITS).standard_normal((d, _BITS))

@@ -1,11 +1,11 @@
-"""What a server keeps of item blocks: all shards' accumulators, and float32 rows of their sums."""
+"""What a server keeps of item blocks: all shards' accumulators, and float32 rows of their moments."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from bandits.arrays import FloatArray, IntArray, ServingArray
-from bandits.natural import Variance, check_block, moments, packed_size, triangle
+from bandits.natural import Variance, check_block, doubled, moments, packed_size, triangle
 
 UNSEEN = 0
 """Row of every item without a block: the prior."""
@@ -59,8 +59,9 @@ class ItemTable:
         self._d, self._prior = d, prior_variance
         self._places: dict[str, int] = {}
         self._shards: dict[int, _ShardRows] = {}
-        self.serving: ServingArray = np.empty((_FIRST_CAPACITY, packed_size(d) - 1), np.float32)
-        self.serving[:] = self._serving_rows(np.zeros((1, packed_size(d))))
+        self.means: ServingArray = np.zeros((_FIRST_CAPACITY, d), np.float32)
+        self.covariances: ServingArray = np.zeros((_FIRST_CAPACITY, d * (d + 1) // 2), np.float32)
+        self._refresh(range(_FIRST_CAPACITY))
         self._free = list(range(_FIRST_CAPACITY - 1, UNSEEN, -1))
 
     def __len__(self) -> int:
@@ -82,7 +83,7 @@ class ItemTable:
         checked = {key: check_block(f"blocks[{key!r}]", block, self._d) for key, block in blocks.items()}
         rows = [self._row(key) for key in checked]
         if shard not in self._shards:
-            self._shards[shard] = _ShardRows(packed_size(self._d), len(self.serving))
+            self._shards[shard] = _ShardRows(packed_size(self._d), len(self.means))
         held = self._shards[shard]
         for row, block in zip(rows, checked.values(), strict=True):
             held.put(row, block)
@@ -113,8 +114,9 @@ class ItemTable:
         return row
 
     def _grow(self) -> None:
-        size = len(self.serving)
-        self.serving = np.concatenate((self.serving, np.tile(self.serving[UNSEEN], (size, 1))))
+        size = len(self.means)
+        self.means = _twice(self.means)
+        self.covariances = _twice(self.covariances)
         self._free = list(range(2 * size - 1, size - 1, -1))
         for held in self._shards.values():
             held.grow_items(2 * size)
@@ -125,10 +127,13 @@ class ItemTable:
         for _, held in sorted(self._shards.items()):
             at = held.place[places]
             total[at >= 0] += held.values[at[at >= 0]]
-        self.serving[places] = self._serving_rows(total)
-
-    def _serving_rows(self, blocks: FloatArray) -> FloatArray:
-        """Mean, then upper triangle of the covariance, side by side."""
-        means, covariances = moments(blocks, self._d, self._prior)
+        means, covariances = moments(total, self._d, self._prior)
         rows, columns = triangle(self._d)
-        return np.concatenate((means, covariances[:, rows, columns]), axis=1)
+        self.means[places] = means
+        # Off the diagonal twice, so that a quadratic form is one product with what it is asked of.
+        self.covariances[places] = covariances[:, rows, columns] * doubled(self._d)
+
+
+def _twice(rows: ServingArray) -> ServingArray:
+    """Return the rows and as many more of the prior."""
+    return np.concatenate((rows, np.tile(rows[UNSEEN], (len(rows), 1))))

@@ -43,7 +43,8 @@ def _mirror(d: int) -> IntArray:
 
 
 @cache
-def _doubled(d: int) -> FloatArray:
+def doubled(d: int) -> FloatArray:
+    """Return 1 on and 2 off the diagonal, in packed order, shape (d (d + 1) / 2,)."""
     rows, columns = triangle(d)
     return np.where(rows == columns, 1.0, 2.0)
 
@@ -126,9 +127,3 @@ def increments(features: FloatArray, weights: FloatArray, targets: FloatArray) -
     out[:, 1 : 1 + d] = features * (weights * targets)[:, None]
     out[:, 1 + d :] = features[:, rows] * features[:, columns] * weights[:, None]
     return out
-
-
-def quadratic_form(vector: FloatArray) -> FloatArray:
-    """Return q (d (d + 1) / 2,) such that ``packed triangle of A . q = vector^T A vector``."""
-    rows, columns = triangle(len(vector))
-    return vector[rows] * vector[columns] * _doubled(len(vector))

@@ -7,7 +7,10 @@ import numpy as np
 from bandits.arrays import FloatArray, IntArray, ServingArray
 from bandits.item_table import ItemTable
 from bandits.model import HybridConfig
-from bandits.natural import check_block, mean, moments, packed_size, quadratic_form
+from bandits.natural import check_block, mean, moments, packed_size, triangle
+
+_NOTHING = np.zeros((), np.float32)
+"""An array without dimensions: numpy takes twice as long with a plain 0."""
 
 
 class Posterior:
@@ -26,6 +29,9 @@ class Posterior:
         self.config = config
         self._items = ItemTable(config.context_dim, config.item_prior)
         self._shared: dict[int, FloatArray] = {}
+        self._triangle = triangle(config.context_dim)
+        self._ones = np.ones(config.item_dim, np.float32)
+        self._no_user = (np.eye(config.item_dim) * config.user_variance).astype(np.float32)
         self._refresh_shared()
 
     def put_shared(self, shard: int, block: FloatArray) -> None:
@@ -123,18 +129,21 @@ class Posterior:
         *,
         with_variance: bool,
     ) -> tuple[FloatArray, FloatArray | None]:
-        d = self.config.context_dim
-        x, features = context.astype(np.float32), items.astype(np.float32)
+        x = context.astype(np.float32)
+        features = items if items.dtype == np.float32 else items.astype(np.float32)
+        # `dot` throughout: `matmul` costs more on few numbers.
+        own: ServingArray = self._items.means.take(rows, axis=0).dot(x)
         if not with_variance:
-            own = self._items.serving.take(rows, axis=0)[:, :d] @ x
-            return (features @ self._weights(x, self._user_mean(user_block)) + own).astype(np.float64), None
+            own += features.dot(self._weights(x, self._user_mean(user_block)))
+            return own.astype(np.float64), None
         user_mean, user_covariance = self._user_moments(user_block)
-        taken = self._items.serving.take(rows, axis=0)
-        expected = features @ self._weights(x, user_mean) + taken[:, :d] @ x
-        own_variance = taken[:, d:] @ quadratic_form(context).astype(np.float32)
-        covariance = self._shared_covariance(x) + user_covariance.astype(np.float32)
-        variance = ((features @ covariance) * features).sum(axis=1) + own_variance
-        return expected.astype(np.float64), np.maximum(variance.astype(np.float64), 0.0)
+        own += features.dot(self._weights(x, user_mean))
+        left, right = self._triangle
+        variance = self._items.covariances.take(rows, axis=0).dot(x.take(left) * x.take(right))
+        spread = features.dot(self._shared_covariance(x) + user_covariance)
+        spread *= features
+        variance += spread.dot(self._ones)
+        return own.astype(np.float64), np.maximum(variance, _NOTHING).astype(np.float64)
 
     def _check(self, context: FloatArray, items: FloatArray, rows: IntArray) -> None:
         wanted = {"context": (self.config.context_dim,), "items": (len(rows), self.config.item_dim)}
@@ -143,27 +152,31 @@ class Posterior:
                 msg = f"{name} has shape {value.shape}, wanted {wanted[name]}"
                 raise ValueError(msg)
 
-    def _weights(self, x: ServingArray, user_mean: FloatArray) -> ServingArray:
+    def _weights(self, x: ServingArray, user_mean: ServingArray | None) -> ServingArray:
         """Return what multiplies an item's features: the shared block met by the context, and the user."""
-        return (x @ self._theta + user_mean).astype(np.float32)
+        weights: ServingArray = x.dot(self._theta)
+        if user_mean is not None:
+            weights += user_mean
+        return weights
 
-    def _user_mean(self, block: FloatArray | None) -> FloatArray:
+    def _user_mean(self, block: FloatArray | None) -> ServingArray | None:
+        if block is None:
+            return None
         d = self.config.item_dim
-        if block is None:
-            return np.zeros(d)
-        return mean(check_block("user_block", block, d), d, self.config.user_variance)
+        return mean(check_block("user_block", block, d), d, self.config.user_variance).astype(np.float32)
 
-    def _user_moments(self, block: FloatArray | None) -> tuple[FloatArray, FloatArray]:
-        d, prior = self.config.item_dim, self.config.user_variance
+    def _user_moments(self, block: FloatArray | None) -> tuple[ServingArray | None, ServingArray]:
         if block is None:
-            return np.zeros(d), np.eye(d) * prior
-        return moments(check_block("user_block", block, d), d, prior)
+            return None, self._no_user
+        d = self.config.item_dim
+        user = moments(check_block("user_block", block, d), d, self.config.user_variance)
+        return user[0].astype(np.float32), user[1].astype(np.float32)
 
     def _shared_covariance(self, x: ServingArray) -> ServingArray:
         """Contract the shared covariance with the context on both sides: (item_dim, item_dim)."""
-        dc, di = self.config.context_dim, self.config.item_dim
-        half: ServingArray = (x @ self._sigma.reshape(dc, di * dc * di)).reshape(di, dc, di)
-        out: ServingArray = np.matmul(x, half)
+        d = self.config.item_dim
+        half: ServingArray = x.dot(self._sigma).reshape(len(x), d * d)
+        out: ServingArray = x.dot(half).reshape(d, d)
         return out
 
     def _refresh_shared(self) -> None:
@@ -172,5 +185,8 @@ class Posterior:
         for _, block in sorted(self._shared.items()):
             total += block
         theta, sigma = moments(total, config.shared_dim, config.shared_variance)
-        self._theta = theta.reshape(config.context_dim, config.item_dim).astype(np.float32)
-        self._sigma = sigma.astype(np.float32)
+        dc, di = config.context_dim, config.item_dim
+        self._theta = theta.reshape(dc, di).astype(np.float32)
+        # Both context axes first: then two products of a vector with a matrix contract them.
+        pairs = sigma.reshape(dc, di, dc, di).transpose(0, 2, 1, 3)
+        self._sigma = pairs.reshape(dc, dc * di * di).astype(np.float32)

@@ -73,9 +73,8 @@ def draw_slate(problem: SlateProblem, exploration: Exploration, seed: int) -> Sl
     """
     k = len(problem.scores)
     if _is_race(problem, exploration):
-        race = _race(problem, exploration)
-        indices, explored = race.draw(problem.size, seed)
-        return Slate(indices, race.propensities(indices), explored, np.arange(k, k - len(indices), -1))
+        indices, propensities, explored = _race(problem, exploration).draw(problem.size, seed)
+        return Slate(indices, propensities, explored, np.arange(k, k - len(indices), -1))
     return Slate(*_turns(problem, exploration).draw(problem.size, seed))
 
 

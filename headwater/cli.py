@@ -18,9 +18,11 @@ LAZY: dict[str, str] = {
     "attribution": "headwater.attribution:attribution",
     "backfill": "headwater.backfill:backfill",
     "deadletters": "headwater.deadletters:deadletters",
+    "explore": "headwater.explore_commands:explore",
     "export": "headwater.export:export",
     "plan": "headwater.plan:plan",
     "producers": "headwater.producers:producers",
+    "ranking": "headwater.ranking_command:ranking",
     "rebuild": "headwater.rebuild:rebuild",
     "replay": "headwater.replay:replay",
     "retention": "headwater.retention:retention_page",
@@ -108,23 +110,6 @@ def topics_check() -> None:
     from headwater.topics import check
 
     finish(asyncio.run(check(command_settings())))
-
-
-@main.command()
-@click.option("--surface", default="home", show_default=True, help="Which surface.")
-@click.option("--rate", type=click.FloatRange(0.0, 0.5), help="Share of slots that explore.")
-@click.option("--scheme", type=click.Choice(["greedy", "epsilon", "softmax", "optimistic"]))
-@click.option("--temperature", type=click.FloatRange(0.001, 10.0))
-@click.option("--by", "changed_by", default="command line", show_default=True, help="Who changes it.")
-@click.option("--why", default="", help="Why; kept in the document.")
-def explore(
-    surface: str, rate: float | None, scheme: str | None, temperature: float | None, changed_by: str, why: str
-) -> None:
-    """Show or turn the exploration of a surface, on every running server at once."""
-    from headwater.explore import Wish, explore_surface
-
-    wish = Wish(surface, {"rate": rate, "scheme": scheme, "temperature": temperature}, changed_by, why)
-    finish(asyncio.run(explore_surface(command_settings(), wish)))
 
 
 @main.command()

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from headwater.console import finish
-from state.retention import DAY_MS, Kept, retention
+from state.retention import DAY_MS, FOR_EVER, Kept, retention
 from state.settings import PREFIX
 
 _TIMES = ("retention.ms", "compaction", "TTL", "event time")
@@ -35,6 +35,8 @@ def _line(row: Kept) -> str:
 
 
 def _limit(row: Kept) -> str:
+    if row.limit == FOR_EVER:
+        return "for ever"
     if row.limit is None:
         return ""
     if row.means not in _TIMES:

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import msgspec
-from litestar import MediaType, Request, Response, Router, get, post, put
+from litestar import MediaType, Request, Response, Router, get, post
 from litestar.datastructures import State
 from litestar.exceptions import ServiceUnavailableException
 from litestar.params import Parameter
@@ -18,16 +18,17 @@ from serving.producers import ProducersAnswer
 from serving.requests import (
     EventBatch,
     EventVerdicts,
-    ExplorationChange,
     RecommendationAnswer,
     RecommendationRequest,
 )
 from serving.stats import Stats
+from serving.tuning_routes import TUNING_ROUTES
 from state.attributed import AttributionCounts
-from state.events import Explorations
 
 SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
 Words = Annotated[str, Parameter(description="Ids separated by commas.", max_length=16_384)]
+
+Pairs = Annotated[str, Parameter(description="NAME:VALUE separated by commas.", max_length=2_048)]
 
 
 @get("/v1/recommendations", summary="A slate for a visitor, by query")
@@ -40,6 +41,7 @@ async def get_recommendations(
     exclude: Words = "",
     recent_items: Words = "",
     categories: Words = "",
+    context: Pairs = "",
     after: str | None = None,
     wait_ms: int = 50,
 ) -> RecommendationAnswer:
@@ -52,6 +54,7 @@ async def get_recommendations(
         "exclude": _words(exclude),
         "recent_items": _words(recent_items),
         "categories": _words(categories),
+        "context": dict(_pair(word) for word in _words(context)),
         "after": after,
         "wait_ms": wait_ms,
     }
@@ -62,6 +65,11 @@ async def get_recommendations(
         raise BadRequest(field, f"field '{field}' has value {given.get(field)!r}; wished: {error}") from None
     answer: RecommendationAnswer = await request.app.state.recommender.recommend(wished)
     return answer
+
+
+def _pair(word: str) -> tuple[str, str]:
+    name, _, value = word.partition(":")
+    return name, value
 
 
 def _words(text: str) -> list[str]:
@@ -81,22 +89,6 @@ async def post_recommendations(
 async def post_events(data: EventBatch, request: Request[Any, Any, State]) -> EventVerdicts:
     """Validate and publish events; the answer has one verdict for each, in order."""
     return EventVerdicts(await request.app.state.gateway.publish(data.events))
-
-
-@get("/v1/exploration/{surface:str}", summary="The exploration in force")
-async def get_exploration(surface: SurfaceName, request: Request[Any, Any, State]) -> Explorations:
-    """Return the exploration document of a surface."""
-    document: Explorations = request.app.state.tuning.exploration(surface)
-    return document
-
-
-@put("/v1/exploration/{surface:str}", summary="Turn exploration")
-async def put_exploration(
-    surface: SurfaceName, data: ExplorationChange, request: Request[Any, Any, State]
-) -> Explorations:
-    """Change the exploration of a surface; answers once it is in force on this server."""
-    document: Explorations = await request.app.state.tuning.change(surface, data)
-    return document
 
 
 @get("/v1/attribution", summary="What became of decisions and their events")
@@ -161,7 +153,7 @@ async def dashboard() -> str:
 def routes() -> Router:
     """Return every route of the server."""
     handlers: list[Any] = [
-        get_recommendations, post_recommendations, post_events, get_exploration, put_exploration,
+        get_recommendations, post_recommendations, post_events, *TUNING_ROUTES,
         get_user, delete_user, get_receipt, get_attribution, get_producers, get_stats, healthz, readyz,
         metrics, openapi, dashboard,
     ]  # fmt: skip

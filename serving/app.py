@@ -108,7 +108,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     gateway = Gateway(settings, producer, metrics)
     parts = (SubjectReader(settings, requests, metrics), logbook, sync, metrics)
     app.state.recommender = Recommender(settings, live, parts)
-    app.state.gateway, app.state.tuning = gateway, Tuning(gateway, live)
+    app.state.gateway, app.state.tuning = gateway, Tuning(settings, gateway, live, feeds)
     app.state.privacy = Privacy(settings, feeds, gateway)
     app.state.sync, app.state.metrics = sync, metrics
     app.state.attribution = AttributionReader(settings, feeds)

@@ -4,14 +4,18 @@ import numpy as np
 from msgspec import Struct
 
 from online_models.candidates import ELSEWHERE, EXCLUDED, SEEN, UNAVAILABLE, Wanted
-from online_models.sources import KNN, SOURCE_NAMES, Query
+from online_models.sources import KNN, LABELS, SOURCE_NAMES, Query
 from serving.items import IntArray
 from serving.live import LiveState
 from serving.sources import LIMIT, Asked
 from state.packing import FloatArray
 
-LETTERS = "nvsheftcp"
-"""One letter a source, by its code, as decisions are logged."""
+_LETTER = {
+    "knn": "n", "covisit": "v", "hop": "w", "session": "s", "history": "h", "content": "e", "new": "f",
+    "trend": "t", "category_trend": "c", "surface_trend": "p",
+}  # fmt: skip
+"""One letter a source, as decisions are logged."""
+LETTERS = "".join(_LETTER[label] for label in LABELS)
 SOURCES = dict(zip(LETTERS, SOURCE_NAMES, strict=True))
 _LETTERS = np.frombuffer(LETTERS.encode(), np.uint8)
 _REASONS = {UNAVAILABLE: "u", SEEN: "s", EXCLUDED: "x", ELSEWHERE: "c"}

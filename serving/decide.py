@@ -4,22 +4,28 @@ from typing import Literal, cast
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bandits.exploration import Exploration
-from bandits.slates import Slate, SlateProblem, decision_seed, draw_slate
+from bandits.slates import Slate, decision_seed, draw_slate
 from online_models.ranking import ranking_registry
 from serving.candidates import SOURCES, Found, retrieve
+from serving.exploring import Chosen
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
 from serving.live import LiveState
+from serving.placing import Placed, freshness, place
 from serving.requests import RecommendationRequest, RecommendedItem
 from serving.sources import Asked
 from serving.visitor import asked_of, visitor_of
-from state.events import Candidates, Decision, Explorations, Slot, Versions
+from state.events import Candidates, Decision, Slot, Versions
+from state.exploration import VISITOR
 from state.packing import FloatArray, to_base64
+from state.ranking import Rankings
 from state.subject import SubjectRecord, id_hash
 
 POLICY = "hybrid-1"
 _POSITION = ranking_registry().place("position")
+_NO_RANKING = Rankings()
 _HOLDOUT_LAW = Exploration(scheme="greedy")
 LOGGED_CUTS = 100
 """Of a visitor who has seen much, thousands may be cut; a logged decision has to stay readable."""
@@ -72,7 +78,10 @@ class Decided(Struct):
     rung: Rung
     slate: Slate
     scored: Scored
-    exploration: Explorations
+    chosen: Chosen
+    ranking: Rankings
+    placed: Placed
+    facets: dict[str, str]
     seed: int
     is_holdout: bool
     new_user: bool
@@ -82,18 +91,28 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     """Return the slate for a call; None where there is nothing to draw from."""
     record = call.record or SubjectRecord()
     holdout = in_holdout(call.subject, call.request.surface, call.holdout)
-    asked = asked_of(live, call.request, record, (call.subject, call.now_ms), trend_only=holdout)
     visitor = visitor_of(record, call.request)
+    facets = {**call.request.context, VISITOR: "new" if visitor.is_new else "returning"}
+    chosen = live.laws(call.request.surface, call.now_ms).of(facets)
+    if holdout:
+        chosen = replace(chosen, law=_HOLDOUT_LAW)
+    is_trend = holdout or chosen.is_fallback
+    asked = asked_of(live, call.request, record, (call.subject, call.now_ms), trend_only=is_trend)
     found = retrieve(live, asked, call.request.k)
     if not len(found.rows):
         return None
-    exploration = live.exploration(call.request.surface)
-    scored = _by_trend(live, found, call, visitor) if holdout else _score(live, found, call, visitor)
-    law = _HOLDOUT_LAW if holdout else live.law(call.request.surface)
+    scored = (
+        _by_trend(live, found, call, visitor)
+        if is_trend
+        else _score(live, call, (found, visitor), chosen.law)
+    )
     seed = decision_seed(call.decision_id, call.request.surface)
-    slate = draw_slate(SlateProblem(scored.scores, min(call.request.k, len(found.rows))), law, seed)
-    rung: Rung = "trend" if holdout else _rung(call, asked)
-    return Decided(rung, slate, scored, exploration, seed, holdout, visitor.is_new)
+    ranking = _NO_RANKING if is_trend else live.ranking(call.request.surface)
+    size = min(call.request.k, len(found.rows))
+    placed = place(scored.scores, size, chosen.law, (ranking, live.items, found.rows))
+    slate = draw_slate(placed.problem, chosen.law, seed)
+    rung: Rung = "trend" if is_trend else _rung(call, asked)
+    return Decided(rung, slate, scored, chosen, ranking, placed, facets, seed, holdout, visitor.is_new)
 
 
 def in_holdout(subject: str, surface: str, share: float) -> bool:
@@ -109,17 +128,20 @@ def _rung(call: Call, asked: Asked) -> Rung:
     return "segment" if asked.categories else "trend"
 
 
-def _score(live: LiveState, found: Found, call: Call, visitor: Visitor) -> Scored:
+def _score(live: LiveState, call: Call, given: tuple[Found, Visitor], law: Exploration) -> Scored:
+    found, visitor = given
     features = feature_matrix(live, found, visitor)
     logits = live.scorer(call.request.surface).logits(features)
     context, arms = policy_context(visitor, found), policy_arms(features)
     block = np.frombuffer(call.record.bandit, dtype="<f8") if call.record and call.record.bandit else None
-    law = live.law(call.request.surface)
     optimistic = law.scheme == "optimistic"
     mean, variance = live.posterior.score_rows(
         context, arms, live.items.blocks[found.rows], block, with_variance=optimistic
     )
-    return Scored(found, features, logits, context, arms, law.utilities(logits + mean, variance))
+    scores, ranking = law.utilities(logits + mean, variance), live.ranking(call.request.surface)
+    if ranking.freshness:
+        scores = scores + freshness(ranking, live.items.published_at[found.rows], call.now_ms)
+    return Scored(found, features, logits, context, arms, scores)
 
 
 def _by_trend(live: LiveState, found: Found, call: Call, visitor: Visitor) -> Scored:
@@ -166,6 +188,9 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         seed=decided.seed,
         staleness_ms=call.staleness_ms,
         new_user=decided.new_user,
+        facets=decided.facets,
+        segment=decided.chosen.segment,
+        placing=decided.placed.logged,
     )
 
 
@@ -173,7 +198,7 @@ def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:
     """Slots drawn by rule or without the subject's state teach no policy."""
     if decided.is_holdout:
         return "holdout"
-    return "fallback" if call.record is None else ""
+    return "fallback" if call.record is None or decided.chosen.is_fallback else ""
 
 
 def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "holdout"]) -> list[Slot]:
@@ -197,21 +222,29 @@ def _candidates(live: LiveState, scored: Scored) -> Candidates:
 
 
 def _exploration(decided: Decided) -> dict[str, float | str]:
-    document = decided.exploration
-    scheme = "greedy" if decided.is_holdout else document.scheme
-    return {
-        "scheme": scheme,
-        "rate": document.rate,
-        "temperature": document.temperature,
-        "optimism": document.optimism,
-        "floor": document.floor,
+    law = decided.chosen.law
+    said: dict[str, float | str] = {
+        "scheme": law.scheme,
+        "rate": law.rate,
+        "temperature": law.temperature,
+        "optimism": law.optimism,
+        "floor": law.floor,
+        "gamma": law.gamma,
     }
+    return said if law.mode == "every_slot" else {**said, "mode": law.mode}
+
+
+def _policy(decided: Decided) -> str:
+    if decided.is_holdout:
+        return "holdout-trend"
+    return "fallback-trend" if decided.chosen.is_fallback else POLICY
 
 
 def _versions(live: LiveState, call: Call, decided: Decided) -> Versions:
     return Versions(
-        policy="holdout-trend" if decided.is_holdout else POLICY,
+        policy=_policy(decided),
         model=live.model_versions.get(call.request.surface, 0),
-        exploration=decided.exploration.version,
+        exploration=decided.chosen.document.version,
         features=live.fingerprint,
+        ranking=decided.ranking.version,
     )

@@ -36,6 +36,8 @@ class ItemTable:
         (rows,) 64-bit hash of the id, as seen items are remembered.
     codes
         (rows, MAX_CATEGORIES) category codes of each item, -1 where it has fewer.
+    signatures
+        (rows,) what likeness of content is told by where slates are diverse.
     vectors
         (rows, dim) unit content vectors, zero where there is none.
     blocks
@@ -52,6 +54,7 @@ class ItemTable:
         self.published_at: IntArray = np.zeros(64, dtype=np.int64)
         self.hashes: NDArray[np.uint64] = np.zeros(64, dtype=np.uint64)
         self.codes: NDArray[np.int32] = np.full((64, MAX_CATEGORIES), -1, dtype=np.int32)
+        self.signatures: NDArray[np.uint64] = np.zeros(64, dtype=np.uint64)
         self.vectors: NDArray[np.float32] = np.zeros((64, dim), dtype=np.float32)
         self.blocks: IntArray = np.zeros(64, dtype=np.int64)
         self._newest: IntArray | None = None
@@ -68,7 +71,7 @@ class ItemTable:
             self.ids.append(item_id)
             self._quoted.append(msgspec.json.encode(item_id))
             self.titles.append("")
-            self.hashes[row] = id_hash(item_id)
+            self.hashes[row] = self.signatures[row] = id_hash(item_id)
         return row
 
     def find(self, item_id: str) -> int | None:
@@ -127,6 +130,7 @@ class ItemTable:
         self.available = np.pad(self.available, (0, size))
         self.published_at = np.pad(self.published_at, (0, size))
         self.hashes = np.pad(self.hashes, (0, size))
+        self.signatures = np.pad(self.signatures, (0, size))
         self.blocks = np.pad(self.blocks, (0, size))
         self.codes = np.pad(self.codes, ((0, size), (0, 0)), constant_values=-1)
         self.vectors = np.pad(self.vectors, ((0, size), (0, 0)))

@@ -9,7 +9,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from bandits.exploration import Exploration
+from bandits.diversity import signature_of
 from bandits.hybrid import HybridConfig, Posterior, empty_block
 from online_models.arrays import VectorArray
 from online_models.blend import BlendSettings
@@ -22,12 +22,15 @@ from online_models.retrieval import Recommender, RecommenderSettings
 from online_models.scorer import CompiledScorer
 from online_models.session_knn import SessionIndex
 from online_models.trends import Trends
+from serving.exploring import Laws
 from serving.items import ItemTable
 from serving.sessions import add_sessions, follow_entry, newest_at
 from serving.sources import CatalogueSources
-from state.events import Explorations, Item
+from state.events import Item
+from state.exploration import DOCUMENT_TYPES, Budgets, Document, Explorations, decode_document
 from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
 from state.packing import unpack_arrays, unpack_vector
+from state.ranking import Rankings
 
 SHARED = "shared"
 SEARCH_EFFORT = 96
@@ -39,7 +42,8 @@ LESSON_SESSIONS = 400
 LEARN_EVERY = 4
 """One interaction in so many teaches the blend."""
 _item_decoder = msgspec.json.Decoder(Item)
-_exploration_decoder = msgspec.json.Decoder(Explorations)
+_DEFAULT_LAWS = Laws(Explorations())
+_DEFAULT_RANKING = Rankings()
 
 
 class LiveState:
@@ -63,8 +67,9 @@ class LiveState:
         self.alike = Neighbourhoods(self.vectors)
         self.scorers: dict[str, CompiledScorer] = {}
         self.model_versions: dict[str, int] = {}
-        self.explorations: dict[str, Explorations] = {}
-        self._laws: dict[str, Exploration] = {}
+        self._laws: dict[str, Laws] = {}
+        self._rankings: dict[str, Rankings] = {}
+        self.budget = Budgets()
         self._policy, self._retrieval = policy, retrieval
         self.watermarks: dict[int, int] = {}
         self.forget_subjects()
@@ -162,6 +167,7 @@ class LiveState:
         elif row not in self.vectors or not np.array_equal(vector, self.items.vectors[row]):
             self.alike.put(row, vector)
         self.items.vectors[row] = vector
+        self.items.signatures[row] = signature_of(vector, int(self.items.hashes[row]))
 
     def remove_item(self, item_id: str) -> None:
         """Take one item out of the catalogue and of everything that could bring it back."""
@@ -183,37 +189,40 @@ class LiveState:
     def put_control(self, name: str, raw: bytes) -> None:
         """Take in a control document."""
         kind, _, key = name.partition("/")
-        if kind == "exploration":
-            self.explorations[key] = document = _exploration_decoder.decode(raw)
-            self._laws[key] = to_law(document)
+        if kind not in DOCUMENT_TYPES:
+            return  # of a later version of the engine
+        document = decode_document(name, raw)
+        if isinstance(document, Explorations):
+            self._laws[key] = Laws(document)
+        elif isinstance(document, Rankings):
+            self._rankings[key] = document
+        elif key == "all":
+            self.budget = document
 
-    def exploration(self, surface: str) -> Explorations:
-        """Return the exploration in force on a surface."""
-        return self.explorations.get(surface) or DEFAULT_EXPLORATION
+    @property
+    def surfaces(self) -> list[str]:
+        """Surfaces somebody has said something of."""
+        return sorted(self._laws)
 
-    def law(self, surface: str) -> Exploration:
-        """Return the same exploration in the policy room's form."""
-        return self._laws.get(surface) or _DEFAULT_LAW
+    def laws(self, surface: str, now_ms: int) -> Laws:
+        """Return the laws in force on a surface at a time."""
+        return self._laws.get(surface, _DEFAULT_LAWS).at(now_ms)
+
+    def document(self, name: str) -> Document:
+        """Return the document last said under a name, whether or not its time is up."""
+        kind, _, key = name.partition("/")
+        if kind == "ranking":
+            return self.ranking(key)
+        return self.budget if kind == "budget" else self._laws.get(key, _DEFAULT_LAWS).document
+
+    def ranking(self, surface: str) -> Rankings:
+        """Return how slates of a surface are put together."""
+        return self._rankings.get(surface, _DEFAULT_RANKING)
 
 
 def served_retrieval(settings: RecommenderSettings, learn_every: int = LEARN_EVERY) -> RecommenderSettings:
     """Return a recommender's settings as a server wants them: soon taught by the little it has seen."""
     return replace(settings, blend=BlendSettings(prior=10.0), learn_every=learn_every)
-
-
-def to_law(document: Explorations) -> Exploration:
-    """Return the policy room's form of an exploration document."""
-    return Exploration(
-        scheme=document.scheme,
-        rate=document.rate,
-        temperature=document.temperature,
-        optimism=document.optimism,
-        floor=document.floor,
-    )
-
-
-DEFAULT_EXPLORATION = Explorations()
-_DEFAULT_LAW = to_law(DEFAULT_EXPLORATION)
 
 
 def item_vector(item: Item, dim: int) -> VectorArray:

@@ -2,9 +2,22 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from state.events import Id, Name
+from state.exploration import (
+    Facets,
+    Floor,
+    Gamma,
+    Guardrail,
+    Mode,
+    Optimism,
+    Quota,
+    Rate,
+    Scheme,
+    Segment,
+    Temperature,
+)
 
 Count = Annotated[int, Meta(ge=1, le=50)]
 Ids = Annotated[list[Id], Meta(max_length=500)]
@@ -29,6 +42,8 @@ class RecommendationRequest(Struct, kw_only=True, omit_defaults=True, forbid_unk
         Items touched in this session, oldest first; used where the engine does not know better.
     categories
         Categories to stay within.
+    context
+        What else is known of the visit, such as device or country: values that segments of exploration name.
     after, wait_ms
         An event id from the gateway: the answer waits up to ``wait_ms`` for the engine to have folded it, and
         says ``stale`` where it has not.
@@ -41,6 +56,7 @@ class RecommendationRequest(Struct, kw_only=True, omit_defaults=True, forbid_unk
     exclude: Ids = []
     recent_items: Annotated[list[Id], Meta(max_length=50)] = []
     categories: Annotated[list[Id], Meta(max_length=20)] = []
+    context: Facets = {}
     after: Id | None = None
     wait_ms: Annotated[int, Meta(ge=0, le=1000)] = 50
 
@@ -105,13 +121,58 @@ class EventVerdicts(Struct):
     verdicts: list[Verdict]
 
 
-class ExplorationChange(Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A wished exploration setting; what is left out stays as it is."""
+class Reasons(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Who changes something, and why."""
 
-    rate: Annotated[float, Meta(ge=0.0, le=0.5)] | None = None
-    scheme: Literal["greedy", "epsilon", "softmax", "optimistic"] | None = None
-    temperature: Annotated[float, Meta(ge=0.001, le=10.0)] | None = None
-    optimism: Annotated[float, Meta(ge=0.0, le=5.0)] | None = None
-    floor: Annotated[float, Meta(ge=0.0, le=0.01)] | None = None
     changed_by: Annotated[str, Meta(max_length=128)] = ""
     why: Annotated[str, Meta(max_length=512)] = ""
+
+
+class ExplorationChange(Reasons, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A wished exploration setting; what is left out stays as it is, but ``ttl_s``: it is of one change.
+
+    ``forced`` sets the bounds of steps aside, and needs a ``why``.
+    """
+
+    rate: Rate | UnsetType = UNSET
+    scheme: Scheme | UnsetType = UNSET
+    temperature: Temperature | UnsetType = UNSET
+    optimism: Optimism | UnsetType = UNSET
+    floor: Floor | UnsetType = UNSET
+    gamma: Gamma | UnsetType = UNSET
+    mode: Mode | UnsetType = UNSET
+    rate_cap: Rate | UnsetType = UNSET
+    segments: list[Segment] | UnsetType = UNSET
+    quota: Quota | UnsetType | None = UNSET
+    cost_per_hour: float | UnsetType | None = UNSET
+    guardrails: list[Guardrail] | UnsetType = UNSET
+    ttl_s: float | UnsetType | None = UNSET
+    forced: bool = False
+
+
+class RankingChange(Reasons, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A wished setting of how slates are put together; what is left out stays as it is."""
+
+    category_cap: Annotated[int, Meta(ge=0, le=50)] | UnsetType = UNSET
+    diversity: Annotated[float, Meta(ge=0.0, le=20.0)] | UnsetType = UNSET
+    freshness: Annotated[float, Meta(ge=0.0, le=10.0)] | UnsetType = UNSET
+    freshness_half_life_s: Annotated[float, Meta(ge=60.0, le=31_536_000.0)] | UnsetType = UNSET
+    no_repeat_s: Annotated[float, Meta(ge=0.0)] | UnsetType = UNSET
+
+
+class Stop(Reasons, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A kill switch: ``greedy`` serves the best-scored slate, ``fallback`` the trend."""
+
+    scheme: Literal["greedy", "fallback"] = "greedy"
+
+
+class Rollback(Reasons, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The version whose settings shall come back; 0 for the defaults."""
+
+    version: Annotated[int, Meta(ge=0)]
+
+
+class BudgetChange(Reasons, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Rewards an hour that exploration may cost on all surfaces together; None for no bound."""
+
+    cost_per_hour: Annotated[float, Meta(ge=0.0, le=1e9)] | None

@@ -13,7 +13,9 @@ from serving.metrics import ServerMetrics
 from serving.reader import SubjectReader
 from serving.requests import RecommendationAnswer, RecommendationRequest, RecommendedItem
 from serving.sync import Sync
+from state.decoding import Refusal
 from state.events import subject_of
+from state.exploration import VISITOR
 from state.partition import shard_of
 from state.settings import Settings
 from state.subject import SubjectRecord
@@ -49,7 +51,17 @@ class Recommender:
         self._last_good: dict[str, list[RecommendedItem]] = {}
 
     async def recommend(self, request: RecommendationRequest) -> RecommendationAnswer:
-        """Return a slate; the answer's rung says what it was made from."""
+        """Return a slate; the answer's rung says what it was made from.
+
+        Raises
+        ------
+        Refusal
+            If the request's context names a facet that only the engine knows.
+        """
+        if VISITOR in request.context:
+            raise Refusal(
+                "reserved_facet", "context", VISITOR, "facets of your own: the engine knows this one"
+            )
         subject = subject_of(request.user_id, request.session_id)
         started = time.perf_counter()
         record, stale = await self._read(request, subject)
@@ -102,7 +114,9 @@ class Recommender:
         self._metrics.note_slots(
             sum(item.explored for item in items), [sources[n] for n in decided.slate.indices.tolist()]
         )
-        return self._dressed(call, decided.rung, items, is_holdout=decided.is_holdout)
+        answer = self._dressed(call, decided.rung, items, is_holdout=decided.is_holdout)
+        answer.exploration_version = decided.chosen.document.version
+        return answer
 
     def _static(self, call: Call) -> RecommendationAnswer:
         known = [item.item_id for item in self._last_good.get(call.request.surface, [])]
@@ -118,7 +132,7 @@ class Recommender:
             surface=surface,
             rung=rung,
             items=items,
-            exploration_version=self._live.exploration(surface).version,
+            exploration_version=self._live.laws(surface, call.now_ms).document.version,
             model_version=self._live.model_versions.get(surface, 0),
             state_as_of=call.now_ms - call.staleness_ms,
             staleness_ms=call.staleness_ms,

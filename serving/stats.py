@@ -1,5 +1,6 @@
 """Live figures of one server, for its dashboard."""
 
+import time
 from typing import Any
 
 from msgspec import Struct
@@ -8,7 +9,7 @@ from redis.exceptions import RedisError
 from serving.live import LiveState
 from serving.metrics import ServerMetrics
 from serving.sync import Sync
-from state.events import Explorations
+from state.exploration import Explorations
 from state.keys import counters_key, lane_unit, subject_unit, unit_prefix
 from state.settings import Settings
 
@@ -68,7 +69,7 @@ class StatsReader:
 
     async def read(self) -> Stats:
         """Return the figures of this moment."""
-        live = self._live
+        live, now_ms = self._live, time.time_ns() // 1_000_000
         return Stats(
             answers=self._by_label("headwater_answers", "rung"),
             slots=self._by_label("headwater_slots", "kind"),
@@ -76,7 +77,7 @@ class StatsReader:
             items=int(live.items.available.sum()),
             sessions=live.sessions.sessions,
             models=dict(live.model_versions),
-            explorations={"home": live.exploration("home")} | live.explorations,
+            explorations={name: live.laws(name, now_ms).document for name in {"home", *live.surfaces}},
             staleness_ms=self._sync.staleness_ms(),
             stage_ms=self._stages(),
         )

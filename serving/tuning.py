@@ -2,21 +2,33 @@
 
 import asyncio
 import time
-import uuid
 from typing import Any
 
 import msgspec
 from litestar import Request, Response
-from litestar.status_codes import HTTP_503_SERVICE_UNAVAILABLE
+from litestar.exceptions import HTTPException, ServiceUnavailableException
+from litestar.status_codes import (
+    HTTP_409_CONFLICT,
+    HTTP_412_PRECONDITION_FAILED,
+    HTTP_503_SERVICE_UNAVAILABLE,
+)
+from msgspec import UNSET
+from redis.exceptions import RedisError
 
 from serving.gateway import Addressed, Gateway
 from serving.live import LiveState
 from serving.problems import Problem, problem_response
-from serving.requests import ExplorationChange
-from state.decoding import Refusal
-from state.events import Control, Explorations, encode
+from serving.requests import BudgetChange, ExplorationChange, RankingChange, Reasons, Rollback, Stop
+from state.changing import Wish, change_event, now_in_force, stop
+from state.control_reads import read_history
+from state.events import encode
+from state.exploration import Budgets, Document, Explorations
+from state.ranking import Rankings
+from state.settings import Settings
 
 _WAIT_S = 2.0
+_POLL_S = 0.005
+BUDGET = "budget/all"
 
 
 class NotInForceError(RuntimeError):
@@ -29,59 +41,139 @@ def on_not_in_force(_: Request[Any, Any, Any], error: NotInForceError) -> Respon
 
 
 class Tuning:
-    """Reads and changes the exploration of surfaces.
+    """Reads and changes exploration documents and the budget of all surfaces.
 
     Parameters
     ----------
+    settings
+        Of the namespace.
     gateway
         Publishes control events.
     live
         Where documents in force are read.
+    redis
+        Where earlier versions are read.
     """
 
-    def __init__(self, gateway: Gateway, live: LiveState) -> None:
-        self._gateway, self._live = gateway, live
+    def __init__(self, settings: Settings, gateway: Gateway, live: LiveState, redis: Any) -> None:
+        self._settings, self._gateway, self._live, self._redis = settings, gateway, live, redis
 
     def exploration(self, surface: str) -> Explorations:
         """Return the exploration in force on a surface."""
-        return self._live.exploration(surface)
+        return self._live.laws(surface, _now_ms()).document
 
-    async def change(self, surface: str, change: ExplorationChange) -> Explorations:
+    def budget(self) -> Budgets:
+        """Return the budget of all surfaces."""
+        return self._live.budget
+
+    async def history(self, surface: str) -> list[Document]:
+        """Return the versions of a surface's exploration that are kept, newest first."""
+        try:
+            return await read_history(self._redis, self._settings, _name(surface))
+        except (RedisError, OSError, TimeoutError) as error:
+            raise ServiceUnavailableException(f"the store does not answer: {error}") from None
+
+    async def change(self, surface: str, change: ExplorationChange, version: int | None) -> Explorations:
         """Publish a change and return the document once it is in force on this server.
+
+        Parameters
+        ----------
+        surface
+            Whose exploration.
+        change
+            What shall be otherwise.
+        version
+            The version it was made from; None for whatever is in force.
 
         Raises
         ------
+        Refusal
+            If the change is not allowed.
+        HTTPException
+            If another version is in force, or another change came first.
         NotInForceError
-            If that takes longer than two seconds, as where no worker runs.
+            If it takes longer than two seconds, as where no worker runs.
         """
-        current = self.exploration(surface)
-        wished = change_event(surface, current, change)
-        verdict = await self._gateway.send(Addressed("control", wished, wished.name, 0, encode(wished)))
+        wish = _wish(change)
+        wish.forced = change.forced
+        return await self._explore(surface, wish, version)
+
+    async def stop(self, surface: str, asked: Stop) -> Explorations:
+        """Turn exploration off, whatever is in force."""
+        return await self._explore(surface, stop(asked.scheme, asked.changed_by, asked.why), None)
+
+    async def rollback(self, surface: str, asked: Rollback, version: int | None) -> Explorations:
+        """Bring an earlier version's settings back."""
+        wish = Wish(restores=asked.version, changed_by=asked.changed_by, why=asked.why)
+        return await self._explore(surface, wish, version)
+
+    def ranking(self, surface: str) -> Rankings:
+        """Return how slates of a surface are put together."""
+        return self._live.ranking(surface)
+
+    async def change_ranking(self, surface: str, change: RankingChange, version: int | None) -> Rankings:
+        """Publish a change of how slates are put together; returns once it is in force on this server."""
+        document = await self._fulfil(f"ranking/{surface}", _wish(change), version)
+        assert isinstance(document, Rankings)
+        return document
+
+    async def change_budget(self, asked: BudgetChange) -> Budgets:
+        """Change what exploration may cost on all surfaces together."""
+        given = {"cost_per_hour": asked.cost_per_hour}
+        wish = Wish(given=given, changed_by=asked.changed_by, why=asked.why)
+        document = await self._fulfil(BUDGET, wish, None)
+        assert isinstance(document, Budgets)
+        return document
+
+    async def _explore(self, surface: str, wish: Wish, version: int | None) -> Explorations:
+        document = await self._fulfil(_name(surface), wish, version)
+        assert isinstance(document, Explorations)
+        return document
+
+    async def _fulfil(self, name: str, wish: Wish, version: int | None) -> Document:
+        at_ms = _now_ms()
+        latest = self._live.document(name)
+        held = now_in_force(latest, at_ms).version
+        if version is not None and version != held:
+            detail = f"header 'If-Match' has value {version}; wished: {held}, the version in force"
+            raise HTTPException(detail=detail, status_code=HTTP_412_PRECONDITION_FAILED)
+        event = change_event(name, latest, wish, at_ms, self._settings.dwell_ms)
+        verdict = await self._gateway.send(Addressed("control", event, name, 0, encode(event)))
         if not verdict.accepted:
             raise NotInForceError(verdict.detail)
+        return await self._arrived(name, event.event_id, latest.version)
+
+    async def _arrived(self, name: str, change: str, before: int) -> Document:
         deadline = time.monotonic() + _WAIT_S
-        while self.exploration(surface).version <= current.version:
+        while True:
+            latest = self._live.document(name)
+            if latest.change == change:
+                return latest
+            if latest.version > before and time.monotonic() > deadline - _WAIT_S / 2:
+                detail = (
+                    f"{name} was changed by {latest.changed_by or 'somebody'} first; wished: version {before}"
+                )
+                raise HTTPException(detail=detail, status_code=HTTP_409_CONFLICT)
             if time.monotonic() > deadline:
                 raise NotInForceError(
-                    f"the change of {wished.name} is published but not in force: is a worker running?"
+                    f"the change of {name} is published but not in force: is a worker running, "
+                    "and do `headwater deadletters list` show it refused?"
                 )
-            await asyncio.sleep(0.005)
-        return self.exploration(surface)
+            await asyncio.sleep(_POLL_S)
 
 
-def change_event(surface: str, current: Explorations, change: ExplorationChange) -> Control:
-    """Return the control event that turns the current document into the wished one."""
-    document: dict[str, Any] = msgspec.to_builtins(change)
-    settings = ("rate", "scheme", "temperature", "optimism", "floor")
-    given = {name: document[name] for name in settings if document.get(name) is not None}
-    if not given:
-        raise Refusal("nothing_to_change", "rate", None, f"at least one of {', '.join(settings)}")
-    kept = {name: getattr(current, name) for name in settings}
-    return Control(
-        event_id=uuid.uuid4().hex,
-        occurred_at=time.time_ns() // 1_000_000,
-        name=f"exploration/{surface}",
-        document={**kept, **given},
-        changed_by=change.changed_by,
-        why=change.why,
-    )
+def _wish(change: Reasons) -> Wish:
+    given = {
+        name: value
+        for name in change.__struct_fields__
+        if name not in ("changed_by", "why", "forced") and (value := getattr(change, name)) is not UNSET
+    }
+    return Wish(given=msgspec.to_builtins(given), changed_by=change.changed_by, why=change.why)
+
+
+def _name(surface: str) -> str:
+    return f"exploration/{surface}"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

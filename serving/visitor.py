@@ -1,6 +1,7 @@
 """From a request and a subject's record to what retrieval and features are asked."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serving.features import Visitor
 from serving.items import IntArray
@@ -9,7 +10,7 @@ from serving.requests import RecommendationRequest
 from serving.sources import RECENT, Asked, decayed_interest
 from state.packing import FloatArray
 from state.sessions import session_hash
-from state.subject import SubjectRecord
+from state.subject import HOUR_MS, SubjectRecord
 
 
 def asked_of(
@@ -33,17 +34,26 @@ def asked_of(
     """
     subject, now_ms = of
     rows, weights = _recent(live, request, record)
+    window = live.ranking(request.surface).no_repeat_s
     excluded = live.items.rows([*request.exclude, *request.recent_items, *record.hidden])
     return Asked(
         recent=rows,
         weights=weights,
         session=session_hash(subject, record.session_id or request.session_id),
         excluded=excluded,
-        seen_hashes=record.seen_rows()["item"],
+        seen_hashes=_seen(record, now_ms - window * 1000),
         categories=tuple(live.items.codes_of(request.categories)),
         now_ms=now_ms,
         trend_only=trend_only,
     )
+
+
+def _seen(record: SubjectRecord, since_ms: float) -> NDArray[np.uint64]:
+    """Return the hashes of items interacted with since then, whole hours back."""
+    rows = record.seen_rows()
+    if not len(rows) or rows["hour"][0] >= since_ms // HOUR_MS:
+        return rows["item"]
+    return rows["item"][rows["hour"] >= since_ms // HOUR_MS]
 
 
 def visitor_of(record: SubjectRecord, request: RecommendationRequest) -> Visitor:

@@ -3,7 +3,7 @@
 Unknown fields are kept by producers and ignored here; a new schema version accepts the old.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -154,6 +154,27 @@ class Candidates(Struct):
     cuts: str
 
 
+class Placing(Struct, omit_defaults=True):
+    """What a slate was put together by besides scores: K candidates' codes, packed.
+
+    Attributes
+    ----------
+    slots
+        Wanted.
+    category_cap, categories
+        Slots of one category at most (0 for no cap), and each candidate's, -1 for none: little-endian int16.
+    diversity, signatures
+        What full likeness to an item placed before took off a score, and what likeness is told by:
+        little-endian uint64 whose differing bits stand for the angle between two items' vectors.
+    """
+
+    slots: int
+    category_cap: int = 0
+    categories: Packed = ""
+    diversity: float = 0.0
+    signatures: Packed = ""
+
+
 class Versions(Struct, omit_defaults=True):
     """Which versions of things a decision was made under."""
 
@@ -161,13 +182,17 @@ class Versions(Struct, omit_defaults=True):
     model: int
     exploration: int
     features: str
+    ranking: int = 0
 
 
 class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     """One decided slate, logged by the server; ``event_id`` is the decision id.
 
     ``context`` (dc,) and ``features`` (slots, f) are packed float64, ``logits`` (slots,) the click model's
-    and ``arms`` (slots, di) the policy's item features, as used for the draw.
+    and ``arms`` (slots, di) the policy's item features, as used for the draw. ``exploration`` is the law of
+    the draw itself, that of the ``segment`` which the visitor's ``facets`` fit; ``held_back`` says that a
+    budget made its rate lower than its document says. ``placing`` is there where
+    scores and law do not say all.
     """
 
     surface: Name
@@ -183,6 +208,10 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     seed: int
     staleness_ms: int = 0
     new_user: bool = False
+    facets: dict[str, str] = {}
+    segment: str = ""
+    held_back: bool = False
+    placing: Placing | None = None
 
 
 class OutcomeSlot(Struct, omit_defaults=True):
@@ -243,12 +272,20 @@ class DeadLetter(Event, kw_only=True, omit_defaults=True):
 
 
 class Control(Event, kw_only=True, omit_defaults=True):
-    """A versioned control document, for example ``exploration/home``."""
+    """A change of a control document, for example ``exploration/home``.
+
+    ``document`` holds all settings of its kind that shall not be the default. ``expects`` is the version in
+    force that the change was made from: under another one it is refused. ``forced`` sets the bounds of steps
+    aside and needs a ``why``; ``restores`` names the version whose settings come back.
+    """
 
     name: Annotated[str, Meta(pattern=r"^[a-z]+/[a-z0-9][a-z0-9_.-]{0,63}$")]
-    document: dict[str, float | str | bool | None]
+    document: dict[str, Any]
     changed_by: Annotated[str, Meta(max_length=128)] = ""
     why: Annotated[str, Meta(max_length=512)] = ""
+    expects: Annotated[int, Meta(ge=0)] | None = None
+    forced: bool = False
+    restores: Annotated[int, Meta(ge=0)] | None = None
 
 
 def subject_of(user_id: str | None, session_id: str) -> str:
@@ -269,31 +306,6 @@ EVENT_TYPES: dict[str, type[Event]] = {
     "deadletters": DeadLetter,
     "control": Control,
 }
-
-
-class Explorations(Struct, forbid_unknown_fields=True):
-    """The exploration document of one surface.
-
-    Attributes
-    ----------
-    rate
-        Share of slots drawn from the exploring distribution, 0 to 0.5.
-    scheme
-        How the rest of the probability is spread over scores.
-    temperature
-        Of the softmax over scores, at least 0.001.
-    optimism
-        Standard deviations added to a score before the softmax.
-    """
-
-    rate: Annotated[float, Meta(ge=0.0, le=0.5)] = 0.05
-    scheme: Literal["greedy", "epsilon", "softmax", "optimistic"] = "epsilon"
-    temperature: Annotated[float, Meta(ge=0.001, le=10.0)] = 0.05
-    optimism: Annotated[float, Meta(ge=0.0, le=5.0)] = 0.3
-    floor: Annotated[float, Meta(ge=0.0, le=0.01)] = 0.0
-    version: int = 0
-    changed_by: str = ""
-    why: str = ""
 
 
 encode = msgspec.json.Encoder().encode

@@ -131,3 +131,8 @@ def learnt_outcomes_key(prefix: str) -> str:
 def control_key(prefix: str) -> str:
     """Hash: control documents by name."""
     return f"{prefix}control"
+
+
+def history_key(prefix: str) -> str:
+    """Hash: the latest versions of each control document, by name and version."""
+    return f"{prefix}history"

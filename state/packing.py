@@ -93,11 +93,16 @@ def unpack_arrays(raw: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     return arrays, head["meta"]
 
 
-def to_base64(values: NDArray[Any]) -> str:
-    """Return float64 numbers as base64, the form arrays take inside JSON events."""
-    return base64.b64encode(np.ascontiguousarray(values, dtype="<f8").tobytes()).decode()
+def to_base64(values: NDArray[Any], dtype: str = "<f8") -> str:
+    """Return numbers as base64, float64 unless said, the form arrays take inside JSON events."""
+    return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode()
 
 
 def from_base64(text: str) -> FloatArray:
-    """Return the numbers (n,) that `to_base64` encoded."""
+    """Return the float64 numbers (n,) that `to_base64` encoded."""
     return np.frombuffer(binascii.a2b_base64(text), dtype="<f8").astype(np.float64)
+
+
+def codes_from_base64(text: str, dtype: str) -> NDArray[Any]:
+    """Return the whole numbers (n,) that `to_base64` encoded with this type."""
+    return np.frombuffer(binascii.a2b_base64(text), dtype=dtype).astype(np.dtype(dtype).newbyteorder("="))

@@ -38,8 +38,13 @@ ATTRIBUTES_CAP = 256
 """Profile attributes of one subject; one more is refused loudly."""
 TREND_FLOOR = 0.01
 """Decayed count, of every half-life, under which a trend row is forgotten: 1 is one interaction of now."""
+HISTORY_CAP = 100
+"""Versions of one control document that can be looked at and brought back."""
 SWEEP_MS = 3_600_000
 """How much event time passes between two sweeps of a shard's shared rows."""
+
+FOR_EVER = -1
+"""As brokers say it."""
 
 Means = Literal["retention.ms", "compaction", "TTL", "event time", "cap", "removal", "fixed"]
 
@@ -97,9 +102,12 @@ def _topics(settings: Settings) -> list[Kept]:
         for kind in ("journal", "deadletters")
     ]
     compacted = "newest record of each key for ever; a deletion stays visible this long"
-    return rows + [
-        Kept("topic", kind, "compaction", raw, "raw_retention_s", compacted) for kind in ("items", "control")
-    ]
+    return [
+        *rows,
+        Kept("topic", "items", "compaction", raw, "raw_retention_s", compacted),
+        Kept("topic", "control", "retention.ms", FOR_EVER, None,
+             "for ever: each change is judged by the ones before it"),
+    ]  # fmt: skip
 
 
 def _keys(settings: Settings) -> list[Kept]:
@@ -133,6 +141,7 @@ def _keys(settings: Settings) -> list[Kept]:
         Kept("key", "learnt_outcomes", "cap", OUTCOMES_KEPT, None, "of one lane; the oldest go first"),
         Kept("key", "models", "fixed", None, None, "one click model a surface and lane"),
         Kept("key", "control", "fixed", None, None, "one document a name"),
+        Kept("key", "history", "cap", HISTORY_CAP, None, "versions of one document; the oldest goes first"),
     ]  # fmt: skip
 
 

@@ -92,9 +92,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         How long a decision, or a reward without one, waits for its impression.
     session_idle_s
         Silence after which a subject's next event starts a new session.
+    exploration_dwell_s
+        Event time between two changes of a surface's exploration that are not forced.
     speed_up
-        Divides attribution window, lateness, decision wait (with floors of 2 s, 0.5 s and 2 s), half-lives
-        and session idle time; for replays of data sets.
+        Divides attribution window, lateness, decision wait (with floors of 2 s, 0.5 s and 2 s), half-lives,
+        session idle time and exploration dwell; for replays of data sets.
     max_skew_s
         How far ahead of the broker's clock an event may lie.
     decision_ttl_s
@@ -169,6 +171,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     lateness_s: Seconds = 30.0
     decision_wait_s: Seconds = 600.0
     session_idle_s: Seconds = 1800.0
+    exploration_dwell_s: Annotated[float, Meta(ge=0.0, le=1e6)] = 60.0
     speed_up: Annotated[float, Meta(ge=1.0, le=1e6)] = 1.0
     max_skew_s: Seconds = 300.0
     decision_ttl_s: Seconds = 2_592_000.0
@@ -226,6 +229,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     def idle_ms(self) -> int:
         """Silence that ends a session, ms."""
         return _scaled(self.session_idle_s, self.speed_up, floor_ms=2000)
+
+    @property
+    def dwell_ms(self) -> int:
+        """Event time between two changes of a document, ms."""
+        return _scaled(self.exploration_dwell_s, self.speed_up, floor_ms=0)
 
     @property
     def max_skew_ms(self) -> int:

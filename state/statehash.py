@@ -2,8 +2,8 @@
 
 In are all keys that folding writes, whatever their order: by unit, in families. Out is what tells where a
 unit stands and not what it has learnt: offsets, epochs, commit and outbox numbers, arrival windows, feeds,
-outboxes, times to live. What a compacted topic no longer tells is out as well: counters of the catalogue and
-of control, and how often a control document was changed. A key family nobody has decided on is in.
+outboxes, times to live. What a compacted topic no longer tells is out as well: counters of the catalogue. A
+key family nobody has decided on is in.
 """
 
 import hashlib
@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -102,7 +101,7 @@ def family_of(held: Held) -> str | None:
 
 
 def _is_compacted(unit: str) -> bool:
-    return not unit.isdigit() and not unit.startswith("m")
+    return unit.startswith("i")
 
 
 def canonical(family: str, name: bytes, value: bytes) -> bytes | None:
@@ -119,13 +118,7 @@ def _without_offset(value: bytes) -> bytes:
     return pack_arrays(arrays, document)
 
 
-def _without_version(value: bytes) -> bytes:
-    document: dict[str, Any] = msgspec.json.decode(value)
-    document.pop("version", None)
-    return msgspec.json.encode(document, order="sorted")
-
-
-_STRIPPED: dict[str, Callable[[bytes], bytes]] = {"models": _without_offset, "control": _without_version}
+_STRIPPED: dict[str, Callable[[bytes], bytes]] = {"models": _without_offset}
 
 
 async def hash_state(redis: Any, namespace: str) -> StateHash:

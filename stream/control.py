@@ -1,19 +1,16 @@
 """The folder's logic for control documents: validated, versioned, fed to every server."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import msgspec
 
 from state.decoding import Refusal
-from state.events import Control, Explorations, encode
+from state.events import Control, encode
 from state.feed import NamesFeed, encode_feed
-from state.keys import control_key, counters_key, redriven_key
+from state.keys import control_key, counters_key, history_key, redriven_key
+from state.retention import HISTORY_CAP
+from stream.documents import ControlDocuments, versioned
 from stream.effects import Counters, Effects, Place
 from stream.redriven import Redriven
 from stream.rows import Row
-
-DOCUMENT_TYPES = {"exploration": Explorations}
 
 
 class ControlLogic:
@@ -23,26 +20,28 @@ class ControlLogic:
     ----------
     place
         The control unit.
+    dwell_ms
+        Event time between two changes of one name that are not forced.
     """
 
     kinds = ("control",)
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, place: Place, dwell_ms: int) -> None:
+        self.place, self._dwell_ms = place, dwell_ms
 
     @property
     def hashes(self) -> list[str]:
         """Hash keys to load before the first fold."""
         prefix = self.place.prefix
-        return [control_key(prefix), counters_key(prefix), redriven_key(prefix)]
+        return [control_key(prefix), history_key(prefix), counters_key(prefix), redriven_key(prefix)]
 
     def restore(self, meta: Mapping[str, str], hashes: Mapping[str, dict[bytes, bytes]]) -> None:
         """Take in what the store holds."""
         self.outbox_number = int(meta.get("outbox", "0"))
         self.counters = Counters(hashes[counters_key(self.place.prefix)])
         self.redriven = Redriven(self.place.prefix, hashes[redriven_key(self.place.prefix)])
-        stored = hashes[control_key(self.place.prefix)]
-        self._versions = {name.decode(): msgspec.json.decode(raw)["version"] for name, raw in stored.items()}
+        stored = hashes[control_key(self.place.prefix)], hashes[history_key(self.place.prefix)]
+        self._documents = ControlDocuments(*stored, self._dwell_ms)
 
     def next_due(self) -> int | None:
         """Return None: nothing here waits for time."""
@@ -63,6 +62,9 @@ class ControlLogic:
             if self.redriven.is_again(row) or self.redriven.is_copy(row):
                 self.counters.add("control.redriven_again")
                 continue
+            if isinstance(row.event, Control) and self._documents.is_known(row.event):
+                self.counters.add("control.duplicate")
+                continue
             try:
                 names.append(self._accept(row, effects))
             except Refusal as refusal:
@@ -76,31 +78,11 @@ class ControlLogic:
         if row.refusal is not None:
             raise row.refusal
         assert isinstance(row.event, Control)
-        document = read_document(row.event)
-        version = self._versions.get(row.event.name, 0) + 1
-        document |= {"version": version, "changed_by": row.event.changed_by, "why": row.event.why}
-        self._versions[row.event.name] = version
+        name, document = row.event.name, self._documents.change(row.event)
         self.counters.add("control")
         self.redriven.take(row, effects)
-        effects.write(control_key(self.place.prefix), row.event.name, encode(document))
-        return row.event.name
-
-
-def read_document(event: Control) -> dict[str, Any]:
-    """Return the validated document of a control event.
-
-    Raises
-    ------
-    Refusal
-        If its kind is unknown or a value is out of bounds.
-    """
-    kind = event.name.split("/")[0]
-    type_ = DOCUMENT_TYPES.get(kind)
-    if type_ is None:
-        raise Refusal(
-            "unknown_control", "name", event.name, f"one of {', '.join(DOCUMENT_TYPES)}, then / and a name"
-        )
-    try:
-        return dict(msgspec.to_builtins(msgspec.convert(event.document, type_)))
-    except msgspec.ValidationError as error:
-        raise Refusal("bad_document", "document", event.document, str(error)) from None
+        effects.write(control_key(self.place.prefix), name, encode(document))
+        effects.write(history_key(self.place.prefix), versioned(name, document.version), encode(document))
+        if document.version > HISTORY_CAP:
+            effects.erase(history_key(self.place.prefix), versioned(name, document.version - HISTORY_CAP))
+        return name

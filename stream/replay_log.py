@@ -16,7 +16,7 @@ from state.topics import topic_name
 from stream.journal import InOrder, JournalEntry, JournalError, Mark, Run, decode_entry, journal_partition
 from stream.rows import Row, decode_row
 
-COMPACTED = frozenset({"items", "control"})
+COMPACTED = frozenset({"items"})
 _POLL_MS = 500
 _PATIENCE, _CALM = 60, 6
 

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from online_models.ranking import ranking_registry
+from state.keys import CONTROL
 from state.settings import Settings
 from stream.units import shard_rules
 
@@ -26,6 +27,8 @@ def unit_rules(settings: Settings, unit: str) -> Rules:
         names = [name for name in told.__struct_fields__ if name not in _WITHOUT_EFFECT]
         rules |= {name: getattr(told, name) for name in names}
         rules["token_secret"] = _digest(settings.secret())
+    elif unit == CONTROL:
+        rules["dwell_ms"] = settings.dwell_ms
     elif unit.startswith("m"):
         registry = ranking_registry()
         rules |= {"features": registry.fingerprint(), "crosses": registry.declaration()}

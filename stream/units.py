@@ -38,7 +38,7 @@ def logic_maker(settings: Settings, unit: str, partition: int) -> Callable[[], U
         rules = shard_rules(settings)
         return lambda: ShardLogic(place, rules)
     if unit == CONTROL:
-        return lambda: ControlLogic(place)
+        return lambda: ControlLogic(place, settings.dwell_ms)
     if unit.startswith("i"):
         return lambda: CatalogueLogic(place)
     registry = ranking_registry()

@@ -1,9 +1,15 @@
 import numpy as np
 import pytest
 
-from bandits.diversity import Diversity, signatures_of
+from bandits.arrays import FloatArray
+from bandits.diversity import Diversity, Signatures, signature_of
 from bandits.exploration import Exploration
 from bandits.slates import SlateProblem, draw_slate
+
+
+def signatures_of(vectors: FloatArray, ids: Signatures) -> Signatures:
+    return np.array([signature_of(v, int(own)) for v, own in zip(vectors, ids, strict=True)], np.uint64)
+
 
 GREEDY = Exploration(scheme="greedy")
 

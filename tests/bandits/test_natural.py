@@ -5,13 +5,14 @@ from hypothesis import strategies as st
 
 from bandits.natural import (
     check_block,
+    doubled,
     empty_block,
     increments,
     moments,
     pack,
     packed_size,
     predict,
-    quadratic_form,
+    triangle,
     unpack,
 )
 from bandits.natural import (
@@ -81,7 +82,8 @@ def test_a_quadratic_form_is_one_product_with_the_packed_triangle(d: int, seed: 
     x, root = rng.normal(size=d), rng.normal(size=(d, d))
     symmetric = root + root.T
     packed = pack(0.0, x, symmetric)[1 + d :]
-    assert packed @ quadratic_form(x) == pytest.approx(x @ symmetric @ x, abs=1e-10)
+    rows, columns = triangle(d)
+    assert (packed * doubled(d)) @ (x[rows] * x[columns]) == pytest.approx(x @ symmetric @ x, abs=1e-10)
 
 
 def test_a_block_of_another_shape_or_with_a_number_that_is_none_is_refused_by_name() -> None:

@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from headwater.cli import main
 from headwater.explore import describe
-from state.events import Explorations
+from state.exploration import Explorations
 
 
 def run(*words: str, **environment: str) -> Result:
@@ -45,6 +45,7 @@ def test_schemas_are_written_and_checked(tmp_path: Path) -> None:
 
 def test_a_document_is_described_in_one_line() -> None:
     document = Explorations(rate=0.1, scheme="softmax", version=3, changed_by="me", why="launch")
-    assert describe("home", document) == (
-        "home: version 3, softmax, rate 0.1, temperature 0.05, by me: launch"
+    assert describe("exploration/home", document) == (
+        "home: version 3, softmax, rate 0.1, temperature 0.05, "
+        "new items 10 impressions in 72 h, by me: launch"
     )

@@ -78,7 +78,7 @@ async def _assert_every_topic_still_works(rig: Rig) -> None:
     last = feedback_on("fresh", answer.items[0].item_id, kind="hide")
     await rig.publish(User(**stamp(), user_id="good-2", attributes={"colour": "green"}), last)
     await rig.publish(*make_items(("comedy",), 1))
-    control = Control(**stamp(), name="exploration/home", document={"rate": 0.2})
+    control = Control(**stamp(), name="exploration/home", document={"rate": 0.2}, forced=True, why="a test")
     await rig.send("control", msgspec.json.encode(control), control.name.encode(), 0)
     decisions, feedback, users = (before.subjects.get(kind, 0) for kind in ("decisions", "feedback", "users"))
     await rig.counts(decisions=decisions + 1, feedback=feedback + 1, users=users + 1)

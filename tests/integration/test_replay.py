@@ -36,7 +36,7 @@ from tests.integration.test_exactness import more_folded, restart, steady
 
 FAMILIES = {
     "subjects", "decisions", "counters", "attribution", "producers", "sessions", "trends", "bandit", "learnt",
-    "items", "item_times", "models", "outcomes", "control", "watermark",
+    "items", "item_times", "models", "outcomes", "control", "history", "watermark",
 }  # fmt: skip
 
 
@@ -88,7 +88,7 @@ async def change_shop(rig: Rig) -> None:
     """Change the catalogue and a control document."""
     await rig.publish(*make_items(("crime",), 5, available=False))
     await rig.send("items", None, b"drama-9", 0)
-    event = Control(**stamp(), name="exploration/home", document={"rate": 0.1})
+    event = Control(**stamp(), name="exploration/home", document={"rate": 0.1, "ttl_s": 3_600.0})
     await rig.send("control", encode(event), event.name.encode(), 0)
 
 
@@ -112,7 +112,8 @@ async def live_through(rig: Rig, snapshot: Path) -> StateHash:
 
 async def test_a_replay_ends_in_the_state_the_workers_left(rig: Rig, tmp_path: Path) -> None:
     live, name = await live_through(rig, tmp_path / "middle"), rig.settings.namespace
-    assert {family for families in live.families.values() for family in families} == FAMILIES
+    found = {family for families in live.families.values() for family in families}
+    assert found - {"decision indexes"} == FAMILIES  # those come where a visitor had many decisions in time
 
     await rig.command("replay", "--to", "0:9,1:9,2:9,3:9,m0:2", "--into", f"{name}-a")
     assert live.differences(await state_of(rig, f"{name}-a")), "a part is not the whole"

@@ -199,7 +199,7 @@ async def test_a_changed_exploration_rate_is_in_force_on_every_server_within_a_s
     async with asyncio.TaskGroup() as group:
         for api in rig.processes.apis:
             group.create_task(ask_on(api))
-        first = await _put(rig, rig.api, "home", {"rate": 0.4, "scheme": "epsilon", "why": "a test"})
+        first = await _put(rig, rig.api, "home", {"rate": 0.4, "why": "a test", "forced": True})
         put_at = await _in_force_since(rig, first["version"])
         await _everywhere(answers, first["version"], 40)
         printed = await rig.command("explore", "--surface", "home", "--rate", "0.2")
@@ -221,6 +221,22 @@ async def test_a_changed_exploration_rate_is_in_force_on_every_server_within_a_s
         _assert_replays(decision)
     for version, rate in ((first["version"], 0.4), (second, 0.2)):
         _assert_share([d for d in logged if d.versions.exploration == version], rate)
+
+
+async def test_a_changed_ranking_is_in_force_on_the_next_slate(shared: Rig) -> None:
+    rig = shared
+    address = f"{rig.api}/v1/ranking/varied"
+    async with rig.http.put(address, json={"category_cap": 1, "diversity": 0.5}) as changed:
+        assert (changed.status, changed.headers["ETag"]) == (200, '"1"')
+    answer = await rig.ask("varied-visitor", surface="varied", k=len(GENRES))
+    assert set(genres_of(answer).values()) == {1}
+    assert len(answer.items) == len(GENRES)
+    printed = await rig.command("ranking", "--surface", "varied", "--no-repeat", "3600", "--why", "a test")
+    assert "version 2, 1 of a category, diversity 0.5, no freshness boost, no repeats for 1 h" in printed
+    async with rig.http.put(address, json={"diversity": 1.0}, headers={"If-Match": '"1"'}) as stale:
+        assert stale.status == 412
+    async with rig.http.put(address, json={"category_cap": 99}) as wrong:
+        assert (wrong.status, "category_cap" in await wrong.text()) == (400, True)
 
 
 async def _in_force_since(rig: Rig, version: int) -> int:
@@ -350,7 +366,7 @@ OTHERS: list[tuple[str, str, Any, str]] = [
     ("GET", "/v1/recommendations?session_id=v&k=ten", None, "k"),
     ("PUT", "/v1/exploration/home", {"rate": 0.9}, "rate"),
     ("PUT", "/v1/exploration/home", {"rates": 0.1}, "rates"),
-    ("PUT", "/v1/exploration/home", {}, "rate"),
+    ("PUT", "/v1/exploration/home", {}, "document"),
     ("PUT", "/v1/exploration/home", {"scheme": "wild"}, "scheme"),
     ("PUT", "/v1/exploration/NOT-A-NAME", {"rate": 0.1}, "surface"),
     ("POST", "/v1/events", {"events": []}, "events"),

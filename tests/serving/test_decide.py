@@ -13,11 +13,13 @@ from bandits.slates import SlateProblem, decision_seed, draw_slate, slate_propen
 from serving.candidates import SOURCES, retrieve
 from serving.decide import LOGGED_CUTS, POLICY, answer_items, decide, in_holdout, to_event
 from serving.live import LiveState
+from serving.placing import problem_of as logged_problem
 from serving.service import static_items
 from serving.sources import LIMIT
 from serving.visitor import asked_of
 from state.decoding import MAX_BYTES, decode_event
-from state.events import Decision, Explorations, encode
+from state.events import Decision, encode
+from state.exploration import Explorations
 from state.feed import ItemFeed
 from state.packing import from_base64
 from state.subject import SubjectRecord
@@ -50,7 +52,7 @@ def problem_of(event: Decision) -> tuple[SlateProblem, np.ndarray, Exploration]:
     ids = event.candidates.item_ids[: len(scores)]
     indices = np.array([ids.index(slot.item_id) for slot in event.slots])
     rule = Exploration(**event.exploration)  # type: ignore[arg-type]
-    return SlateProblem(scores, len(event.slots)), indices, rule
+    return logged_problem(scores, len(event.slots), event.placing), indices, rule
 
 
 DOCUMENTS = st.fixed_dictionaries(

@@ -8,7 +8,8 @@ from online_models.ranking import prior_model, ranking_registry
 from serving.decide import answer_items, decide
 from serving.items import MAX_CATEGORIES, ItemTable
 from serving.live import LiveState
-from state.events import Explorations, encode
+from state.events import encode
+from state.exploration import Explorations
 from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
 from state.packing import pack_arrays, pack_vector
 from state.subject import id_hash
@@ -108,8 +109,8 @@ def test_a_model_of_other_features_is_left_aside() -> None:
 def test_an_exploration_is_in_force_on_its_surface_only() -> None:
     live = empty()
     live.put_control("exploration/home", encode(Explorations(rate=0.2, version=3)))
-    assert live.exploration("home").version == 3
-    assert live.exploration("cart") == Explorations()
+    assert live.document("exploration/home").version == 3
+    assert live.document("exploration/cart") == Explorations()
 
 
 def test_a_watermark_of_a_feed_never_goes_back() -> None:
@@ -186,7 +187,7 @@ def test_categories_have_codes_and_unknown_ones_none() -> None:
 def test_an_exploration_document_without_defaults_is_read_with_them() -> None:
     live = empty()
     live.put_control("exploration/home", msgspec.json.encode({"version": 2}))
-    assert live.exploration("home") == Explorations(version=2)
+    assert live.document("exploration/home") == Explorations(version=2)
 
 
 def test_a_forgotten_block_is_taken_back_from_one_shard_alone() -> None:

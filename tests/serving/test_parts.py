@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from serving.dashboard import dashboard_page
 from serving.reader import Breaker
-from serving.requests import EventBatch, ExplorationChange, RecommendationRequest
-from serving.tuning import change_event
+from serving.requests import EventBatch, RecommendationRequest
+from state.changing import Wish, change_event
 from state.decoding import Refusal
-from state.events import Explorations
-from stream.control import read_document
+from state.exploration import Explorations, read_document
+
+AT = 1_750_000_000_000
 
 
 def test_a_breaker_opens_after_failures_in_a_row_only() -> None:
@@ -58,20 +59,20 @@ def test_a_store_that_is_gone_is_asked_at_most_once_an_interval(steps: list[tupl
 
 def test_a_change_keeps_what_it_does_not_name() -> None:
     current = Explorations(rate=0.1, scheme="softmax", temperature=0.7, optimism=1.0, floor=0.001, version=4)
-    event = change_event("home", current, ExplorationChange(rate=0.3, changed_by="me", why="launch"))
-    assert (event.name, event.changed_by, event.why) == ("exploration/home", "me", "launch")
-    wanted = {"rate": 0.3, "scheme": "softmax", "temperature": 0.7, "optimism": 1.0, "floor": 0.001}
-    assert event.document == wanted
-    assert msgspec.convert(read_document(event), Explorations) == Explorations(**wanted)  # type: ignore[arg-type]
+    event = change_event("exploration/home", current, Wish(given={"rate": 0.2}, why="launch"), AT, 0)
+    assert (event.name, event.expects, event.why) == ("exploration/home", 4, "launch")
+    wanted = {"rate": 0.2, "scheme": "softmax", "temperature": 0.7, "optimism": 1.0, "floor": 0.001}
+    assert read_document(event.name, event.document) == Explorations(**wanted)  # type: ignore[arg-type]
 
 
 def test_a_rate_of_zero_is_a_change() -> None:
-    assert change_event("home", Explorations(), ExplorationChange(rate=0.0)).document["rate"] == 0.0
+    wish = Wish(given={"rate": 0.0})
+    assert change_event("exploration/home", Explorations(), wish, AT, 0).document["rate"] == 0.0
 
 
 def test_a_change_of_nothing_is_refused() -> None:
     with pytest.raises(Refusal) as error:
-        change_event("home", Explorations(), ExplorationChange(why="no reason"))
+        change_event("exploration/home", Explorations(), Wish(why="no reason"), AT, 0)
     assert error.value.reason == "nothing_to_change"
 
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -111,15 +110,6 @@ async def test_whatever_folding_writes_is_told_apart_by_family(
 
 
 async def test_what_compaction_forgets_is_out(redis: Any, namespace: str) -> None:
-    document = {"rate": 0.1, "version": 3}
-    ours = {"counters": {"control": "3"}, "control": {"exploration/home": msgspec.json.encode(document)}}
-    later = {
-        "counters": {"control": "1"},
-        "control": {"exploration/home": msgspec.json.encode(document | {"version": 1})},
-    }
-    assert await differing(redis, f"{namespace}1", "c", ours, later) == []
-    other = {"control": {"exploration/home": msgspec.json.encode(document | {"rate": 0.2})}}
-    assert await differing(redis, f"{namespace}2", "c", ours, other) == ["unit c, control"]
     items = {"items": {"a": b"1"}, "counters": {"items": "4"}}
     assert await differing(redis, f"{namespace}3", "i0", items, items | {"counters": {"items": "1"}}) == []
     assert await differing(redis, f"{namespace}4", "m0", {"counters": {"a": "1"}}, {}) == [

@@ -32,18 +32,22 @@ def test_subject_topics_share_one_partition_count() -> None:
     assert counts == {"items": 3, "outcomes": 2, "journal": 7, "deadletters": 7, "control": 1}
 
 
-def test_only_the_catalogue_and_the_control_documents_are_compacted() -> None:
-    assert {kind for kind, spec in by_kind(topic_specs("hw", shards=1)).items() if spec.compacted} == {
-        "items",
-        "control",
-    }
+def test_only_the_catalogue_is_compacted() -> None:
+    specs = by_kind(topic_specs("hw", shards=1))
+    assert {kind for kind, spec in specs.items() if spec.compacted} == {"items"}
+
+
+def test_control_is_kept_whole_for_ever_as_each_change_is_judged_by_the_ones_before() -> None:
+    configs = by_kind(topic_specs("hw", shards=1))["control"].configs(replication=1)
+    assert (configs["cleanup.policy"], configs["retention.ms"]) == ("delete", "-1")
 
 
 def test_decisions_are_kept_for_a_month_and_raw_events_for_a_quarter() -> None:
     specs = by_kind(topic_specs("hw", shards=1))
     short = {kind for kind, spec in specs.items() if spec.retention_ms == 30 * DAY_MS}
     assert short == {"decisions", "outcomes"}
-    assert all(spec.retention_ms == 90 * DAY_MS for kind, spec in specs.items() if kind not in short)
+    others = {kind: spec.retention_ms for kind, spec in specs.items() if kind not in {*short, "control"}}
+    assert set(others.values()) == {90 * DAY_MS}
 
 
 def test_a_compacted_topic_shows_deletions_as_long_as_raw_events_live() -> None:

@@ -335,7 +335,7 @@ def test_a_redriven_tombstone_is_folded_once() -> None:
 
 def test_a_redriven_control_document_raises_the_version_once() -> None:
     def control(store: Store | None = None) -> Folded:
-        return Folded(ControlLogic(Place(unit_prefix("hw", "c"), "c", 0)), store)
+        return Folded(ControlLogic(Place(unit_prefix("hw", "c"), "c", 0), 0), store)
 
     event = Control(event_id="e", occurred_at=AT, name="exploration/home", document={"rate": 0.1})
     row = Row("control", 0, 0, AT, b"exploration/home", encode(event))

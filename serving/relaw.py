@@ -1,0 +1,27 @@
+"""What a logged decision was drawn from and by, rebuilt from the log alone."""
+
+import msgspec
+import numpy as np
+
+from bandits.arrays import IntArray
+from bandits.exploration import Exploration
+from bandits.slates import SlateProblem
+from serving.placing import problem_of as logged_problem
+from state.events import Decision
+from state.packing import from_base64
+
+
+def law_of(decision: Decision) -> Exploration:
+    """Return the law of the draw."""
+    return msgspec.convert(decision.exploration, Exploration)
+
+
+def problem_of(decision: Decision) -> SlateProblem:
+    """Return candidates and scores of the draw."""
+    return logged_problem(from_base64(decision.candidates.scores), len(decision.slots), decision.placing)
+
+
+def slots_of(decision: Decision) -> IntArray:
+    """Return the candidate of each slot, shape (k,)."""
+    places = {item_id: n for n, item_id in reversed([*enumerate(decision.candidates.item_ids)])}
+    return np.array([places[slot.item_id] for slot in decision.slots], np.int64)

@@ -1,0 +1,24 @@
+"""Control documents as the store holds them: the current one of a name, and the versions before it."""
+
+from typing import Any
+
+from state.exploration import DOCUMENT_TYPES, Document, decode_document
+from state.keys import CONTROL, control_key, history_key, unit_prefix
+from state.retention import HISTORY_CAP
+from state.settings import Settings
+
+
+async def read_current(redis: Any, settings: Settings, name: str) -> Document:
+    """Return the latest document of a name; the defaults where nobody has said anything."""
+    raw = await redis.hget(control_key(unit_prefix(settings.namespace, CONTROL)), name)
+    return DOCUMENT_TYPES[name.partition("/")[0]]() if raw is None else decode_document(name, raw)
+
+
+async def read_history(redis: Any, settings: Settings, name: str) -> list[Document]:
+    """Return the versions of a name that are kept, newest first."""
+    version = (await read_current(redis, settings, name)).version
+    fields = [f"{name}@{number}" for number in range(version, max(0, version - HISTORY_CAP), -1)]
+    if not fields:
+        return []
+    raws = await redis.hmget(history_key(unit_prefix(settings.namespace, CONTROL)), fields)
+    return [decode_document(name, raw) for raw in raws if raw is not None]

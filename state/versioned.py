@@ -1,0 +1,29 @@
+"""What every versioned control document carries."""
+
+from msgspec import Struct
+
+
+class Versioned(Struct, kw_only=True):
+    """What the engine adds to a document.
+
+    Attributes
+    ----------
+    version
+        Raised by one by each accepted change of the name.
+    at
+        Event time of the change, ms.
+    change
+        Id of the control event that made it.
+    changed_by, why, forced
+        Who, why, and whether the bounds of steps were set aside.
+    restores
+        The version whose settings came back, where that is what the change did.
+    """
+
+    version: int = 0
+    at: int = 0
+    change: str = ""
+    changed_by: str = ""
+    why: str = ""
+    forced: bool = False
+    restores: int | None = None

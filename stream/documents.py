@@ -1,0 +1,107 @@
+"""Control documents: what is in force, which versions were before, and what a change makes of them."""
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from state.decoding import Refusal
+from state.events import Control
+from state.exploration import (
+    DEEPEST,
+    DOCUMENT_TYPES,
+    Document,
+    Explorations,
+    check_step,
+    decode_document,
+    in_force,
+    read_document,
+    settings_of,
+)
+
+
+def versioned(name: str, version: int) -> str:
+    """Return the field that one version of a document is kept under."""
+    return f"{name}@{version}"
+
+
+class ControlDocuments:
+    """Current documents and their earlier versions.
+
+    Parameters
+    ----------
+    stored, history
+        Hashes as loaded.
+    dwell_ms
+        Event time between two changes of one name that are not forced.
+    """
+
+    def __init__(self, stored: Mapping[bytes, bytes], history: Mapping[bytes, bytes], dwell_ms: int) -> None:
+        self._current = {name.decode(): decode_document(name.decode(), raw) for name, raw in stored.items()}
+        self._history = {name.decode(): decode_document(name.decode(), raw) for name, raw in history.items()}
+        self._dwell_ms = dwell_ms
+
+    def is_known(self, event: Control) -> bool:
+        """Return whether this change made the current document: a producer may send it twice."""
+        current = self._current.get(event.name)
+        return current is not None and current.change == event.event_id
+
+    def change(self, event: Control) -> Document:
+        """Return the document that a change makes, and keep it.
+
+        Raises
+        ------
+        Refusal
+            If the change is not allowed; nothing is kept then.
+        """
+        said = self._restored(event) if event.restores is not None else event.document
+        wished = read_document(event.name, said)
+        last = self._current.get(event.name) or DOCUMENT_TYPES[event.name.partition("/")[0]]()
+        now = in_force(last, event.occurred_at) if isinstance(last, Explorations) else last
+        _check(event, now)
+        if isinstance(wished, Explorations) and isinstance(now, Explorations):
+            if not event.forced and event.restores is None:
+                check_step(now, wished, event.occurred_at, self._dwell_ms)
+            wished = _dated(wished, now, event.occurred_at)
+        document = replace(
+            wished,
+            version=last.version + 1,
+            at=event.occurred_at,
+            change=event.event_id,
+            changed_by=event.changed_by,
+            why=event.why,
+            forced=event.forced,
+            restores=event.restores,
+        )
+        self._current[event.name] = self._history[versioned(event.name, document.version)] = document
+        return document
+
+    def _restored(self, event: Control) -> dict[str, object]:
+        kind = DOCUMENT_TYPES.get(event.name.partition("/")[0])
+        held = kind() if kind and event.restores == 0 else self._history.get(f"{event.name}@{event.restores}")
+        if held is None:
+            raise Refusal(
+                "unknown_version", "restores", event.restores, f"a version of {event.name} still kept"
+            )
+        # What comes back stays: its own time was counted from when it was made.
+        return settings_of(held) | ({"ttl_s": None} if isinstance(held, Explorations) else {})
+
+
+def _check(event: Control, now: Document) -> None:
+    if event.expects is not None and event.expects != now.version:
+        wished = f"{now.version}, the version in force: read it and change that"
+        raise Refusal("version_conflict", "expects", event.expects, wished)
+    if event.forced and not event.why.strip():
+        raise Refusal("no_reason", "why", event.why, "why the bounds of steps are set aside")
+
+
+def _dated(wished: Explorations, now: Explorations, at_ms: int) -> Explorations:
+    """Return a document with what comes back after it, where its time is limited."""
+    if wished.ttl_s is None:
+        return wished
+    if _depth(now) >= DEEPEST:
+        raise Refusal("too_deep", "ttl_s", wished.ttl_s, f"at most {DEEPEST} temporary changes at a time")
+    return replace(wished, until=at_ms + round(wished.ttl_s * 1000), before=now)
+
+
+def _depth(document: Explorations) -> int:
+    return 0 if document.before is None else 1 + _depth(document.before)
