@@ -55,7 +55,7 @@ def test_features_recomputed_from_the_live_state_are_those_logged_bit_for_bit() 
     for number, (_, event) in enumerate(DECISIONS):
         record = WORLD.record(event.subject)
         request = call(event.subject, record, recent_items=["i3"][: number % 2]).request
-        found = retrieve(LIVE, asked_of(LIVE, request, record, (event.subject, NOW)), request.k)
+        found = retrieve(LIVE, asked_of(LIVE, request, record, event.subject, NOW), request.k)
         features = feature_matrix(LIVE, found, visitor_of(record, request))
         places = {LIVE.items.ids[row]: place for place, row in enumerate(found.rows.tolist())}
         again = features[[places[slot.item_id] for slot in event.slots]]
