@@ -2,6 +2,7 @@
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from online_models.ranking import prior_model
 from serving.candidates import retrieve
@@ -52,10 +53,12 @@ def test_logged_features_and_logits_are_those_decided_by_bit_for_bit() -> None:
 
 
 def test_features_recomputed_from_the_live_state_are_those_logged_bit_for_bit() -> None:
-    for number, (_, event) in enumerate(DECISIONS):
+    for number, (decided, event) in enumerate(DECISIONS):
         record = WORLD.record(event.subject)
         request = call(event.subject, record, recent_items=["i3"][: number % 2]).request
-        found = retrieve(LIVE, asked_of(LIVE, request, record, event.subject, NOW), request.k)
+        owed = LIVE.ledger.owed("home", decided.chosen.document, LIVE.items, NOW).window(event.seed)
+        asked = replace(asked_of(LIVE, request, record, event.subject, NOW), owed=owed)
+        found = retrieve(LIVE, asked, request.k)
         features = feature_matrix(LIVE, found, visitor_of(record, request))
         places = {LIVE.items.ids[row]: place for place, row in enumerate(found.rows.tolist())}
         again = features[[places[slot.item_id] for slot in event.slots]]
