@@ -9,12 +9,15 @@ from msgspec.structs import replace
 from bandits.exploration import Exploration
 from bandits.slates import Slate, decision_seed, draw_slate
 from online_models.ranking import ranking_registry
+from serving.aiming import aim_at, aimed, budgeted, to_log
 from serving.candidates import SOURCES, Found, retrieve
 from serving.exploring import Chosen
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
+from serving.items import BoolArray
 from serving.live import LiveState
 from serving.placing import Placed, freshness, place
 from serving.requests import RecommendationRequest, RecommendedItem
+from serving.shadows import ScoresBy
 from serving.sources import Asked
 from serving.visitor import asked_of, visitor_of
 from state.events import Candidates, Decision, Slot, Versions
@@ -70,6 +73,8 @@ class Scored(Struct):
     context: FloatArray
     arms: FloatArray
     scores: FloatArray
+    mean: FloatArray
+    variance: FloatArray | None
 
 
 class Decided(Struct):
@@ -81,7 +86,8 @@ class Decided(Struct):
     chosen: Chosen
     ranking: Rankings
     placed: Placed
-    facets: dict[str, str]
+    aim: FloatArray | None
+    is_owed: BoolArray
     seed: int
     is_holdout: bool
     new_user: bool
@@ -94,11 +100,15 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     visitor = visitor_of(record, call.request)
     facets = {**call.request.context, VISITOR: "new" if visitor.is_new else "returning"}
     chosen = live.laws(call.request.surface, call.now_ms).of(facets)
+    chosen = budgeted(live, call.request.surface, chosen, call.now_ms)
     if holdout:
         chosen = replace(chosen, law=_HOLDOUT_LAW)
     is_trend = holdout or chosen.is_fallback
-    asked = asked_of(live, call.request, record, (call.subject, call.now_ms), trend_only=is_trend)
-    found = retrieve(live, asked, call.request.k)
+    seed = decision_seed(call.decision_id, call.request.surface)
+    owed = live.ledger.owed(call.request.surface, chosen.document, live.items, call.now_ms)
+    window = owed.window(seed)
+    asked = asked_of(live, call.request, record, call.subject, call.now_ms)
+    found = retrieve(live, replace(asked, owed=window, trend_only=is_trend), call.request.k)
     if not len(found.rows):
         return None
     scored = (
@@ -106,13 +116,15 @@ def decide(live: LiveState, call: Call) -> Decided | None:
         if is_trend
         else _score(live, call, (found, visitor), chosen.law)
     )
-    seed = decision_seed(call.decision_id, call.request.surface)
     ranking = _NO_RANKING if is_trend else live.ranking(call.request.surface)
     size = min(call.request.k, len(found.rows))
     placed = place(scored.scores, size, chosen.law, (ranking, live.items, found.rows))
+    aim = None if is_trend else aim_at(owed, window, found.rows)
+    placed = replace(placed, problem=aimed(placed.problem, aim))
     slate = draw_slate(placed.problem, chosen.law, seed)
     rung: Rung = "trend" if is_trend else _rung(call, asked)
-    return Decided(rung, slate, scored, chosen, ranking, placed, facets, seed, holdout, visitor.is_new)
+    is_new = owed.of(found.rows[slate.indices]) > 0.0
+    return Decided(rung, slate, scored, chosen, ranking, placed, aim, is_new, seed, holdout, visitor.is_new)
 
 
 def in_holdout(subject: str, surface: str, share: float) -> bool:
@@ -134,20 +146,21 @@ def _score(live: LiveState, call: Call, given: tuple[Found, Visitor], law: Explo
     logits = live.scorer(call.request.surface).logits(features)
     context, arms = policy_context(visitor, found), policy_arms(features)
     block = np.frombuffer(call.record.bandit, dtype="<f8") if call.record and call.record.bandit else None
-    optimistic = law.scheme == "optimistic"
+    optimistic = law.scheme == "optimistic" or live.shadows(call.request.surface).needs_variance
     mean, variance = live.posterior.score_rows(
         context, arms, live.items.blocks[found.rows], block, with_variance=optimistic
     )
-    scores, ranking = law.utilities(logits + mean, variance), live.ranking(call.request.surface)
+    mean, ranking = logits + mean, live.ranking(call.request.surface)
     if ranking.freshness:
-        scores = scores + freshness(ranking, live.items.published_at[found.rows], call.now_ms)
-    return Scored(found, features, logits, context, arms, scores)
+        mean = mean + freshness(ranking, live.items.published_at[found.rows], call.now_ms)
+    return Scored(found, features, logits, context, arms, law.utilities(mean, variance), mean, variance)
 
 
 def _by_trend(live: LiveState, found: Found, call: Call, visitor: Visitor) -> Scored:
     features = feature_matrix(live, found, visitor)
     logits = live.trends.scores(found.rows, call.now_ms)[:, -1]
-    return Scored(found, features, logits, policy_context(visitor, found), policy_arms(features), logits)
+    context, arms = policy_context(visitor, found), policy_arms(features)
+    return Scored(found, features, logits, context, arms, logits, logits, None)
 
 
 def answer_items(live: LiveState, decided: Decided) -> list[RecommendedItem]:
@@ -188,10 +201,27 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         seed=decided.seed,
         staleness_ms=call.staleness_ms,
         new_user=decided.new_user,
-        facets=decided.facets,
+        facets=call.request.context,
         segment=decided.chosen.segment,
+        held_back=decided.chosen.is_held_back,
+        aimed=to_log(decided.aim),
         placing=decided.placed.logged,
+        shadows=_shadows(live, call, decided),
     )
+
+
+def _shadows(live: LiveState, call: Call, decided: Decided) -> dict[str, str]:
+    """Return what shadow policies say of a slate; nothing of one that no policy drew."""
+    shadows, scored = live.shadows(call.request.surface), decided.scored
+    if not shadows or _flag(call, decided):
+        return {}
+    by = ScoresBy(
+        scored.mean,
+        scored.variance,
+        scored.logits,
+        lambda: live.trends.scores(scored.found.rows, call.now_ms)[:, -1],
+    )
+    return shadows.weights(decided.placed.problem, decided.slate, by)
 
 
 def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:
@@ -203,10 +233,11 @@ def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:
 
 def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "holdout"]) -> list[Slot]:
     slate, found, ids = decided.slate, decided.scored.found, live.items.ids
-    drawn = (slate.indices, found.rows[slate.indices], slate.propensities, slate.eligible, slate.explored)
+    how = (slate.propensities, slate.eligible, slate.explored, decided.is_owed)
+    drawn = (slate.indices, found.rows[slate.indices], *how)
     return [
-        Slot(ids[row], propensity, eligible, explored, found.sources[index], flag)
-        for index, row, propensity, eligible, explored in zip(
+        Slot(ids[row], propensity, eligible, explored, found.sources[index], flag, owed)
+        for index, row, propensity, eligible, explored, owed in zip(
             *(values.tolist() for values in drawn), strict=True
         )
     ]
@@ -229,8 +260,9 @@ def _exploration(decided: Decided) -> dict[str, float | str]:
         "temperature": law.temperature,
         "optimism": law.optimism,
         "floor": law.floor,
-        "gamma": law.gamma,
     }
+    if law.scheme == "squarecb":
+        said["gamma"] = law.gamma
     return said if law.mode == "every_slot" else {**said, "mode": law.mode}
 
 

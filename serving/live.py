@@ -24,10 +24,12 @@ from online_models.session_knn import SessionIndex
 from online_models.trends import Trends
 from serving.exploring import Laws
 from serving.items import ItemTable
+from serving.newcomers import Ledger
 from serving.sessions import add_sessions, follow_entry, newest_at
+from serving.shadows import NO_SHADOWS, ShadowLaws
 from serving.sources import CatalogueSources
 from state.events import Item
-from state.exploration import DOCUMENT_TYPES, Budgets, Document, Explorations, decode_document
+from state.exploration import DOCUMENT_TYPES, Budgets, Document, Explorations, Shadows, decode_document
 from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
 from state.packing import unpack_arrays, unpack_vector
 from state.ranking import Rankings
@@ -69,6 +71,7 @@ class LiveState:
         self.model_versions: dict[str, int] = {}
         self._laws: dict[str, Laws] = {}
         self._rankings: dict[str, Rankings] = {}
+        self._shadows: dict[str, ShadowLaws] = {}
         self.budget = Budgets()
         self._policy, self._retrieval = policy, retrieval
         self.watermarks: dict[int, int] = {}
@@ -81,6 +84,7 @@ class LiveState:
         self.recommender = self.fresh_recommender()
         self.posterior = Posterior(self._policy)
         self.items.blocks[:] = 0
+        self.ledger = Ledger()
 
     def fresh_recommender(self) -> Recommender:
         """Return a recommender of this catalogue that has met no click yet."""
@@ -141,6 +145,8 @@ class LiveState:
         follow_entry(self.items, entry, self.recommender, take)
         for step in entry.history:  # its sessions wait until they can be taken in by time (serving/past.py)
             self.trends.add(self.items.row(step.item_id), step.at_ms, step.interest)
+        if entry.exploring is not None:
+            self.ledger.apply(shard, entry.exploring)
         self.watermarks[shard] = max(entry.watermark, self.watermarks.get(shard, 0))
 
     def apply_items(self, entry: ItemFeed) -> None:
@@ -178,8 +184,8 @@ class LiveState:
     def put_model(self, surface: str, raw: bytes) -> None:
         """Take in a click model snapshot; one learnt over other features is left aside."""
         arrays, document = unpack_arrays(raw)
-        scorer = CompiledScorer.from_snapshot(arrays, document)
-        if scorer.fingerprint == self.fingerprint:
+        if document["fingerprint"] == self.fingerprint:  # of others not even the arrays need be the same
+            scorer = CompiledScorer.from_snapshot(arrays, document)
             self.scorers[surface], self.model_versions[surface] = scorer, int(document["steps"])
 
     def scorer(self, surface: str) -> CompiledScorer:
@@ -196,8 +202,19 @@ class LiveState:
             self._laws[key] = Laws(document)
         elif isinstance(document, Rankings):
             self._rankings[key] = document
+        elif isinstance(document, Shadows):
+            self._shadows[key] = ShadowLaws(document)
         elif key == "all":
             self.budget = document
+
+    async def count_new(self, since_ms: int) -> int:
+        """Return how many available items were published at or after a time, ms."""
+        return self.items.count_since(since_ms)
+
+    @property
+    def watched(self) -> list[str]:
+        """Surfaces with shadow policies."""
+        return sorted(surface for surface, shadows in self._shadows.items() if shadows)
 
     @property
     def surfaces(self) -> list[str]:
@@ -208,11 +225,17 @@ class LiveState:
         """Return the laws in force on a surface at a time."""
         return self._laws.get(surface, _DEFAULT_LAWS).at(now_ms)
 
+    def shadows(self, surface: str) -> ShadowLaws:
+        """Return the shadow policies that watch a surface."""
+        return self._shadows.get(surface, NO_SHADOWS)
+
     def document(self, name: str) -> Document:
         """Return the document last said under a name, whether or not its time is up."""
         kind, _, key = name.partition("/")
         if kind == "ranking":
             return self.ranking(key)
+        if kind == "shadows":
+            return self.shadows(key).document
         return self.budget if kind == "budget" else self._laws.get(key, _DEFAULT_LAWS).document
 
     def ranking(self, surface: str) -> Rankings:

@@ -51,6 +51,8 @@ class Asked(Struct, frozen=True):
         Category codes to stay within; empty for all.
     now_ms
         Event time of the request.
+    owed
+        Rows of new items to bring along.
     trend_only
         Whether the longest trend alone is wanted, which is what the hold-out is shown.
     """
@@ -62,6 +64,7 @@ class Asked(Struct, frozen=True):
     seen_hashes: NDArray[np.uint64]
     categories: tuple[int, ...]
     now_ms: int
+    owed: IntArray = _NO_ROWS
     trend_only: bool = False
 
 
@@ -96,7 +99,9 @@ class CatalogueSources:
         if asked is not None and asked.trend_only:
             return [Part(TREND, self._trending(-1, seen))]
         recent = query.items
+        owed = [] if asked is None or not len(asked.owed) else [Part(NEW, asked.owed)]
         parts = [
+            *owed,
             Part(CONTENT, self._alike.around(recent[-_LATEST:], _CONTENT)),
             Part(NEW, self._items.newest(_NEW)),
             Part(HISTORY, self._alike.around(recent[:-_LATEST], _HISTORY)),

@@ -14,25 +14,9 @@ from state.subject import HOUR_MS, SubjectRecord
 
 
 def asked_of(
-    live: LiveState,
-    request: RecommendationRequest,
-    record: SubjectRecord,
-    of: tuple[str, int],
-    *,
-    trend_only: bool = False,
+    live: LiveState, request: RecommendationRequest, record: SubjectRecord, subject: str, now_ms: int
 ) -> Asked:
-    """Return what retrieval is asked for this visitor, in rows.
-
-    Parameters
-    ----------
-    live, request, record
-        What to answer from, what was asked, and the subject's record.
-    of
-        The subject, and the event time of the request, ms.
-    trend_only
-        Whether the subject is in the hold-out.
-    """
-    subject, now_ms = of
+    """Return what retrieval is asked for this visitor, in rows."""
     rows, weights = _recent(live, request, record)
     window = live.ranking(request.surface).no_repeat_s
     excluded = live.items.rows([*request.exclude, *request.recent_items, *record.hidden])
@@ -44,7 +28,6 @@ def asked_of(
         seen_hashes=_seen(record, now_ms - window * 1000),
         categories=tuple(live.items.codes_of(request.categories)),
         now_ms=now_ms,
-        trend_only=trend_only,
     )
 
 

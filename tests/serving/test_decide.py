@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from bandits.exploration import Exploration
 from bandits.slates import SlateProblem, decision_seed, draw_slate, slate_propensities
+from serving import relaw
 from serving.candidates import SOURCES, retrieve
 from serving.decide import LOGGED_CUTS, POLICY, answer_items, decide, in_holdout, to_event
 from serving.live import LiveState
-from serving.placing import problem_of as logged_problem
 from serving.service import static_items
 from serving.sources import LIMIT
 from serving.visitor import asked_of
@@ -48,11 +48,7 @@ def explored(live: LiveState, **document: Any) -> LiveState:
 
 def problem_of(event: Decision) -> tuple[SlateProblem, np.ndarray, Exploration]:
     """Rebuild from the logged decision alone what its slate was drawn from."""
-    scores = from_base64(event.candidates.scores)
-    ids = event.candidates.item_ids[: len(scores)]
-    indices = np.array([ids.index(slot.item_id) for slot in event.slots])
-    rule = Exploration(**event.exploration)  # type: ignore[arg-type]
-    return logged_problem(scores, len(event.slots), event.placing), indices, rule
+    return relaw.problem_of(event), relaw.slots_of(event), relaw.law_of(event)
 
 
 DOCUMENTS = st.fixed_dictionaries(
@@ -129,7 +125,7 @@ def test_what_must_not_be_shown_is_never_retrieved(
     live, record = WORLD.by_load(), WORLD.record(user)
     live.apply_items(ItemFeed([(f"i{n}", None) for n in removed]))
     wished = call(user, record, k=k, exclude=[f"i{n}" for n in excluded], categories=categories)
-    found = retrieve(live, asked_of(live, wished.request, record, (user, NOW)), k)
+    found = retrieve(live, asked_of(live, wished.request, record, user, NOW), k)
     ids = {live.items.ids[row] for row in found.rows.tolist()}
     barred = {*(f"i{n}" for n in excluded + removed), *record.hidden}
     assert not ids & barred
@@ -234,7 +230,7 @@ def test_a_new_item_is_a_candidate_even_where_everything_else_fills_the_list() -
     live = crowded()
     for number in range(5):
         live.put_item(encode(item(10_000 + number, published_at=NOW + number)))
-    asked = asked_of(live, call("u1").request, regular(live), ("u1", NOW))
+    asked = asked_of(live, call("u1").request, regular(live), "u1", NOW)
     found = retrieve(live, asked)
     assert (len(found.rows), set(found.sources)) == (LIMIT, set("nefhct"))
     assert {f"i{10_000 + n}" for n in range(5)} <= {live.items.ids[row] for row in found.rows.tolist()}
