@@ -15,7 +15,7 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 
-from bandits.ranking import ranking_policy
+from bandits.ranking import Lives, ranking_policy
 from online_models import covisit, neighbourhoods, ranking, retrieval, session_knn, texts, trends
 from online_models.covisit import CoVisitSettings
 from online_models.retrieval import RecommenderSettings
@@ -32,7 +32,8 @@ from serving.privacy import Privacy
 from serving.problems import on_crash, on_deep_nesting, on_http_error, on_refusal, on_validation_error
 from serving.producers import ProducersReader
 from serving.reader import SubjectReader
-from serving.scoreboard import ScoreboardReader, export_scores
+from serving.scoreboard import ScoreboardReader
+from serving.scoreboard_gauges import export_scores
 from serving.service import Recommender
 from serving.stats import StatsReader
 from serving.sync import Sync
@@ -81,7 +82,7 @@ def make_live(settings: Settings) -> LiveState:
     covisits = _source_settings(CoVisitSettings, "COVISITS", settings.covisits)
     half_lives_s = tuple(settings.trend_half_lives_s)
     retrieval = served_retrieval(RecommenderSettings(knn=knn, covisit=covisits, half_lives_s=half_lives_s))
-    return LiveState(ranking_policy(), retrieval)
+    return LiveState(ranking_policy(Lives(*settings.policy_lives_ms)), retrieval)
 
 
 def _source_settings(kind: type[T], name: str, values: Mapping[str, float]) -> T:
