@@ -15,7 +15,7 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 
-from bandits.ranking import ranking_policy
+from bandits.ranking import Lives, ranking_policy
 from online_models import covisit, neighbourhoods, ranking, session_knn, texts, trends
 from online_models.covisit import CoVisitSettings
 from online_models.session_knn import SessionKnnSettings
@@ -31,7 +31,8 @@ from serving.privacy import Privacy
 from serving.problems import on_crash, on_deep_nesting, on_http_error, on_refusal, on_validation_error
 from serving.producers import ProducersReader
 from serving.reader import SubjectReader
-from serving.scoreboard import ScoreboardReader, export_scores
+from serving.scoreboard import ScoreboardReader
+from serving.scoreboard_gauges import export_scores
 from serving.service import Recommender
 from serving.stats import StatsReader
 from serving.sync import Sync
@@ -78,7 +79,9 @@ def make_live(settings: Settings) -> LiveState:
     sizes = {"max_sessions": settings.max_sessions}
     knn = _source_settings(SessionKnnSettings, "KNN", {**sizes, **settings.knn})
     covisits = _source_settings(CoVisitSettings, "COVISITS", settings.covisits)
-    return LiveState(ranking_policy(), settings.trend_half_lives_s, knn, covisits)
+    return LiveState(
+        ranking_policy(Lives(*settings.policy_lives_ms)), settings.trend_half_lives_s, knn, covisits
+    )
 
 
 def _source_settings(kind: type[T], name: str, values: Mapping[str, float]) -> T:

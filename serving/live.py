@@ -30,7 +30,9 @@ from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
 from state.packing import FloatArray, unpack_arrays, unpack_vector
 from state.ranking import Rankings
 
-SHARED = "shared"
+SHARED, PRIOR = "shared", "prior"
+CAUGHT_UP_AT_ONCE = 256
+"""Items' rows of the policy that one commit makes again where they fade or the prior has changed."""
 SEARCH_EFFORT = 96
 """Finds 94 % of the 60 items nearest among 50,000, at half the price of 98 %."""
 SETTLED_AT_ONCE = 16
@@ -127,9 +129,11 @@ class LiveState:
 
     def put_blocks(self, shard: int, blocks: Mapping[str, bytes]) -> None:
         """Take in a shard's accumulators (field name -> packed block)."""
-        items = {name[2:]: unpack_vector(raw) for name, raw in blocks.items() if name != SHARED}
+        items = {name[2:]: unpack_vector(raw) for name, raw in blocks.items() if name.startswith("i:")}
         if SHARED in blocks:
             self.posterior.put_shared(shard, unpack_vector(blocks[SHARED]))
+        if PRIOR in blocks:
+            self.posterior.put_prior(shard, unpack_vector(blocks[PRIOR]))
         if items:
             self.posterior.put_items(shard, items)
             rows = [self.items.row(item_id) for item_id in items]
@@ -137,7 +141,7 @@ class LiveState:
 
     def forget_blocks(self, shard: int, fields: Sequence[str]) -> None:
         """Take back what a shard contributed to items it has forgotten (field names)."""
-        items = [name[2:] for name in fields if name != SHARED]
+        items = [name[2:] for name in fields if name.startswith("i:")]
         if items:
             self.posterior.put_items(shard, dict.fromkeys(items, empty_block(self._policy.context_dim)))
             self.items.blocks[[self.items.row(item_id) for item_id in items]] = self.posterior.rows(items)
@@ -157,6 +161,7 @@ class LiveState:
         if entry.exploring is not None:
             self.ledger.apply(shard, entry.exploring)
         self.watermarks[shard] = max(entry.watermark, self.watermarks.get(shard, 0))
+        self.posterior.advance(self.watermarks[shard], most=CAUGHT_UP_AT_ONCE)
 
     def apply_items(self, entry: ItemFeed) -> None:
         """Apply catalogue changes."""

@@ -11,7 +11,7 @@ from msgspec import Struct
 from serving.asides import BlockRefresher, StepBackWatch
 from serving.following import UNREACHABLE, Entries, store_reads
 from serving.lessons import Lessons
-from serving.live import SETTLED_AT_ONCE, SHARED, LiveState
+from serving.live import PRIOR, SETTLED_AT_ONCE, SHARED, LiveState
 from serving.past import PastSessions
 from state.exploring import decode_progress, decode_stretches
 from state.feed import decode_item_feed, decode_names_feed, decode_shard_feed
@@ -188,7 +188,7 @@ class Sync:
             entry = decode_shard_feed(change)
             self.live.apply_shard(int(name), entry, self._lessons.teach)
             self._past.note(entry)
-            shared = [SHARED] if entry.bandit_shared else []
+            shared = [SHARED, PRIOR] if entry.bandit_shared else []
             if shared or entry.bandit_items:  # without the shared block, they were forgotten
                 self._blocks.note(int(name), [*shared, *(f"i:{item}" for item in entry.bandit_items)])
         elif name.startswith("i"):
