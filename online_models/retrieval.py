@@ -293,7 +293,9 @@ class Recommender:
         query = Query(np.asarray(items, np.int64), now_ms, exclude_session)
         return self.retrieve(query, limit, novel_only=novel_only)
 
-    def retrieve(self, query: Query, limit: int, *, novel_only: bool = False) -> Recommendation:
+    def retrieve(
+        self, query: Query, limit: int, *, least: int | None = None, novel_only: bool = False
+    ) -> Recommendation:
         """Rank items for a session under what may be shown; `recommend` is the same for sessions alone.
 
         Parameters
@@ -301,7 +303,9 @@ class Recommender:
         query
             The session, what may be shown and whom to.
         limit
-            Items wanted at most, > 0. Where fewer than these were found, the last resort is asked.
+            Items wanted at most, > 0.
+        least
+            Where fewer than these were found, the last resort is asked; None for `limit`.
         novel_only
             Leave out the session's own items.
 
@@ -310,7 +314,7 @@ class Recommender:
         See `Recommendation`.
         """
         query = query._replace(items=query.items[-self.settings.max_query :])
-        merged = self._gather(query, limit)
+        merged = self._gather(query, limit if least is None else least)
         best = room_for(limit)
         held = loops.rank(self._candidates, merged.size, self.blend.weights, novel_only, best)
         c, places = self._candidates, best.keys[:held]
@@ -452,8 +456,11 @@ class Recommender:
         codes, rows = zip(*parts, strict=True)
         ends = np.fromiter(accumulate(map(len, rows)), np.int64, len(rows))
         brought = Brought(np.concatenate(rows), ends, np.array(codes, np.int64))
-        catalogue = NO_CATALOGUE if self._extras is None else self._extras.catalogue()
-        return Merged(*gather(self._candidates, brought, catalogue, query.wanted or _EVERYTHING))
+        if self._extras is None:
+            catalogue, wanted = NO_CATALOGUE, query.wanted or _EVERYTHING
+        else:
+            catalogue, wanted = self._extras.catalogue(), query.wanted or self._extras.wanted(query)
+        return Merged(*gather(self._candidates, brought, catalogue, wanted))
 
     def _describe(self, query: Query, size: int) -> None:
         c = self._candidates
