@@ -6,12 +6,13 @@ from typing import NamedTuple, Protocol
 from online_models.arrays import FloatArray, IntArray
 from online_models.candidates import Catalogue, Wanted
 
-KNN, COVISIT, SESSION, HISTORY, CONTENT, NEW, TREND, CATEGORY_TREND, SURFACE_TREND = range(9)
+KNN, COVISIT, HOP, SESSION, HISTORY, CONTENT, NEW, TREND, CATEGORY_TREND, SURFACE_TREND = range(10)
 """Codes of the sources; bit `1 << code` of `Recommendation.sources` tells that a source brought an item."""
 
 LABELS = (
     "knn",
     "covisit",
+    "hop",
     "session",
     "history",
     "content",
@@ -25,6 +26,7 @@ LABELS = (
 SOURCE_NAMES = (
     "neighbours",
     "seen together",
+    "seen with those",
     "session",
     "history",
     "similar content",
