@@ -19,7 +19,7 @@ def draw_many(problem: SlateProblem, exploration: Exploration, seeds: Sequence[i
     In whole arrays where `bandits.race` draws the slates: a million slates of three in seconds. One after the
     other elsewhere; all of them must then be of the same length.
     """
-    if not is_race(problem, exploration):
+    if not is_race(problem, exploration, problem.size):
         return np.array([draw_slate(problem, exploration, seed).indices for seed in seeds])
     race = ManyRaces(problem.scores, problem.explore_weights, exploration)
     size = min(problem.size, len(problem.scores))
