@@ -61,6 +61,8 @@ class RecommenderSettings:
         Clicks of the current session looked at, the latest ones, > 0.
     learn_every
         One click in so many is a lesson for the blend, > 0: a lesson costs a whole retrieval.
+    learn_early, early_clicks
+        The same for the first so many clicks, while there is much to learn, both > 0.
     slow, fast
         Sessions over which an item's lasting and recent popularity fall by e, > 0.
     """
@@ -74,11 +76,22 @@ class RecommenderSettings:
     room: int = 200
     max_query: int = 20
     learn_every: int = 64
+    learn_early: int = 4
+    early_clicks: int = 20_000
     slow: float = 60_000.0
     fast: float = 3_000.0
 
     def __post_init__(self) -> None:
-        for name in ("per_source", "room", "max_query", "learn_every", "slow", "fast"):
+        for name in (
+            "per_source",
+            "room",
+            "max_query",
+            "learn_every",
+            "learn_early",
+            "early_clicks",
+            "slow",
+            "fast",
+        ):
             if not getattr(self, name) > 0:
                 msg = f"{name} is {getattr(self, name)}, wanted a number > 0"
                 raise ValueError(msg)
@@ -187,9 +200,9 @@ class Recommender:
             msg = f"item is {item}, wanted a row >= 0"
             raise ValueError(msg)
         self.reserve(item + 1)
-        self._clicks += 1
-        if self._clicks % self.settings.learn_every == 0:
+        if self._next_lesson(self._clicks) == self._clicks + 1:
             self._teach(session, item, at_ms)
+        self._clicks += 1
         while not fold(self._models(), session, item, at_ms):
             self.index.rebuild()
         if self._extras is None:
@@ -221,14 +234,24 @@ class Recommender:
             msg = f"item is {rows.min()}, wanted a row >= 0"
             raise ValueError(msg)
         self.reserve(int(rows.max(initial=-1)) + 1)
-        done, every = 0, self.settings.learn_every
+        done = 0
         while done < len(keys):
-            if lessons and (self._clicks + 1) % every == 0:
+            if lessons and self._next_lesson(self._clicks) == self._clicks + 1:
                 self._teach(int(keys[done]), int(rows[done]), int(times[done]))
-            until_next = (every - 1 - self._clicks % every) or every
-            part = slice(done, done + until_next if lessons else None)
+            before_next = self._next_lesson(self._clicks + 1) - 1 - self._clicks
+            part = slice(done, done + before_next if lessons else None)
             self._fold(keys[part], rows[part], times[part])
             done += len(keys[part])
+
+    def _next_lesson(self, clicks: int) -> int:
+        """Give the number of the first click after so many that is a lesson."""
+        s = self.settings
+        early = (clicks // s.learn_early + 1) * s.learn_early
+        return (
+            early
+            if early <= s.early_clicks
+            else (max(clicks, s.early_clicks) // s.learn_every + 1) * s.learn_every
+        )
 
     def _fold(self, keys: IntArray, rows: IntArray, times: IntArray) -> None:
         self._clicks += len(keys)
@@ -270,7 +293,9 @@ class Recommender:
         query = Query(np.asarray(items, np.int64), now_ms, exclude_session)
         return self.retrieve(query, limit, novel_only=novel_only)
 
-    def retrieve(self, query: Query, limit: int, *, novel_only: bool = False) -> Recommendation:
+    def retrieve(
+        self, query: Query, limit: int, *, least: int | None = None, novel_only: bool = False
+    ) -> Recommendation:
         """Rank items for a session under what may be shown; `recommend` is the same for sessions alone.
 
         Parameters
@@ -278,7 +303,9 @@ class Recommender:
         query
             The session, what may be shown and whom to.
         limit
-            Items wanted at most, > 0. Where fewer than these were found, the last resort is asked.
+            Items wanted at most, > 0.
+        least
+            Where fewer than these were found, the last resort is asked; None for `limit`.
         novel_only
             Leave out the session's own items.
 
@@ -287,7 +314,7 @@ class Recommender:
         See `Recommendation`.
         """
         query = query._replace(items=query.items[-self.settings.max_query :])
-        merged = self._gather(query, limit)
+        merged = self._gather(query, limit if least is None else least)
         best = room_for(limit)
         held = loops.rank(self._candidates, merged.size, self.blend.weights, novel_only, best)
         c, places = self._candidates, best.keys[:held]
@@ -429,8 +456,11 @@ class Recommender:
         codes, rows = zip(*parts, strict=True)
         ends = np.fromiter(accumulate(map(len, rows)), np.int64, len(rows))
         brought = Brought(np.concatenate(rows), ends, np.array(codes, np.int64))
-        catalogue = NO_CATALOGUE if self._extras is None else self._extras.catalogue()
-        return Merged(*gather(self._candidates, brought, catalogue, query.wanted or _EVERYTHING))
+        if self._extras is None:
+            catalogue, wanted = NO_CATALOGUE, query.wanted or _EVERYTHING
+        else:
+            catalogue, wanted = self._extras.catalogue(), query.wanted or self._extras.wanted(query)
+        return Merged(*gather(self._candidates, brought, catalogue, wanted))
 
     def _describe(self, query: Query, size: int) -> None:
         c = self._candidates

@@ -48,7 +48,7 @@ class Query(NamedTuple):
     session: int | None = None
     """Key of the session where its clicks have been added: it must not vote for itself."""
     wanted: Wanted | None = None
-    """What may be shown; None for everything the catalogue has."""
+    """What may be shown; None, as in lessons of the blend, for what `ExtraSources` says."""
     visit: object = None
     """What the root knows of the visitor, handed to its `ExtraSources`; None in lessons of the blend."""
 
@@ -75,6 +75,9 @@ class ExtraSources(Protocol):
 
     def catalogue(self) -> Catalogue:
         """Give the live catalogue, by item row."""
+
+    def wanted(self, query: Query) -> Wanted:
+        """Say what may be shown where the query does not: in lessons of the blend as in requests."""
 
     def parts(self, query: Query) -> Sequence[Part]:
         """Give further candidates, in the order in which they are to be taken while there is room."""

@@ -16,14 +16,15 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 
 from bandits.ranking import Lives, ranking_policy
-from online_models import covisit, neighbourhoods, ranking, session_knn, texts, trends
+from online_models import covisit, neighbourhoods, ranking, retrieval, session_knn, texts, trends
 from online_models.covisit import CoVisitSettings
+from online_models.retrieval import RecommenderSettings
 from online_models.session_knn import SessionKnnSettings
 from serving.api import routes
 from serving.attributed import AttributionReader
 from serving.gateway import Gateway
 from serving.hotpath import with_hot_path
-from serving.live import LiveState
+from serving.live import LiveState, served_retrieval
 from serving.logbook import BATCH_BYTES, Logbook
 from serving.metrics import ServerMetrics
 from serving.models import ModelsReader
@@ -80,9 +81,9 @@ def make_live(settings: Settings) -> LiveState:
     sizes = {"max_sessions": settings.max_sessions}
     knn = _source_settings(SessionKnnSettings, "KNN", {**sizes, **settings.knn})
     covisits = _source_settings(CoVisitSettings, "COVISITS", settings.covisits)
-    return LiveState(
-        ranking_policy(Lives(*settings.policy_lives_ms)), settings.trend_half_lives_s, knn, covisits
-    )
+    half_lives_s = tuple(settings.trend_half_lives_s)
+    retrieval = served_retrieval(RecommenderSettings(knn=knn, covisit=covisits, half_lives_s=half_lives_s))
+    return LiveState(ranking_policy(Lives(*settings.policy_lives_ms)), retrieval)
 
 
 def _source_settings(kind: type[T], name: str, values: Mapping[str, float]) -> T:
@@ -122,7 +123,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     )
     app.state.producers = ProducersReader(settings, feeds)
     app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
-    for loops in (session_knn, covisit, trends, neighbourhoods, texts, ranking):
+    for loops in (session_knn, covisit, trends, neighbourhoods, texts, retrieval, ranking):
         loops.warm_up()
     tasks = [
         asyncio.create_task(work)

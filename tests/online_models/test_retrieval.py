@@ -18,7 +18,9 @@ DATA = Path(os.environ.get("HEADWATER_DATA", Path(__file__).parents[2].parent / 
 SMALL = RecommenderSettings(
     knn=SessionKnnSettings(max_sessions=50),
     embedding=SessionEmbeddingSettings(dim=8, negatives=8, recent=100),
-    learn_every=3,
+    learn_every=5,
+    learn_early=3,
+    early_clicks=25,
 )
 
 clicks = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 14), st.integers(0, 10_000)), max_size=80)
@@ -138,6 +140,15 @@ def test_a_load_without_lessons_leaves_the_blend_alone() -> None:
     )
 
 
+def test_lessons_are_frequent_at_first_and_rarer_later() -> None:
+    recommender, lessons = fed(()), []
+    for click in range(60):
+        before = recommender.blend.lessons
+        recommender.add(1, click % 2, click)
+        lessons += [click + 1] * (recommender.blend.lessons - before)
+    assert lessons == [*range(3, 26, 3), *range(30, 61, 5)]
+
+
 def test_scores_of_the_sources_are_inputs_of_the_blend() -> None:
     recommender = fed([(n, item, n) for n in range(6) for item in (1, 2 + n % 2, 4)])
     answer = recommender.recommend([1], 10, 10)
@@ -197,7 +208,7 @@ def test_rows_far_apart_are_taken_as_they_come() -> None:
 
 def test_the_blend_learns_what_the_sources_are_worth() -> None:
     rng = np.random.default_rng(0)
-    recommender = Recommender(RecommenderSettings(learn_every=2))
+    recommender = Recommender(RecommenderSettings(learn_every=2, learn_early=2))
     hits: list[bool] = []
     for session in range(3000):
         begin = int(rng.integers(0, 500))
@@ -219,8 +230,8 @@ def test_bad_values_are_named() -> None:
         fed([]).add_many([1], [-3], [0])
     with pytest.raises(ValueError, match=r"\(1,\), \(2,\), \(1,\)"):
         fed([]).add_many([1], [1, 2], [0])
-    with pytest.raises(ValueError, match="learn_every is 0"):
-        RecommenderSettings(learn_every=0)
+    with pytest.raises(ValueError, match="learn_early is 0"):
+        RecommenderSettings(learn_early=0)
 
 
 def test_warm_up_leaves_nothing_to_compile() -> None:
