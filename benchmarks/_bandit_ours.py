@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import logit
 
 from bandits.arrays import FloatArray
+from bandits.budgets import Quota, explore_weights, owed_weights
 from bandits.exploration import Exploration
 from bandits.hybrid import HybridConfig, Posterior, ShardLearner, SlotBatch
 from bandits.policies import Policy
@@ -121,10 +122,11 @@ class HybridPlayer:
         self._choices += 1
         # Those there at the start are no newcomers: all of them at once would take the budget for long.
         since = self._choices if self._since else -PATIENCE
-        late = [self._choices - self._since.setdefault(item, since) >= PATIENCE for item in now.item_ids]
-        enough = [self._shown[item] >= self._setting.aim for item in now.item_ids]
-        owed: FloatArray = np.where(np.logical_or(late, enough), 0.0, expit(scores))
-        return owed
+        ages = [self._choices - self._since.setdefault(item, since) for item in now.item_ids]
+        shown = [self._shown[item] for item in now.item_ids]
+        quota = Quota(self._setting.aim, PATIENCE)
+        deficits = quota.deficits(np.array(shown, np.float64), np.array(ages, np.float64))
+        return explore_weights(owed_weights(deficits, scores))
 
     def learn(self, then: Round, choice: Choice, reward: float) -> None:
         """Learn and publish, some slots at a time."""

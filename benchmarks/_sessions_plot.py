@@ -29,7 +29,9 @@ def _title(report: dict[str, Any], what: str) -> str:
 
 
 def _models(report: dict[str, Any]) -> Figure:
-    rows = {"engine": report} | ({"engine, tuned": report["tuned"]} if "tuned" in report else {})
+    rows = {"engine": report} | {
+        f"engine, {name}": report[name] for name in ("tuned", "served") if name in report
+    }
     rows |= report["baselines"]
     figure = Figure(figsize=(12, 1.6 + 0.42 * len(rows)), layout="constrained")
     figure.suptitle(_title(report, "every model, 95 % intervals"))

@@ -1,4 +1,4 @@
-"""Off-policy estimators beside a published implementation on six real logs, then their speed on a long one.
+"""Off-policy estimators beside a published implementation on six real logs, their speed, and peeking.
 
 The logs and what the Open Bandit Pipeline makes of them come from the Open Bandit Dataset sample (CC BY 4.0).
 """
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from bandits.arrays import FloatArray
 from bandits.ope import Evaluation, Rounds
+from benchmarks._ope_peeking import bernstein, low_overlap, peeking
 from benchmarks._ope_stream import measure
 from benchmarks._run import console, figures, finish
 
@@ -94,12 +95,24 @@ def table(report: Row) -> Table:
     return out
 
 
+def looks_table(looks: list[Row], given: argparse.Namespace) -> Table:
+    """Return one line a kind of interval: false alarms and power of tests looked at 200 times."""
+    out = Table("interval", "false alarms, 5 against 5 %", "found, 5 against 6 %", title_justify="left")
+    out.title = f"{given.runs:,} runs of {given.per_arm:,} rounds an arm, 200 looks"
+    for row in looks:
+        out.add_row(row["interval"], f"{row['false_alarms']:.1%}", f"{row['power']:.1%}")
+    return out
+
+
 def options() -> argparse.ArgumentParser:
     """Return the command line of this benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ope", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="logs and estimates.json")
     parser.add_argument("--rows", type=int, default=10_000_000, help="of the synthetic log")
-    parser.add_argument("--seed", type=int, default=1, help="of the synthetic log")
+    parser.add_argument("--runs", type=int, default=10_000, help="A/A and A/B runs looked at 200 times")
+    parser.add_argument("--per-arm", type=int, default=20_000, help="rounds of each arm of a run")
+    parser.add_argument("--logs", type=int, default=1_000, help="synthetic logs with little overlap")
+    parser.add_argument("--seed", type=int, default=1, help="of everything synthetic")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     return parser
 
@@ -116,9 +129,12 @@ def main() -> None:
     names = ("max_abs_difference", "max_rel_difference")
     console.print(figures("differences", {name: f"{report[name]:.2e}" for name in names}))
     console.print(figures("a long log, taken in by chunks", stream))
-    finish(
-        given, {**report, "rows_per_s": stream["rows_per_s"], "peak_mb": stream["peak_mb"], "stream": stream}
-    )
+    looks = [*peeking(given.runs, given.per_arm, given.seed), bernstein(200, given.per_arm, given.seed)]
+    overlap = low_overlap(given.logs, given.seed)
+    console.print(looks_table(looks, given))
+    console.print(figures("logs with little overlap", overlap))
+    speed = {"rows_per_s": stream["rows_per_s"], "peak_mb": stream["peak_mb"], "stream": stream}
+    finish(given, {**report, **speed, "peeking": looks, "low_overlap": overlap})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ that may repeat items of the session; those of novel items, judged by novel clic
 
 import argparse
 import json
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -28,9 +29,10 @@ from headwater.evaluation.diversity import Unlikeness
 from headwater.evaluation.engine import Engine
 from headwater.evaluation.report import Reporter
 from headwater.evaluation.trial import Model, Trial
-from headwater.evaluation.tuned import read_tuned
+from headwater.evaluation.tuned import of_server, read_tuned
 from online_models.arrays import IntArray
 from online_models.retrieval import warm_up
+from state.settings import load_settings
 
 BASELINES: dict[str, Callable[[], Model]] = {
     "pop": Popular,
@@ -65,6 +67,8 @@ class Plan:
 def plan(given: argparse.Namespace) -> Plan:
     """Read the data a protocol needs."""
     log = logs.read_split(given.data) if given.protocol == "split" else logs.read_stream(given.data)
+    if not len(log.rest):
+        raise logs.ClickLogError(f"{given.data} has no clicks to predict; wished: sessions of two or more")
     period = np.zeros(0, np.int64)
     if given.protocol == "continual":
         period = logs.read_periods(given.data, log.rest)
@@ -138,6 +142,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--sessions", type=_share, default=1.0, metavar="FRACTION", help="share predicted")
     parser.add_argument("--seed", type=int, default=1, help="of the sessions drawn")
     parser.add_argument("--bucket-hours", type=float, default=24.0, help="prequential: length of a bucket")
+    parser.add_argument(
+        "--as-served", action="store_true", help="also run the settings a server in this environment has"
+    )
     parser.add_argument("--tuned", type=Path, metavar="FILE", help="also run settings `headwater tune` wrote")
     parser.add_argument(
         "--baselines", nargs="*", choices=list(BASELINES), default=list(BASELINES), help="all where not given"
@@ -176,7 +183,9 @@ def main() -> None:
     """Run the models and report."""
     given = options().parse_args()
     try:
-        tuned = read_tuned(given.tuned) if given.tuned else None
+        others = {"tuned": read_tuned(given.tuned)} if given.tuned else {}
+        if given.as_served:
+            others["served"] = of_server(load_settings(os.environ))
         made = plan(given)
     except (logs.ClickLogError, ValueError) as error:
         sys.exit(str(error))
@@ -190,16 +199,16 @@ def main() -> None:
     top = run(made, Engine())
     _show("engine", top)
     report = {**top, "baselines": {}, "run": told}
-    if tuned is not None:
-        report["tuned"] = run(made, Engine(tuned))
-        _show("engine, tuned", report["tuned"])
+    for name, settings in others.items():
+        report[name] = run(made, Engine(settings))
+        _show(f"engine, {name}", report[name])
     for name in given.baselines:
         report["baselines"][name] = run(made, Novel(BASELINES[name]()))
         _show(name, report["baselines"][name])
     _show_segments(top)
     if given.json:
         given.json.write_text(json.dumps(report, indent=1))
-    if given.plots:
+    if given.plots and top["n"]:
         from benchmarks._sessions_plot import draw  # noqa: PLC0415 - only charts need a plotting library
 
         draw(given.plots, report)

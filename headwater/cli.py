@@ -18,7 +18,7 @@ LAZY: dict[str, str] = {
     "attribution": "headwater.attribution:attribution",
     "backfill": "headwater.backfill:backfill",
     "deadletters": "headwater.deadletters:deadletters",
-    "explore": "headwater.explore_commands:explore",
+    "explore": "headwater.explore_preview:explore",
     "export": "headwater.export:export",
     "plan": "headwater.plan:plan",
     "producers": "headwater.producers:producers",

@@ -14,7 +14,7 @@ from state.clients import kafka_security, redis_client
 from state.control_reads import read_current, read_history
 from state.decoding import Refusal
 from state.events import Control, encode
-from state.exploration import Budgets, Document, Explorations
+from state.exploration import Budgets, Document, Explorations, Shadows
 from state.ranking import Rankings
 from state.settings import Settings
 from state.topics import topic_name
@@ -62,11 +62,14 @@ def describe(name: str, document: Document) -> str:
 
 
 def _settings(document: Document) -> str:
+    if isinstance(document, Shadows):
+        return f"watched by {', '.join(document.policies) or 'no shadow'}"
     if isinstance(document, Budgets):
         return f"costs {_bound(document.cost_per_hour)}"
     if isinstance(document, Rankings):
         return ranked(document)
     parts = [document.scheme, f"rate {document.rate:g}", f"temperature {document.temperature:g}"]
+    parts += ["a coin a slate"] if document.mode == "single_slot" else []
     parts += [f"floor {document.floor:g}"] if document.floor else []
     parts += [f"{one.name} x{one.multiplier:g}" if one.rate is None else f"{one.name} rate {one.rate:g}"
               for one in document.segments]  # fmt: skip

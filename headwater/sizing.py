@@ -25,11 +25,12 @@ from headwater.population import (
 )
 from online_models.ranking import prior_model, ranking_registry
 from state.events import Outcome, OutcomeSlot, encode
+from state.evidence import Cell, encode_cells
 from state.feed import Interaction, ShardFeed, encode_feed
 from state.keys import decision_key, subject_key, subject_unit, unit_prefix
 from state.outbox import Message, encode_message
 from state.packing import pack_arrays
-from state.retention import DAY_MS, FEED_CAP, MAX_UNSENT
+from state.retention import DAY_MS, EVIDENCE_HOURS, FEED_CAP, MAX_UNSENT
 from state.sessions import SessionRow, encode_session
 from state.settings import Settings
 from state.store_memory import StoreLayout, entries_cost, hash_cost, strings_cost
@@ -211,7 +212,7 @@ class _Sizes:
         """Return what makes each family."""
         return [
             self._subject, self._decision, self._session, self._open, self._trends, self._bandit,
-            self._learnt, self._items, self._models, self._feed, self._outbox, self._counters,
+            self._learnt, self._items, self._models, self._evidence, self._feed, self._outbox, self._counters,
         ]  # fmt: skip
 
     def _subject(self) -> Family:
@@ -271,6 +272,15 @@ class _Sizes:
         length = self._sample.model
         units = self._settings.lanes
         return self._hash("models", [8], [length], self._people.surfaces * units, units)
+
+    def _evidence(self) -> Family:
+        """Return a week of hours of each surface: new and returning visitors under one rate."""
+        slots = self._people.slots + 1
+        sums = [1e5 / 3] * slots
+        cells = [Cell("returning", 0.05, False, [10**6] * slots, sums, sums)] * 2
+        units = self._settings.lanes
+        count = self._people.surfaces * units * EVIDENCE_HOURS if self._people.decisions_per_day else 0
+        return self._hash("evidence", [11], [len(encode_cells(cells))], count, units)
 
     def _feed(self) -> Family:
         units = self._settings.shards

@@ -12,6 +12,7 @@ from prometheus_client import generate_latest
 from redis.exceptions import RedisError
 
 from serving.dashboard import dashboard_page
+from serving.preview_routes import PREVIEW_ROUTES
 from serving.privacy import delete_user, get_receipt, get_user
 from serving.problems import BadRequest
 from serving.producers import ProducersAnswer
@@ -153,7 +154,7 @@ async def dashboard() -> str:
 def routes() -> Router:
     """Return every route of the server."""
     handlers: list[Any] = [
-        get_recommendations, post_recommendations, post_events, *TUNING_ROUTES,
+        get_recommendations, post_recommendations, post_events, *TUNING_ROUTES, *PREVIEW_ROUTES,
         get_user, delete_user, get_receipt, get_attribution, get_producers, get_stats, healthz, readyz,
         metrics, openapi, dashboard,
     ]  # fmt: skip

@@ -26,10 +26,12 @@ from serving.hotpath import with_hot_path
 from serving.live import LiveState
 from serving.logbook import BATCH_BYTES, Logbook
 from serving.metrics import ServerMetrics
+from serving.preview import PreviewReader
 from serving.privacy import Privacy
 from serving.problems import on_crash, on_deep_nesting, on_http_error, on_refusal, on_validation_error
 from serving.producers import ProducersReader
 from serving.reader import SubjectReader
+from serving.scoreboard import ScoreboardReader, export_scores
 from serving.service import Recommender
 from serving.stats import StatsReader
 from serving.sync import Sync
@@ -109,13 +111,22 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     app.state.privacy = Privacy(settings, feeds, gateway)
     app.state.sync, app.state.metrics = sync, metrics
     app.state.attribution = AttributionReader(settings, feeds)
+    app.state.previews, app.state.scoreboard = (
+        PreviewReader(settings, feeds, live.count_new),
+        ScoreboardReader(settings, feeds),
+    )
     app.state.producers = ProducersReader(settings, feeds)
     app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
     for loops in (session_knn, covisit, trends, neighbourhoods, texts, ranking):
         loops.warm_up()
     tasks = [
         asyncio.create_task(work)
-        for work in (sync.run(), _log_decisions(producer, logbook), _spare_collector(sync))
+        for work in (
+            sync.run(),
+            _log_decisions(producer, logbook),
+            _spare_collector(sync),
+            export_scores(app.state.scoreboard, live, metrics),
+        )
     ]
     try:
         yield

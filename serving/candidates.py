@@ -24,6 +24,7 @@ SOURCES = {
 }
 _QUOTAS = {"n": 100, "v": 60, "e": 30, "t": 60, "f": 10}
 _REASONS = {UNAVAILABLE: "u", SEEN: "s", EXCLUDED: "x", ELSEWHERE: "c"}
+_NOBODY: IntArray = np.empty(0, dtype=np.int64)
 _ASKED_BACK = 3
 """Interactions, the newest ones, around which similar content is looked for."""
 
@@ -79,17 +80,20 @@ class Found(Struct):
     cuts: dict[int, str]
 
 
-def retrieve(live: LiveState, asked: Asked, wished: int = 1, *, trend_only: bool = False) -> Found:
+def retrieve(
+    live: LiveState, asked: Asked, wished: int = 1, *, owed: IntArray = _NOBODY, trend_only: bool = False
+) -> Found:
     """Return at most `LIMIT` eligible candidates, and at least ``wished`` where the catalogue has them.
 
-    ``trend_only`` brings the longest trend alone, which is what the hold-out is shown.
+    ``owed`` are rows of new items to bring along; ``trend_only`` brings the longest trend alone, which is
+    what the hold-out is shown.
     """
     neighbours, knn = live.sessions.score(
         asked.recent, asked.now_ms, limit=_QUOTAS["n"], exclude_session=asked.session
     )
     together, covisit = live.covisits.score(asked.recent, limit=_QUOTAS["v"])
     brought = [("t", _trend(live, asked, -1))] if trend_only else [("n", neighbours), ("v", together)]
-    brought += [] if trend_only else _sources(live, asked)
+    brought += [] if trend_only else _sources(live, asked, owed)
     wanted = _wanted(asked)
     gathered = _gather(live, brought, wanted)
     cuts = dict(zip(gathered.cut.tolist(), map(_REASONS.__getitem__, gathered.reasons.tolist()), strict=True))
@@ -102,11 +106,11 @@ def retrieve(live: LiveState, asked: Asked, wished: int = 1, *, trend_only: bool
     return Found(gathered.rows, sources, votes, cuts)
 
 
-def _sources(live: LiveState, asked: Asked) -> list[tuple[str, IntArray]]:
+def _sources(live: LiveState, asked: Asked, owed: IntArray) -> list[tuple[str, IntArray]]:
     # New items before trends: those are many, and `LIMIT` must not cut what nobody has met yet.
     return [
         ("e", _similar(live, asked)),
-        ("f", live.items.newest(_QUOTAS["f"])),
+        ("f", np.concatenate((owed, live.items.newest(_QUOTAS["f"])))),
         *(("t", _trend(live, asked, index)) for index in range(len(live.trends.half_lives_s))),
     ]
 

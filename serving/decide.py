@@ -9,12 +9,15 @@ from msgspec.structs import replace
 from bandits.exploration import Exploration
 from bandits.slates import Slate, decision_seed, draw_slate
 from online_models.ranking import ranking_registry
+from serving.aiming import aim_at, aimed, budgeted, to_log
 from serving.candidates import SOURCES, Asked, Found, retrieve
 from serving.exploring import Chosen
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
+from serving.items import BoolArray
 from serving.live import LiveState
 from serving.placing import Placed, freshness, place
 from serving.requests import RecommendationRequest, RecommendedItem
+from serving.shadows import ScoresBy
 from serving.visitor import asked_of, visitor_of
 from state.events import Candidates, Decision, Slot, Versions
 from state.exploration import VISITOR
@@ -69,6 +72,8 @@ class Scored(Struct):
     context: FloatArray
     arms: FloatArray
     scores: FloatArray
+    mean: FloatArray
+    variance: FloatArray | None
 
 
 class Decided(Struct):
@@ -80,7 +85,8 @@ class Decided(Struct):
     chosen: Chosen
     ranking: Rankings
     placed: Placed
-    facets: dict[str, str]
+    aim: FloatArray | None
+    is_owed: BoolArray
     seed: int
     is_holdout: bool
     new_user: bool
@@ -94,10 +100,14 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     holdout = in_holdout(call.subject, call.request.surface, call.holdout)
     facets = {**call.request.context, VISITOR: "new" if visitor.is_new else "returning"}
     chosen = live.laws(call.request.surface, call.now_ms).of(facets)
+    chosen = budgeted(live, call.request.surface, chosen, call.now_ms)
     if holdout:
         chosen = replace(chosen, law=_HOLDOUT_LAW)
     is_trend = holdout or chosen.is_fallback
-    found = retrieve(live, asked, call.request.k, trend_only=is_trend)
+    seed = decision_seed(call.decision_id, call.request.surface)
+    owed = live.ledger.owed(call.request.surface, chosen.document, live.items, call.now_ms)
+    window = owed.window(seed)
+    found = retrieve(live, asked, call.request.k, owed=window, trend_only=is_trend)
     if not len(found.rows):
         return None
     scored = (
@@ -105,13 +115,15 @@ def decide(live: LiveState, call: Call) -> Decided | None:
         if is_trend
         else _score(live, call, asked, (found, visitor), chosen.law)
     )
-    seed = decision_seed(call.decision_id, call.request.surface)
     ranking = _NO_RANKING if is_trend else live.ranking(call.request.surface)
     size = min(call.request.k, len(found.rows))
     placed = place(scored.scores, size, chosen.law, (ranking, live.items, found.rows))
+    aim = None if is_trend else aim_at(owed, window, found.rows)
+    placed = replace(placed, problem=aimed(placed.problem, aim))
     slate = draw_slate(placed.problem, chosen.law, seed)
     rung: Rung = "trend" if is_trend else _rung(call, asked)
-    return Decided(rung, slate, scored, chosen, ranking, placed, facets, seed, holdout, visitor.is_new)
+    is_new = owed.of(found.rows[slate.indices]) > 0.0
+    return Decided(rung, slate, scored, chosen, ranking, placed, aim, is_new, seed, holdout, visitor.is_new)
 
 
 def in_holdout(subject: str, surface: str, share: float) -> bool:
@@ -135,20 +147,21 @@ def _score(
     logits = live.scorer(call.request.surface).logits(features)
     context, arms = policy_context(visitor, found), policy_arms(features)
     block = np.frombuffer(call.record.bandit, dtype="<f8") if call.record and call.record.bandit else None
-    optimistic = law.scheme == "optimistic"
+    optimistic = law.scheme == "optimistic" or live.shadows(call.request.surface).needs_variance
     mean, variance = live.posterior.score_rows(
         context, arms, live.items.blocks[found.rows], block, with_variance=optimistic
     )
-    scores, ranking = law.utilities(logits + mean, variance), live.ranking(call.request.surface)
+    mean, ranking = logits + mean, live.ranking(call.request.surface)
     if ranking.freshness:
-        scores = scores + freshness(ranking, live.items.published_at[found.rows], call.now_ms)
-    return Scored(found, features, logits, context, arms, scores)
+        mean = mean + freshness(ranking, live.items.published_at[found.rows], call.now_ms)
+    return Scored(found, features, logits, context, arms, law.utilities(mean, variance), mean, variance)
 
 
 def _by_trend(live: LiveState, found: Found, asked: Asked, visitor: Visitor) -> Scored:
     features = feature_matrix(live, asked, found, visitor)
     logits = live.trends.scores(found.rows, asked.now_ms)[:, -1]
-    return Scored(found, features, logits, policy_context(visitor, found), policy_arms(features), logits)
+    context, arms = policy_context(visitor, found), policy_arms(features)
+    return Scored(found, features, logits, context, arms, logits, logits, None)
 
 
 def answer_items(live: LiveState, decided: Decided) -> list[RecommendedItem]:
@@ -189,10 +202,27 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         seed=decided.seed,
         staleness_ms=call.staleness_ms,
         new_user=decided.new_user,
-        facets=decided.facets,
+        facets=call.request.context,
         segment=decided.chosen.segment,
+        held_back=decided.chosen.is_held_back,
+        aimed=to_log(decided.aim),
         placing=decided.placed.logged,
+        shadows=_shadows(live, call, decided),
     )
+
+
+def _shadows(live: LiveState, call: Call, decided: Decided) -> dict[str, str]:
+    """Return what shadow policies say of a slate; nothing of one that no policy drew."""
+    shadows, scored = live.shadows(call.request.surface), decided.scored
+    if not shadows or _flag(call, decided):
+        return {}
+    by = ScoresBy(
+        scored.mean,
+        scored.variance,
+        scored.logits,
+        lambda: live.trends.scores(scored.found.rows, call.now_ms)[:, -1],
+    )
+    return shadows.weights(decided.placed.problem, decided.slate, by)
 
 
 def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:
@@ -204,10 +234,11 @@ def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:
 
 def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "holdout"]) -> list[Slot]:
     slate, found, ids = decided.slate, decided.scored.found, live.items.ids
-    drawn = (slate.indices, found.rows[slate.indices], slate.propensities, slate.eligible, slate.explored)
+    how = (slate.propensities, slate.eligible, slate.explored, decided.is_owed)
+    drawn = (slate.indices, found.rows[slate.indices], *how)
     return [
-        Slot(ids[row], propensity, eligible, explored, found.sources[index], flag)
-        for index, row, propensity, eligible, explored in zip(
+        Slot(ids[row], propensity, eligible, explored, found.sources[index], flag, owed)
+        for index, row, propensity, eligible, explored, owed in zip(
             *(values.tolist() for values in drawn), strict=True
         )
     ]
@@ -230,8 +261,9 @@ def _exploration(decided: Decided) -> dict[str, float | str]:
         "temperature": law.temperature,
         "optimism": law.optimism,
         "floor": law.floor,
-        "gamma": law.gamma,
     }
+    if law.scheme == "squarecb":
+        said["gamma"] = law.gamma
     return said if law.mode == "every_slot" else {**said, "mode": law.mode}
 
 

@@ -21,12 +21,15 @@ class Chosen(Struct, frozen=True):
         Of each slot.
     is_fallback
         Whether the trend is served instead, and no policy learns from it.
+    is_held_back
+        Whether a budget made the rate lower.
     """
 
     document: Explorations
     segment: str
     law: Exploration
     is_fallback: bool
+    is_held_back: bool = False
 
 
 class Laws:

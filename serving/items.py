@@ -118,6 +118,11 @@ class ItemTable:
         """Return the codes of the known categories among these."""
         return [self.category_codes[c] for c in categories if c in self.category_codes]
 
+    def count_since(self, since_ms: int) -> int:
+        """Return how many available items were published at or after a time, ms."""
+        count = len(self)
+        return int(np.count_nonzero(self.available[:count] & (self.published_at[:count] >= since_ms)))
+
     def newest(self, limit: int) -> IntArray:
         """Return the rows of the items published last, newest first; ranked anew only after changes."""
         if self._newest is None or len(self._newest) < min(limit, len(self)):

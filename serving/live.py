@@ -21,9 +21,11 @@ from online_models.session_knn import SessionIndex, SessionKnnSettings
 from online_models.trends import Trends
 from serving.exploring import Laws
 from serving.items import ItemTable
+from serving.newcomers import Ledger
 from serving.sessions import add_sessions, add_step, follow_entry, newest_at
+from serving.shadows import NO_SHADOWS, ShadowLaws
 from state.events import Item
-from state.exploration import DOCUMENT_TYPES, Budgets, Document, Explorations, decode_document
+from state.exploration import DOCUMENT_TYPES, Budgets, Document, Explorations, Shadows, decode_document
 from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
 from state.packing import FloatArray, unpack_arrays, unpack_vector
 from state.ranking import Rankings
@@ -73,6 +75,7 @@ class LiveState:
         self.model_versions: dict[str, int] = {}
         self._laws: dict[str, Laws] = {}
         self._rankings: dict[str, Rankings] = {}
+        self._shadows: dict[str, ShadowLaws] = {}
         self.budget = Budgets()
         self._policy, self._half_lives_s, self._knn = policy, tuple(half_lives_s), knn
         self._covisits = covisits or CoVisitSettings()
@@ -87,6 +90,7 @@ class LiveState:
         self.trends = Trends(self._half_lives_s)
         self.posterior = Posterior(self._policy)
         self.items.blocks[:] = 0
+        self.ledger = Ledger()
 
     def empty_indexes(self) -> tuple[SessionIndex, CoVisits]:
         """Return a session index and co-visitation that know nothing yet."""
@@ -150,6 +154,8 @@ class LiveState:
         follow_entry(self.items, entry, (self.sessions, self.covisits), count)
         for step in entry.history:  # its sessions wait until they can be taken in by time (serving/past.py)
             self.trends.add(self.items.row(step.item_id), step.at_ms, step.interest)
+        if entry.exploring is not None:
+            self.ledger.apply(shard, entry.exploring)
         self.watermarks[shard] = max(entry.watermark, self.watermarks.get(shard, 0))
 
     def apply_items(self, entry: ItemFeed) -> None:
@@ -204,8 +210,19 @@ class LiveState:
             self._laws[key] = Laws(document)
         elif isinstance(document, Rankings):
             self._rankings[key] = document
+        elif isinstance(document, Shadows):
+            self._shadows[key] = ShadowLaws(document)
         elif key == "all":
             self.budget = document
+
+    async def count_new(self, since_ms: int) -> int:
+        """Return how many available items were published at or after a time, ms."""
+        return self.items.count_since(since_ms)
+
+    @property
+    def watched(self) -> list[str]:
+        """Surfaces with shadow policies."""
+        return sorted(surface for surface, shadows in self._shadows.items() if shadows)
 
     @property
     def surfaces(self) -> list[str]:
@@ -216,11 +233,17 @@ class LiveState:
         """Return the laws in force on a surface at a time."""
         return self._laws.get(surface, _DEFAULT_LAWS).at(now_ms)
 
+    def shadows(self, surface: str) -> ShadowLaws:
+        """Return the shadow policies that watch a surface."""
+        return self._shadows.get(surface, NO_SHADOWS)
+
     def document(self, name: str) -> Document:
         """Return the document last said under a name, whether or not its time is up."""
         kind, _, key = name.partition("/")
         if kind == "ranking":
             return self.ranking(key)
+        if kind == "shadows":
+            return self.shadows(key).document
         return self.budget if kind == "budget" else self._laws.get(key, _DEFAULT_LAWS).document
 
     def ranking(self, surface: str) -> Rankings:

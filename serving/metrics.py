@@ -34,6 +34,13 @@ class ServerMetrics:
         self.store_failures = Counter(
             "headwater_store_failures", "Store reads that failed", registry=registry
         )
+        labels = ["surface", "shadow", "bound"]
+        self.shadow_reward = Gauge(
+            "headwater_shadow_reward", "Reward a decision of a shadow", labels, registry=registry
+        )
+        self.shadow_decisions = Gauge(
+            "headwater_shadow_decisions", "Decisions a shadow watched", labels[:2], registry=registry
+        )
         # Looking a labelled series up costs as much as a small request stage: once is enough.
         self._answer = lru_cache(maxsize=1_024)(self.answers.labels)
         self._shown = lru_cache(maxsize=32)(self.sources.labels)

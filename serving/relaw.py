@@ -6,6 +6,7 @@ import numpy as np
 from bandits.arrays import IntArray
 from bandits.exploration import Exploration
 from bandits.slates import SlateProblem
+from serving.aiming import as_logged
 from serving.placing import problem_of as logged_problem
 from state.events import Decision
 from state.packing import from_base64
@@ -17,8 +18,9 @@ def law_of(decision: Decision) -> Exploration:
 
 
 def problem_of(decision: Decision) -> SlateProblem:
-    """Return candidates and scores of the draw."""
-    return logged_problem(from_base64(decision.candidates.scores), len(decision.slots), decision.placing)
+    """Return candidates, scores, rules and law of exploration of the draw."""
+    scores = from_base64(decision.candidates.scores)
+    return as_logged(logged_problem(scores, len(decision.slots), decision.placing), decision.aimed)
 
 
 def slots_of(decision: Decision) -> IntArray:

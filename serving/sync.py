@@ -13,6 +13,7 @@ from serving.following import UNREACHABLE, Entries, store_reads
 from serving.lessons import Lessons
 from serving.live import SETTLED_AT_ONCE, SHARED, LiveState
 from serving.past import PastSessions
+from state.exploring import decode_progress, decode_stretches
 from state.feed import decode_item_feed, decode_names_feed, decode_shard_feed
 from state.keys import (
     CONTROL,
@@ -22,7 +23,9 @@ from state.keys import (
     items_key,
     lane_unit,
     models_key,
+    newcomers_key,
     sessions_key,
+    spending_key,
     subject_unit,
     trends_key,
     unit_prefix,
@@ -131,12 +134,15 @@ class Sync:
         self.live.load_sessions(sessions, self._lessons.teach)
 
     def _load_shard(self, shard: int, hashes: list[dict[bytes, bytes]], sessions: Sessions) -> None:
-        trends, stored, blocks = hashes
+        trends, stored, blocks, newcomers, spending = hashes
         self.live.load_trends(shard, trends)
         for key, raw in stored.items():
             row = decode_session(raw)
             sessions[int(key)] = row.items, row.at_ms
         self.live.put_blocks(shard, {key.decode(): raw for key, raw in blocks.items()})
+        progress = {name.decode(): decode_progress(raw) for name, raw in newcomers.items()}
+        spent = {name.decode(): decode_stretches(raw) for name, raw in spending.items()}
+        self.live.ledger.load(shard, progress, spent)
 
     def _put_blocks(self, shard: int, blocks: Mapping[str, bytes | None]) -> None:
         self.live.put_blocks(shard, {name: raw for name, raw in blocks.items() if raw is not None})
@@ -204,7 +210,7 @@ class Sync:
 
 def _loaded_keys(name: str) -> list[Any]:
     if name.isdigit():
-        return [trends_key, sessions_key, bandit_key]
+        return [trends_key, sessions_key, bandit_key, newcomers_key, spending_key]
     if name == CONTROL:
         return [control_key]
     return [items_key] if name.startswith("i") else [models_key]

@@ -113,7 +113,7 @@ class Tuning:
 
     async def change_ranking(self, surface: str, change: RankingChange, version: int | None) -> Rankings:
         """Publish a change of how slates are put together; returns once it is in force on this server."""
-        document = await self._fulfil(f"ranking/{surface}", _wish(change), version)
+        document = await self.fulfil(f"ranking/{surface}", _wish(change), version)
         assert isinstance(document, Rankings)
         return document
 
@@ -121,16 +121,17 @@ class Tuning:
         """Change what exploration may cost on all surfaces together."""
         given = {"cost_per_hour": asked.cost_per_hour}
         wish = Wish(given=given, changed_by=asked.changed_by, why=asked.why)
-        document = await self._fulfil(BUDGET, wish, None)
+        document = await self.fulfil(BUDGET, wish)
         assert isinstance(document, Budgets)
         return document
 
     async def _explore(self, surface: str, wish: Wish, version: int | None) -> Explorations:
-        document = await self._fulfil(_name(surface), wish, version)
+        document = await self.fulfil(_name(surface), wish, version)
         assert isinstance(document, Explorations)
         return document
 
-    async def _fulfil(self, name: str, wish: Wish, version: int | None) -> Document:
+    async def fulfil(self, name: str, wish: Wish, version: int | None = None) -> Document:
+        """Publish a change of a document and return it once it is in force on this server; as `change`."""
         at_ms = _now_ms()
         latest = self._live.document(name)
         held = now_in_force(latest, at_ms).version

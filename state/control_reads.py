@@ -14,6 +14,13 @@ async def read_current(redis: Any, settings: Settings, name: str) -> Document:
     return DOCUMENT_TYPES[name.partition("/")[0]]() if raw is None else decode_document(name, raw)
 
 
+async def read_all(redis: Any, settings: Settings) -> dict[str, Document]:
+    """Return the latest document of every name of a known kind."""
+    held = await redis.hgetall(control_key(unit_prefix(settings.namespace, CONTROL)))
+    named = {name.decode(): raw for name, raw in held.items()}
+    return {n: decode_document(n, raw) for n, raw in named.items() if n.partition("/")[0] in DOCUMENT_TYPES}
+
+
 async def read_history(redis: Any, settings: Settings, name: str) -> list[Document]:
     """Return the versions of a name that are kept, newest first."""
     version = (await read_current(redis, settings, name)).version

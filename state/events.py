@@ -134,7 +134,8 @@ class User(Event, kw_only=True, omit_defaults=True):
 class Slot(Struct, omit_defaults=True):
     """One place of a decided slate.
 
-    ``propensity`` is conditional on the slate's prefix; ``flag`` names slots kept out of policy learning.
+    ``propensity`` is conditional on the slate's prefix; ``flag`` names slots kept out of policy learning;
+    ``new`` says that the surface owed the item impressions.
     """
 
     item_id: Id
@@ -143,6 +144,19 @@ class Slot(Struct, omit_defaults=True):
     explored: bool = False
     source: str = ""
     flag: Literal["", "pinned", "fallback", "holdout"] = ""
+    new: bool = False
+
+
+class Aimed(Struct, omit_defaults=True):
+    """The law of exploration where new items are owed impressions: ``uniform`` of it goes to everybody alike.
+
+    ``places`` of candidates that are, and how many impressions they are ``owed``: they share the rest by that
+    number times sigmoid of their scores. Without it exploration is uniform.
+    """
+
+    places: list[int]
+    owed: list[int]
+    uniform: float = 0.1
 
 
 class Candidates(Struct):
@@ -190,9 +204,10 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
 
     ``context`` (dc,) and ``features`` (slots, f) are packed float64, ``logits`` (slots,) the click model's
     and ``arms`` (slots, di) the policy's item features, as used for the draw. ``exploration`` is the law of
-    the draw itself, that of the ``segment`` which the visitor's ``facets`` fit; ``held_back`` says that a
-    budget made its rate lower than its document says. ``placing`` is there where
-    scores and law do not say all.
+    the draw itself, that of the ``segment`` which the visit fits: by ``new_user`` and by ``facets``, what the
+    request's context said. ``held_back`` says that a budget made its rate lower than its document says.
+    ``aimed`` and ``placing`` are there where scores and law do not say all. ``shadows`` says how much
+    likelier each shadow policy (name, @, version) was to draw the slate down to each slot, (slots,).
     """
 
     surface: Name
@@ -211,7 +226,9 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     facets: dict[str, str] = {}
     segment: str = ""
     held_back: bool = False
+    aimed: Aimed | None = None
     placing: Placing | None = None
+    shadows: dict[str, Packed] = {}
 
 
 class OutcomeSlot(Struct, omit_defaults=True):
@@ -229,10 +246,42 @@ class OutcomeSlot(Struct, omit_defaults=True):
     defaulted: bool = False
 
 
+NEW_SOURCE = "f"
+"""Source letter of candidates that nothing but their newness brought."""
+
+
+class Coins(Struct, omit_defaults=True):
+    """How a closed decision explored: what previews of another rate are made of.
+
+    Attributes
+    ----------
+    segment
+        Whose exploration it was; empty for that of the surface.
+    rate
+        Chance of each coin to say explore; 0 where nothing explores.
+    tossed, explored
+        Coins of the slate, and those of them that said explore.
+    single
+        Whether one coin decided about the whole slate.
+    fresh, fresh_else
+        Slots that showed what only newness brought: by exploring, and as the scheme drew them.
+    """
+
+    rate: float
+    tossed: int
+    explored: int = 0
+    single: bool = False
+    segment: str = ""
+    fresh: int = 0
+    fresh_else: int = 0
+
+
 class Outcome(Event, kw_only=True, omit_defaults=True):
     """One closed decision; ``event_id`` is the decision id, ``occurred_at`` when its window closed.
 
     ``unseen`` says that no impression came: the surface takes its decisions for shown when they were made.
+    ``coins`` is None where no policy drew the slate, or its slots explored at different rates. ``shadows`` is
+    as in the decision.
     """
 
     subject: str
@@ -245,6 +294,8 @@ class Outcome(Event, kw_only=True, omit_defaults=True):
     versions: Versions
     rung: str = ""
     unseen: bool = False
+    coins: Coins | None = None
+    shadows: dict[str, Packed] = {}
 
 
 class DeadLetter(Event, kw_only=True, omit_defaults=True):

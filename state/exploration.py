@@ -142,11 +142,44 @@ class Budgets(Versioned, kw_only=True, forbid_unknown_fields=True):
     cost_per_hour: Annotated[float, Meta(ge=0.0, le=1e9)] | None = None
 
 
-Document = Explorations | Budgets | Rankings
+class Shadow(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A policy that only watches.
+
+    Attributes
+    ----------
+    scheme, rate, temperature, optimism, floor, gamma, mode
+        As of an exploration in force.
+    ranks_by
+        Whose scores it draws by: the ``policy``'s own, the ``click`` model's alone or the ``trend``'s.
+    """
+
+    scheme: Literal["greedy", "epsilon", "softmax", "optimistic", "squarecb"] = "epsilon"
+    rate: Rate = 0.05
+    temperature: Temperature = 0.05
+    optimism: Optimism = 0.3
+    floor: Floor = 0.0
+    gamma: Gamma = 1000.0
+    mode: Mode = "every_slot"
+    ranks_by: Literal["policy", "click", "trend"] = "policy"
+
+    def settings(self) -> dict[str, Any]:
+        """Return the exploration settings that would put it in force."""
+        names = ("scheme", "rate", "temperature", "optimism", "floor", "gamma", "mode")
+        return {name: getattr(self, name) for name in names}
+
+
+class Shadows(Versioned, kw_only=True, forbid_unknown_fields=True):
+    """The document ``shadows/SURFACE``: its shadow policies by name; a change begins the sums of all anew."""
+
+    policies: Annotated[dict[Name, Shadow], Meta(max_length=8)] = msgspec.field(default_factory=dict)
+
+
+Document = Explorations | Budgets | Rankings | Shadows
 DOCUMENT_TYPES: Mapping[str, type[Document]] = {
     "exploration": Explorations,
     "budget": Budgets,
     "ranking": Rankings,
+    "shadows": Shadows,
 }
 ENGINE_FIELDS = (*Versioned.__struct_fields__, "until", "before")
 _decoders = {kind: msgspec.json.Decoder(type_) for kind, type_ in DOCUMENT_TYPES.items()}

@@ -3,6 +3,8 @@
 import msgspec
 from msgspec import Struct, field
 
+from state.exploring import Progress, Stretch
+
 NO_SESSION = -(1 << 63)
 
 
@@ -25,6 +27,24 @@ class Interaction(Struct, array_like=True):
     interest: float
 
 
+class ExploringFeed(Struct, array_like=True):
+    """What one commit changed of exploration in a subject shard, as it stands now.
+
+    Attributes
+    ----------
+    newcomers
+        Fields of new items and their progress.
+    stretches
+        Surface, number of the stretch and what was done in it.
+    dropped
+        Fields of new items that were forgotten.
+    """
+
+    newcomers: list[tuple[str, Progress]] = field(default_factory=list)
+    stretches: list[tuple[str, int, Stretch]] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+
 class ShardFeed(Struct, array_like=True):
     """What one commit of a subject shard changed.
 
@@ -44,6 +64,8 @@ class ShardFeed(Struct, array_like=True):
         Session hashes whose subject left; dropped before the interactions are applied.
     history
         Interactions of an import: statistics take them in, nothing is taught by them.
+    exploring
+        What changed of new items and spending, if anything.
     """
 
     interactions: list[Interaction] = field(default_factory=list)
@@ -53,6 +75,7 @@ class ShardFeed(Struct, array_like=True):
     watermark: int = 0
     erased_sessions: list[int] = field(default_factory=list)
     history: list[Interaction] = field(default_factory=list)
+    exploring: ExploringFeed | None = None
 
 
 class ItemFeed(Struct, array_like=True):

@@ -93,6 +93,21 @@ def trends_key(prefix: str) -> str:
     return f"{prefix}trends"
 
 
+def newcomers_key(prefix: str) -> str:
+    """Hash: progress of new items, by surface and item."""
+    return f"{prefix}newcomers"
+
+
+def spending_key(prefix: str) -> str:
+    """Hash: what exploration did lately, by surface."""
+    return f"{prefix}spending"
+
+
+def tried_key(prefix: str) -> str:
+    """Hash: how each version of an exploration document did, by surface and version."""
+    return f"{prefix}tried"
+
+
 def sessions_key(prefix: str) -> str:
     """Hash: recent sessions for the session index."""
     return f"{prefix}sessions"
@@ -126,6 +141,16 @@ def models_key(prefix: str) -> str:
 def learnt_outcomes_key(prefix: str) -> str:
     """Hash: outcomes a lane has learnt lately, page by page."""
     return f"{prefix}outcomes"
+
+
+def evidence_key(prefix: str) -> str:
+    """Hash: what a lane keeps of closed decisions for previews, by surface and hour."""
+    return f"{prefix}evidence"
+
+
+def scoreboard_key(prefix: str) -> str:
+    """Hash: what a lane knows of shadow policies, by surface and name."""
+    return f"{prefix}scoreboard"
 
 
 def control_key(prefix: str) -> str:

@@ -24,6 +24,12 @@ REMOVALS_KEPT_MS = 90 * DAY_MS
 """Event time for which a removed item is remembered, so that no import brings it back."""
 OUTCOMES_KEPT = 131_072
 """Outcomes a lane remembers: of one that learns 400 a second, those of more than five minutes; 1 MB."""
+EVIDENCE_HOURS = 168
+"""Hours of event time for which a lane keeps what previews are made of."""
+EVIDENCE_CELLS = 64
+"""Kinds of decisions (segment, rate, slots) kept apart in one hour of one surface; others find no room."""
+SHADOWS_CAP = 512
+"""Shadow policies of all surfaces that a lane keeps apart."""
 SESSIONS_CAP = 100
 """Sessions of one subject in the shared session index."""
 MERGED_CAP = 50
@@ -38,6 +44,10 @@ ATTRIBUTES_CAP = 256
 """Profile attributes of one subject; one more is refused loudly."""
 TREND_FLOOR = 0.01
 """Decayed count, of every half-life, under which a trend row is forgotten: 1 is one interaction of now."""
+LEDGER_KEPT_MS = 60 * DAY_MS
+"""Event time for which a new item's progress is kept after it was last shown; no quota runs for longer."""
+TRIED_CAP = 400
+"""Versions of exploration documents whose results a shard keeps."""
 HISTORY_CAP = 100
 """Versions of one control document that can be looked at and brought back."""
 SWEEP_MS = 3_600_000
@@ -136,9 +146,16 @@ def _keys(settings: Settings) -> list[Kept]:
              "an item's block, after it last learnt; the shared block stays"),
         Kept("key", "learnt", "event time", block_life_ms(settings), "block_life_s",
              "goes with its item's block"),
+        Kept("key", "newcomers", "event time", LEDGER_KEPT_MS, None,
+             "one entry a surface and new item, after it was last shown as one"),
+        Kept("key", "spending", "event time", 3 * 3_600_000, None, "sums of five minutes each, by surface"),
+        Kept("key", "tried", "cap", TRIED_CAP, None, "versions; the one used longest ago goes first"),
         Kept("key", "item_times", "event time", REMOVALS_KEPT_MS, None, "after its item was removed"),
         Kept("key", "items", "removal", None, None, "until the producer removes the item"),
         Kept("key", "learnt_outcomes", "cap", OUTCOMES_KEPT, None, "of one lane; the oldest go first"),
+        Kept("key", "evidence", "event time", EVIDENCE_HOURS * 3_600_000, None,
+             f"an hour and surface; of each at most {EVIDENCE_CELLS} kinds of decisions"),
+        Kept("key", "scoreboard", "cap", SHADOWS_CAP, None, "shadow policies of a lane; more find no room"),
         Kept("key", "models", "fixed", None, None, "one click model a surface and lane"),
         Kept("key", "control", "fixed", None, None, "one document a name"),
         Kept("key", "history", "cap", HISTORY_CAP, None, "versions of one document; the oldest goes first"),

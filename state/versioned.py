@@ -14,6 +14,8 @@ class Versioned(Struct, kw_only=True):
         Event time of the change, ms.
     change
         Id of the control event that made it.
+    follows
+        The version in force before it.
     changed_by, why, forced
         Who, why, and whether the bounds of steps were set aside.
     restores
@@ -23,6 +25,7 @@ class Versioned(Struct, kw_only=True):
     version: int = 0
     at: int = 0
     change: str = ""
+    follows: int = 0
     changed_by: str = ""
     why: str = ""
     forced: bool = False

@@ -126,7 +126,9 @@ class Attribution:
         return due
 
     def next_due(self) -> int | None:
-        """Return when the next decision may close, ms of event time."""
+        """Return when the next decision closes, ms of event time, if nothing more is heard of it."""
+        while self._due and self._due_at.get(self._due[0][1]) != self._due[0][0]:
+            heapq.heappop(self._due)
         return self._due[0][0] if self._due else None
 
     def close(self, watermark: int) -> Iterator[Closed]:

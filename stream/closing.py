@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from bandits.hybrid import HybridConfig, Learnt, ShardLearner, SlotBatch
 from state.decoding import Refusal
-from state.events import Decision, Outcome, OutcomeSlot, Slot, Versions
+from state.events import NEW_SOURCE, Coins, Decision, Outcome, OutcomeSlot, Slot, Versions
 from state.packing import FloatArray, from_base64, to_base64
 from state.rules import SurfaceRules
 from stream.attribution import Closed
@@ -33,6 +33,8 @@ class Kept(Struct, array_like=True):
     arms: bytes
     logits: bytes
     features: str
+    coins: Coins | None = None
+    shadows: dict[str, str] = {}
 
 
 class Judged(Struct):
@@ -83,8 +85,36 @@ def keep(decision: Decision) -> Kept:
         raise _refused(decision, slots)
     return Kept(
         decision.surface, decision.rung, decision.versions, decision.slots, context, arms, logits,
-        decision.features,
+        decision.features, coins_of(decision), decision.shadows,
     )  # fmt: skip
+
+
+def coins_of(decision: Decision) -> Coins | None:
+    """Return how a decision explored; None where no policy drew it, or its slots had different rates.
+
+    A floor raises the rate of slots with many candidates, so that the slots of one slate toss unequal coins.
+    """
+    drawn = [slot for slot in decision.slots if not slot.flag]
+    law = decision.exploration
+    if not drawn or any(slot.flag in ("fallback", "holdout") for slot in decision.slots):
+        return None
+    rate, floor = (float(law.get(name) or 0.0) for name in ("rate", "floor"))
+    single = law.get("mode") == "single_slot"
+    if law.get("scheme") == "greedy":
+        rate = 0.0
+    elif floor * max(slot.eligible for slot in drawn) * (len(drawn) if single else 1) > rate:
+        return None
+    tossed = 1 if single else len(drawn)
+    fresh = [slot.explored for slot in drawn if slot.source == NEW_SOURCE]
+    return Coins(
+        rate,
+        tossed,
+        min(tossed, sum(slot.explored for slot in drawn)),
+        single=single,
+        segment=decision.segment,
+        fresh=sum(fresh),
+        fresh_else=len(fresh) - sum(fresh),
+    )
 
 
 def _numbers(decision: Decision, name: str, rows: int) -> bytes:
@@ -151,6 +181,8 @@ def to_outcome(judged: Judged, lane: int, closed_at: int) -> Outcome:
         versions=decision.versions,
         rung=decision.rung,
         unseen=judged.closed.verdict == "assumed",
+        coins=decision.coins,
+        shadows=decision.shadows,
     )
 
 

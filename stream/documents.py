@@ -67,6 +67,7 @@ class ControlDocuments:
             version=last.version + 1,
             at=event.occurred_at,
             change=event.event_id,
+            follows=now.version,
             changed_by=event.changed_by,
             why=event.why,
             forced=event.forced,

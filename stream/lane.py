@@ -10,15 +10,24 @@ from online_models.features import FeatureRegistry
 from online_models.ranking import prior_model
 from state.events import Outcome
 from state.feed import NamesFeed, encode_feed
-from state.keys import counters_key, learnt_outcomes_key, models_key, redriven_key
+from state.keys import (
+    counters_key,
+    evidence_key,
+    learnt_outcomes_key,
+    models_key,
+    redriven_key,
+    scoreboard_key,
+)
 from state.outbox import Arrivals
 from state.packing import FloatArray, from_base64, pack_arrays, unpack_arrays
 from stream.effects import Counters, Effects, Place
+from stream.evidence import Evidence, Scoreboard
 from stream.learnt import LearntOutcomes
 from stream.redriven import Redriven
 from stream.rows import Row
 
 _SEEN = "seen:"
+_HASHES = (models_key, counters_key, learnt_outcomes_key, redriven_key, evidence_key, scoreboard_key)
 
 
 class LaneLogic:
@@ -41,7 +50,7 @@ class LaneLogic:
     def hashes(self) -> list[str]:
         """Hash keys to load before the first fold."""
         prefix = self.place.prefix
-        return [key(prefix) for key in (models_key, counters_key, learnt_outcomes_key, redriven_key)]
+        return [key(prefix) for key in _HASHES]
 
     def restore(self, meta: Mapping[str, str], hashes: Mapping[str, dict[bytes, bytes]]) -> None:
         """Take in what the store holds."""
@@ -51,6 +60,10 @@ class LaneLogic:
         self._arrivals = {k[len(_SEEN) :]: Arrivals(v) for k, v in meta.items() if k.startswith(_SEEN)}
         key = learnt_outcomes_key(self.place.prefix)
         self._learnt = LearntOutcomes(key, hashes[key])
+        key = evidence_key(self.place.prefix)
+        self._evidence = Evidence(key, hashes[key], self.counters)
+        key = scoreboard_key(self.place.prefix)
+        self._scoreboard = Scoreboard(key, hashes[key], self.counters)
         self._models = {}
         for name, raw in hashes[models_key(self.place.prefix)].items():
             self._models[name.decode()] = self._restored(raw)
@@ -85,11 +98,15 @@ class LaneLogic:
             elif isinstance(row.event, Outcome) and self._is_first(row.event):
                 self.counters.add("outcomes")
                 by_surface[row.event.surface].append(row.event)
+                self._evidence.add(row.event)
+                self._scoreboard.add(row.event)
                 self.redriven.take(row, effects)
         for surface, outcomes in by_surface.items():
             self._learn(surface, outcomes, (effects, following))
         self.redriven.expire(watermark, effects)
         self._learnt.write(effects)
+        self._evidence.write(effects, watermark)
+        self._scoreboard.write(effects)
         effects.change.feed = encode_feed(NamesFeed(sorted(by_surface)))
         effects.change.meta.update({_SEEN + source: a.encode() for source, a in self._arrivals.items()})
         self.outbox_number = effects.outbox_number

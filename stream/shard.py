@@ -17,11 +17,14 @@ from state.keys import (
     decisions_of_key,
     erased_key,
     learnt_key,
+    newcomers_key,
     open_key,
     producers_key,
     redriven_key,
     sessions_key,
+    spending_key,
     trends_key,
+    tried_key,
 )
 from state.opened import OpenDecision, Reward, decode_open
 from state.rules import rules_of
@@ -39,6 +42,7 @@ from stream.closing import (
     to_outcome,
 )
 from stream.effects import Counters, Effects, Place, write_imports
+from stream.exploring import Exploring
 from stream.forgetting import Forgetting
 from stream.history import History
 from stream.interactions import feedback_interest, feedback_kind, hide_item, interact, note_impression
@@ -66,6 +70,9 @@ _HASHES = (
     erased_key,
     producers_key,
     redriven_key,
+    newcomers_key,
+    spending_key,
+    tried_key,
 )
 
 
@@ -122,6 +129,9 @@ class ShardLogic:
         self.trends = ShardTrends(self.place, rules.half_lives_s, hashes[trends_key(prefix)])
         stored = (hashes[bandit_key(prefix)], hashes[learnt_key(prefix)])
         self.policy = ShardPolicy(prefix, rules.policy, stored, rules.block_life_ms)
+        self.exploring = Exploring(
+            prefix, (hashes[newcomers_key(prefix)], hashes[spending_key(prefix)], hashes[tried_key(prefix)])
+        )
 
     def _restore_open(self, stored: Mapping[bytes, bytes]) -> None:
         opened: dict[str, OpenDecision] = {}
@@ -275,6 +285,8 @@ class ShardLogic:
             self.counters.add("unattributed.decisions")
             return
         self.attribution.on_decision(event.event_id, event.subject, event.occurred_at, event.surface)
+        if event.event_id not in self.decisions:
+            self.exploring.decided(event.event_id, kept)
         self.decisions[event.event_id] = kept
         self.effects.write(open_key(self.place.prefix), f"d:{event.event_id}", encode_kept(kept))
         self._touched_open.add(event.event_id)
@@ -299,7 +311,9 @@ class ShardLogic:
             fold_user(event, self.subjects, self.effects, self.rules.shards, self.rules.caps.hidden)
         for decision_id in opened:  # so that closing them writes nothing of the subject again
             self.counters.add("closed.forgotten")
-            self.decisions.pop(decision_id, None)
+            forgotten = self.decisions.pop(decision_id, None)
+            if forgotten is not None:
+                self.exploring.forgotten(forgotten)
             self._erase_open(decision_id)
 
     def _erase_open(self, decision_id: str) -> None:
@@ -317,12 +331,15 @@ class ShardLogic:
                 self.surfaces.add("unseen", decision.surface)
             if decision is None or closed.verdict not in OUTCOMES:
                 self._count_strays(closed, ())
+                if decision is not None:
+                    self.exploring.forgotten(decision)
                 continue
             judged = judge(closed, decision, rules_of(self.rules.attribution, decision.surface))
             items = [decision.slots[place].item_id for place in judged.places] if closed.entry.rewards else ()
             self._count_strays(closed, items)
             outcomes.append(judged)
         for judged in outcomes:
+            self.exploring.closed(judged)
             self._send_outcome(judged)
         self._learn(outcomes)
 
@@ -348,6 +365,7 @@ class ShardLogic:
         self.trends.sweep(self.watermark, self.effects)
         old = self.policy.sweep(self.watermark, self.effects)
         self.feed.bandit_items = sorted({*self.feed.bandit_items, *old})
+        self.exploring.sweep(self.watermark, self.effects)
 
     def _write(self) -> None:
         prefix, effects = self.place.prefix, self.effects
@@ -362,5 +380,6 @@ class ShardLogic:
         self.subjects.write(effects, self.watermark)
         write_imports(self.admission.imports, effects)
         self.producers.write(effects)
+        self.feed.exploring = self.exploring.write(self.watermark, effects)
         effects.change.feed = encode_feed(self.feed)
         effects.change.meta |= {"open": str(len(self.attribution.open)), _WATERMARK: str(self.watermark)}

@@ -11,11 +11,14 @@ from redis.exceptions import RedisError
 
 from online_models import trends
 from state.clients import kafka_security, redis_client
+from state.events import Control, encode
+from state.keys import CONTROL
 from state.settings import Settings
 from state.topics import topic_name
 from stream.engine import Bundle, EngineApp, EngineSettings, bounds, build_app, run_worker
 from stream.folder import Folder
 from stream.gauges import lag_of
+from stream.guardrails import Watch
 from stream.metrics import WorkerMetrics
 from stream.ports import WorkerPorts, start_position
 from stream.rows import Row, decode_row
@@ -138,7 +141,8 @@ class Worker:
             redis = redis_client(self.settings, timeout_s=5.0)
             self._ports = WorkerPorts(self.settings, redis, self._producer, self.metrics)
             self._ports.app = self.app
-            works = (self._ports.watch_ends(), self._watch_lag())
+            guard = Watch(self.settings, redis, self._change, lambda: CONTROL in self.folders)
+            works = (self._ports.watch_ends(), self._watch_lag(), guard.run())
             self._watchers = [asyncio.create_task(work) for work in works]
         return self._ports
 
@@ -157,6 +161,11 @@ class Worker:
             else:
                 self.metrics.gauges.lag = lag_of(self._folded_to(), held)
             await asyncio.sleep(LAG_EVERY_S)
+
+    async def _change(self, event: Control) -> None:
+        assert self._producer is not None
+        topic = topic_name(self.settings.namespace, "control")
+        await self._producer.send_and_wait(topic, encode(event), key=event.name.encode(), partition=0)
 
     async def _close(self) -> None:
         ports, self._ports = self._ports, None

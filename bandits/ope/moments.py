@@ -30,6 +30,15 @@ class Moments:
         """Unbiased covariance (m, m); zeros below two vectors."""
         return self._scatter / max(self.n - 1, 1)
 
+    @property
+    def parts(self) -> tuple[int, FloatArray, FloatArray]:
+        """Count, means (m,) and scatter around them (m, m): all that has to be kept."""
+        return self.n, self.mean, self._scatter
+
+    def put(self, n: int, mean: FloatArray, scatter: FloatArray) -> None:
+        """Take the place of what `parts` said."""
+        self.n, self.mean, self._scatter = n, np.array(mean), np.array(scatter).reshape(len(mean), -1)
+
     def add(self, vectors: FloatArray) -> None:
         """Take in vectors (n, m)."""
         if len(vectors):

@@ -113,6 +113,11 @@ class Forecast:
         half = _width(level) * self.value_error
         return self.value - half, self.value + half
 
+    def half_widths(self, level: float = 0.95) -> tuple[float, float, float]:
+        """Return half the widths of the intervals of now, value and change."""
+        width = _width(level)
+        return width * self.now_error, width * self.value_error, width * self.change_error
+
     def change_interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the interval of the change."""
         half = _width(level) * self.change_error
@@ -159,6 +164,48 @@ def forecast(
     return Forecast(
         value, value_error, current, now_error, change, change_error, slates, explored, reach, reasons
     )
+
+
+def joined(parts: Sequence[Forecast], shares: Sequence[float]) -> Forecast:
+    """Return the forecast of several kinds of visitors together, who were drawn independently.
+
+    Parameters
+    ----------
+    parts
+        One each.
+    shares
+        Of all slates, in [0, 1], sum to 1.
+    """
+    if not parts:
+        return forecast([], 0.0, 0.0)
+    value, value_error = _mixed([(one.value, one.value_error) for one in parts], shares)
+    now, now_error = _mixed([(one.now, one.now_error) for one in parts], shares)
+    change, change_error = _mixed([(one.change, one.change_error) for one in parts], shares)
+    return Forecast(
+        value=value,
+        value_error=value_error,
+        now=now,
+        now_error=now_error,
+        change=change,
+        change_error=change_error,
+        slates=sum(one.slates for one in parts),
+        explored=sum(one.explored for one in parts),
+        reach=sum(share * one.reach for share, one in zip(shares, parts, strict=True)),
+        reasons=tuple(dict.fromkeys(reason for one in parts for reason in one.reasons)),
+    )
+
+
+def unchanged(cells: Sequence[CoinCell]) -> Forecast:
+    """Return what is earned where the rate stays as it is: the plain mean, exploring or not."""
+    counts, sums, squares = (
+        float(np.sum([getattr(cell, name).sum() for cell in cells])) for name in ("counts", "sums", "squares")
+    )
+    if counts < 2:
+        return forecast([], 0.0, 0.0)
+    mean = sums / counts
+    error = float(np.sqrt(max(squares / counts - mean**2, 0.0) / (counts - 1.0)))
+    explored = int(np.sum([cell.counts[1:].sum() for cell in cells]))
+    return Forecast(mean, error, mean, error, 0.0, 0.0, int(counts), explored, 0.0, ())
 
 
 def _too_little(slates: int, explored: int, gates: StrataGates) -> tuple[str, ...]:

@@ -29,6 +29,11 @@ class LargestWeights:
         self._kept = both if len(both) <= KEPT else np.partition(both, len(both) - KEPT)[-KEPT:]
 
     @property
+    def kept(self) -> FloatArray:
+        """The largest of them, at most `KEPT`, in no order."""
+        return self._kept
+
+    @property
     def largest(self) -> float:
         """The largest of all, 0 of none."""
         return float(self._kept.max(initial=0.0))

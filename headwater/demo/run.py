@@ -99,7 +99,7 @@ def run_demo(options: DemoOptions) -> int:
         asyncio.run(_prepare(settings))
         children = [stack.enter_context(child(name, settings)) for name in ("worker", "serve")]
         api = f"http://127.0.0.1:{settings.port}"
-        asyncio.run(_publish_catalogue(settings, data))
+        asyncio.run(publish_catalogue(settings, data))
         wait_ready(api, len(data.items), children)
         report = asyncio.run(_drive(options, settings, data, Screen(console, options.events)))
         console.print("\n", summary_table(report), sep="")
@@ -171,7 +171,8 @@ async def _prepare(settings: Settings) -> None:
     await create_topics(settings.kafka, specs)
 
 
-async def _publish_catalogue(settings: Settings, data: MovieLens) -> None:
+async def publish_catalogue(settings: Settings, data: MovieLens) -> None:
+    """Publish every film as a catalogue item."""
     now = time.time_ns() // 1_000_000
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all") as producer:
         for number, movie in enumerate(data.items.values()):

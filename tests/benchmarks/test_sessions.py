@@ -176,8 +176,10 @@ def test_novel_only_judges_nothing_else(folder: Path, monkeypatch: pytest.Monkey
 
 def test_tuned_settings_stand_beside_the_defaults(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "tuned.env").write_text('# found\nHEADWATER_KNN={"neighbours": 3}\n')
-    report = run(folder, monkeypatch, "--baselines", "--tuned", str(folder / "tuned.env"))
-    assert report["tuned"]["n"] == report["n"]
+    monkeypatch.setenv("HEADWATER_MAX_SESSIONS", "40")
+    report = run(folder, monkeypatch, "--baselines", "--as-served", "--tuned", str(folder / "tuned.env"))
+    assert report["tuned"]["n"] == report["served"]["n"] == report["n"]
+    assert report["served"]["mrr20"] != report["mrr20"]
 
 
 def test_charts_are_written_as_png(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +187,17 @@ def test_charts_are_written_as_png(folder: Path, monkeypatch: pytest.MonkeyPatch
     run(folder, monkeypatch, "--protocol", "continual", "--plots", str(folder / "charts"))
     for name in ("models", "segments", "parts"):
         assert (folder / "charts" / f"{name}.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_a_folder_without_anything_to_predict_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "train", [("a", "x", 1.0)])
+    write(tmp_path, "test", [])
+    with pytest.raises(SystemExit, match="no clicks to predict"):
+        run(tmp_path, monkeypatch)
+    write(tmp_path, "test", [("b", "x", 2.0)])
+    assert run(tmp_path, monkeypatch, "--baselines")["n"] == 0
 
 
 @pytest.mark.parametrize("words", [("--sessions", "0"), ("--sessions", "2"), ("--protocol", "daily")])

@@ -10,8 +10,8 @@ import numpy as np
 
 from bandits.slates import draw_slate, slate_propensities
 from serving.relaw import law_of, problem_of, slots_of
-from state.events import Decision
-from tests.integration.rig import Rig, make_items, now_ms, until
+from state.events import Click, Decision, Impression, ShownItem
+from tests.integration.rig import Rig, make_items, now_ms, stamp, until
 
 SECOND_MS = 1000
 SERVERS = 2
@@ -96,12 +96,7 @@ async def test_what_is_changed_under_load_is_in_every_decision_a_second_later_an
         assert len(inside) > 10
         assert {d.versions.exploration for d in inside} == {version}
     assert (stopped["scheme"], again["rate"], again["restores"]) == ("greedy", 0.2, 1)
-    phones = [
-        d
-        for d in logged
-        if d.versions.exploration == 2
-        and d.facets["device" if "device" in d.facets else "visitor"] == "phone"
-    ]
+    phones = [d for d in logged if d.versions.exploration == 2 and d.facets == {"device": "phone"}]
     assert {(d.segment, d.exploration["rate"]) for d in phones} == {("phones", 0.3)}
     assert not any(slot.explored for d in logged if d.versions.exploration == 3 for slot in d.slots)
     assert await rig.epochs() == epochs
@@ -151,3 +146,43 @@ async def test_two_changes_of_one_version_at_once_leave_one_winner(rig: Rig) -> 
         return [one["version"] for one in (await send(rig, "GET", "/history"))[1]] == [1]
 
     await until(versions, "one version")
+
+
+async def test_a_version_that_breaks_a_guardrail_gives_way_to_the_one_before_whoever_restarts(
+    rig: Rig,
+) -> None:
+    (worker,) = await rig.start()
+    await rig.catalogue(make_items(("drama", "comedy"), 15))
+    guarded = {
+        "rate": 0.4,
+        "guardrails": [{"metric": "cost", "worse_by": 0.0}],
+        "forced": True,
+        "why": "a test",
+    }
+    assert (await send(rig, "PUT", "", {"rate": 0.06}))[0] == 200
+    assert (await send(rig, "PUT", "", guarded))[1]["version"] == 2
+
+    async def visit(number: int) -> None:
+        user, answer = f"buyer-{number}", await rig.ask(f"buyer-{number}")
+        shown = [ShownItem(one.item_id, one.position) for one in answer.items]
+        named: dict[str, Any] = {"session_id": f"{user}-session", "user_id": user}
+        named["decision"] = answer.decision
+        await rig.publish(Impression(**stamp(), **named, surface="home", items=shown))
+        liked = [one.item_id for one in answer.items if not one.explored]
+        await rig.publish(*(Click(**stamp(), **named, item_id=item_id) for item_id in liked))
+
+    for number in range(6):
+        await visit(number)
+    worker.kill()
+    epochs = await rig.epochs()
+    rig.processes.worker()
+    await rig.claimed(epochs)
+
+    async def returned() -> bool:
+        document = (await send(rig, "GET", ""))[1]
+        return bool(document["changed_by"] == "guardrail")
+
+    await until(returned, "the guardrail brought version 1 back")
+    document = (await send(rig, "GET", ""))[1]
+    assert (document["version"], document["restores"], document["rate"]) == (3, 1, 0.06)
+    assert document["why"].startswith("cost: ")

@@ -14,13 +14,12 @@ import pytest
 from jsonschema import Draft202012Validator
 from prometheus_client.parser import text_string_to_metric_families
 
-from bandits.exploration import Exploration
-from bandits.slates import SlateProblem, draw_slate, slate_propensities
+from bandits.slates import draw_slate, slate_propensities
 from headwater.embedded import EmbeddedRuntime
 from serving.metrics import ServerMetrics
+from serving.relaw import law_of, problem_of, slots_of
 from serving.requests import RecommendationAnswer
 from state.events import Decision, Item
-from state.packing import from_base64
 from tests.integration.rig import (
     Processes,
     Rig,
@@ -263,16 +262,10 @@ async def _everywhere(answers: dict[str, tuple[str, RecommendationAnswer]], vers
 
 def _assert_replays(decision: Decision) -> None:
     """The logged decision alone gives the same slate, and every propensity to 1e-12."""
-    scores = from_base64(decision.candidates.scores)
-    names = ("rate", "temperature", "optimism", "floor")
-    numbers = {name: float(decision.exploration[name]) for name in names}
-    rule = msgspec.convert({"scheme": decision.exploration["scheme"], **numbers}, Exploration)
-    place = {item_id: n for n, item_id in enumerate(decision.candidates.item_ids[: len(scores)])}
-    indices = np.array([place[slot.item_id] for slot in decision.slots])
-    problem = SlateProblem(scores, len(indices))
+    problem, law, indices = problem_of(decision), law_of(decision), slots_of(decision)
     propensities = np.array([slot.propensity for slot in decision.slots])
-    assert np.abs(slate_propensities(problem, indices, rule) - propensities).max() <= 1e-12
-    drawn = draw_slate(problem, rule, decision.seed)
+    assert np.abs(slate_propensities(problem, indices, law) - propensities).max() <= 1e-12
+    drawn = draw_slate(problem, law, decision.seed)
     assert drawn.indices.tolist() == indices.tolist()
     assert drawn.explored.tolist() == [slot.explored for slot in decision.slots]
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from bandits.exploration import Exploration
 from bandits.slates import SlateProblem, decision_seed, draw_slate, slate_propensities
+from serving import relaw
 from serving.candidates import LIMIT, SOURCES, retrieve
 from serving.decide import LOGGED_CUTS, POLICY, answer_items, decide, in_holdout, to_event
 from serving.live import LiveState
-from serving.placing import problem_of as logged_problem
 from serving.service import static_items
 from serving.visitor import asked_of
 from state.decoding import MAX_BYTES, decode_event
@@ -47,11 +47,7 @@ def explored(live: LiveState, **document: Any) -> LiveState:
 
 def problem_of(event: Decision) -> tuple[SlateProblem, np.ndarray, Exploration]:
     """Rebuild from the logged decision alone what its slate was drawn from."""
-    scores = from_base64(event.candidates.scores)
-    ids = event.candidates.item_ids[: len(scores)]
-    indices = np.array([ids.index(slot.item_id) for slot in event.slots])
-    rule = Exploration(**event.exploration)  # type: ignore[arg-type]
-    return logged_problem(scores, len(event.slots), event.placing), indices, rule
+    return relaw.problem_of(event), relaw.slots_of(event), relaw.law_of(event)
 
 
 DOCUMENTS = st.fixed_dictionaries(

@@ -50,7 +50,7 @@ def crowded(items: int = 1_000, sessions: int = 3_000) -> LiveState:
     """Return a live state where every source has more to bring than a request takes."""
     live, rng = empty(), np.random.default_rng(1)
     for number in range(items):
-        live.put_item(encode(item(number)))
+        live.put_item(encode(item(number, published_at=AT - 10_000_000 * number)))
     for session in range(sessions):
         for step, row in enumerate(rng.integers(0, items, 8).tolist()):
             live.sessions.add(session, row, AT + 1_000 * session + step)

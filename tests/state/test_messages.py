@@ -100,6 +100,8 @@ UNIT_KEYS: list[Callable[[str], str]] = [
     keys.models_key,
     keys.learnt_key,
     keys.learnt_outcomes_key,
+    keys.evidence_key,
+    keys.scoreboard_key,
     keys.control_key,
     keys.erased_key,
     keys.redriven_key,

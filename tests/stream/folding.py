@@ -243,7 +243,8 @@ def decision_event(
         "versions": Versions("hybrid-1", 3, 2, "f"),
         "seed": 7,
     }
-    return Decision(event_id=decision_id(number), occurred_at=at, user_id=user, **(given | more))
+    event_id = more.pop("event_id", decision_id(number))
+    return Decision(event_id=event_id, occurred_at=at, user_id=user, **(given | more))
 
 
 def _common(event_id: str, at: int, user: str | None, more: dict[str, Any]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def test_an_early_reward_closes_nothing_earlier() -> None:
     joined = Attribution(WINDOW, WAIT)
     for step in (DECIDED, SHOWN, ("reward", AT + 101, ("b", 1.0))):
         act(joined, step)
-    assert joined.next_due() == AT + WAIT + 1
+    assert joined.next_due() == AT + 101 + WINDOW
     assert list(joined.close(AT + 100 + WINDOW)) == []
     (closed,) = joined.close(AT + 101 + WINDOW)
     assert closed.verdict == "outcome"
@@ -159,6 +159,18 @@ def test_a_decision_closes_once() -> None:
     assert list(joined.close(AT + 10**7)) == []
 
 
+@pytest.mark.parametrize("first", [DECIDED, SHOWN])
+def test_nothing_is_due_where_no_decision_is_open(first: Step) -> None:
+    joined = Attribution(WINDOW, WAIT)
+    for step in (first, DECIDED, SHOWN):
+        act(joined, step)
+    due = joined.next_due()
+    assert due is not None
+    assert list(joined.close(due - 1)) == []
+    assert len(list(joined.close(due))) == 1
+    assert joined.next_due() is None
+
+
 def test_decisions_close_in_the_order_of_their_deadlines() -> None:
     joined = Attribution(WINDOW, WAIT)
     for number, at in ((1, 500), (2, 100), (3, 300)):
@@ -173,7 +185,7 @@ def test_whose_decisions_are_due_is_told_before_they_close() -> None:
         joined.on_decision(f"d{n}", f"u{n}", AT + n * 100, "home")
         joined.on_impression(f"d{n}", f"u{n}", AT + n * 100, ["a"], "home")
     watermark = AT + WINDOW + 2000
-    assert joined.next_due() == AT + WAIT + 1
+    assert joined.next_due() == AT + WINDOW + 1
     due = joined.subjects_due(watermark)
     assert {closed.entry.subject for closed in joined.close(watermark)} <= due
     assert due <= {f"u{n}" for n in range(50)}

@@ -1,0 +1,100 @@
+"""HTTP routes of what would be: previews of exploration, shadow policies and their scoreboard."""
+
+from collections.abc import Awaitable
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from litestar import Request, get, post, put
+from litestar.datastructures import State
+from litestar.exceptions import ServiceUnavailableException
+from litestar.params import Parameter
+from litestar.status_codes import HTTP_200_OK
+from msgspec import Meta, Struct
+from redis.exceptions import RedisError
+
+from serving.preview import Preview
+from serving.scoreboard import ScoreboardAnswer, promotion
+from state.changing import Wish
+from state.exploration import Explorations, Shadow, Shadows
+
+SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
+WishedRate = Annotated[float, Parameter(ge=0.0, le=0.5, description="Share of slots that would explore.")]
+Hours = Annotated[float, Parameter(gt=0.0, le=168.0, description="How far back to look.")]
+T = TypeVar("T")
+
+
+class ShadowsChange(Struct, forbid_unknown_fields=True):
+    """All shadow policies of a surface; those not named are no longer watched."""
+
+    policies: Annotated[dict[str, Shadow], Meta(max_length=8)]
+    changed_by: Annotated[str, Meta(max_length=128)] = ""
+    why: Annotated[str, Meta(max_length=512)] = ""
+
+
+class Promotion(Struct, forbid_unknown_fields=True):
+    """Makes a shadow the policy in force; ``forced`` although its interval is not above, and needs a why."""
+
+    shadow: str
+    changed_by: Annotated[str, Meta(max_length=128)] = ""
+    why: Annotated[str, Meta(max_length=512)] = ""
+    forced: bool = False
+
+
+@get("/v1/exploration/{surface:str}/preview", summary="What another rate would earn")
+async def get_preview(
+    surface: SurfaceName, request: Request[Any, Any, State], rate: WishedRate, hours: Hours = 24.0
+) -> Preview:
+    """Return the expected reward at another rate and how it differs, from the last hours of decisions."""
+    return await _from_store(request.app.state.previews.read(surface, rate, hours))
+
+
+@get("/v1/scoreboard", summary="Shadow policies beside the one in force")
+async def get_scoreboard(request: Request[Any, Any, State], surface: SurfaceName) -> ScoreboardAnswer:
+    """Return every shadow's value with an interval that holds at any time."""
+    return await _from_store(request.app.state.scoreboard.read(surface))
+
+
+@put("/v1/exploration/{surface:str}/shadows", summary="Declare shadow policies")
+async def put_shadows(
+    surface: SurfaceName, data: ShadowsChange, request: Request[Any, Any, State]
+) -> Shadows:
+    """Declare which policies watch a surface; answers once this server logs what they would do."""
+    wish = Wish(
+        given={"policies": msgspec.to_builtins(data.policies)}, changed_by=data.changed_by, why=data.why
+    )
+    document: Shadows = await request.app.state.tuning.fulfil(f"shadows/{surface}", wish)
+    return document
+
+
+@post("/v1/exploration/{surface:str}/promote", status_code=HTTP_200_OK, summary="Promote a shadow")
+async def promote_shadow(
+    surface: SurfaceName, data: Promotion, request: Request[Any, Any, State]
+) -> Explorations:
+    """Make a shadow the policy in force; refused while its interval overlaps that of the one in force."""
+    board = await _from_store(request.app.state.scoreboard.read(surface))
+    wish = promotion_wish(board, data)
+    document: Explorations = await request.app.state.tuning.fulfil(f"exploration/{surface}", wish)
+    return document
+
+
+def promotion_wish(board: ScoreboardAnswer, data: Promotion) -> Wish:
+    """Return the change that promotes a shadow.
+
+    Raises
+    ------
+    Refusal
+        If it may not be promoted.
+    """
+    given = promotion(board, data.shadow, forced=data.forced)
+    why = data.why or f"shadow {data.shadow} earns more"
+    return Wish(given=given, changed_by=data.changed_by, why=why, forced=data.forced)
+
+
+async def _from_store(reading: Awaitable[T]) -> T:
+    try:
+        return await reading
+    except (RedisError, OSError, TimeoutError) as error:
+        raise ServiceUnavailableException(f"the store does not answer: {error}") from None
+
+
+PREVIEW_ROUTES: list[Any] = [get_preview, get_scoreboard, put_shadows, promote_shadow]
