@@ -1,16 +1,21 @@
 """What a server keeps of item blocks: all shards' accumulators, and float32 rows of their moments."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from bandits.arrays import FloatArray, IntArray, ServingArray
-from bandits.natural import Variance, check_block, doubled, moments, packed_size, triangle
+from bandits.fading import aged, stored
+from bandits.model import Kind
+from bandits.natural import doubled, moments, packed_size, triangle
 
 UNSEEN = 0
 """Row of every item without a block: the prior."""
 
 _FIRST_CAPACITY = 256
+
+_STALE = 1.0 / 64.0
+"""Share of a life after which a row that fades is made again."""
 
 
 class _ShardRows:
@@ -43,25 +48,24 @@ class ItemTable:
     """Item blocks by id, summed over shards in the order of their numbers, whatever the order they came in.
 
     Memory per item, with d dimensions, p = packed_size(d) and s shards that have seen it: 8 p s bytes of
-    accumulators, 4 bytes for every shard, 4 (p - 1) to score with and about 150 for its id: at d = 5 and
-    one shard 410 bytes. Tables double when full, and rows of dropped items are used again: memory follows
-    the largest number of items held at a time.
+    accumulators, 4 bytes for every shard, 4 (p - 1) to score with, 8 for its time and about 150 for its id:
+    at d = 5 and one shard 420 bytes. Tables double when full, and rows of dropped items are used again:
+    memory follows the largest number of items held at a time.
 
     Parameters
     ----------
-    d
-        Dimension of an item's block.
-    prior_variance
-        Of its prior.
+    kind
+        What items' blocks are like.
     """
 
-    def __init__(self, d: int, prior_variance: Variance) -> None:
-        self._d, self._prior = d, prior_variance
+    def __init__(self, kind: Kind) -> None:
+        self._kind, self._now, d = kind, 0.0, kind.d
         self._places: dict[str, int] = {}
         self._shards: dict[int, _ShardRows] = {}
         self.means: ServingArray = np.zeros((_FIRST_CAPACITY, d), np.float32)
         self.covariances: ServingArray = np.zeros((_FIRST_CAPACITY, d * (d + 1) // 2), np.float32)
-        self._refresh(range(_FIRST_CAPACITY))
+        self._made_at = np.zeros(_FIRST_CAPACITY)
+        self._refresh(np.arange(_FIRST_CAPACITY))
         self._free = list(range(_FIRST_CAPACITY - 1, UNSEEN, -1))
 
     def __len__(self) -> int:
@@ -80,20 +84,43 @@ class ItemTable:
         ValueError
             If a block has another shape or is not finite; nothing is replaced then.
         """
-        checked = {key: check_block(f"blocks[{key!r}]", block, self._d) for key, block in blocks.items()}
+        kind = self._kind
+        checked = {
+            key: stored(f"blocks[{key!r}]", block, kind.d, fades=kind.fades) for key, block in blocks.items()
+        }
         rows = [self._row(key) for key in checked]
         if shard not in self._shards:
-            self._shards[shard] = _ShardRows(packed_size(self._d), len(self.means))
+            self._shards[shard] = _ShardRows(kind.width, len(self.means))
         held = self._shards[shard]
         for row, block in zip(rows, checked.values(), strict=True):
             held.put(row, block)
-        self._refresh(rows)
+        self._refresh(np.array(rows, np.int64))
+
+    def retune(self, kind: Kind) -> None:
+        """Take other priors; rows follow with `catch_up`, that of unseen items at once."""
+        self._kind = kind
+        self._made_at[:] = -np.inf
+        self._refresh(np.array([UNSEEN]))
+
+    def catch_up(self, now_ms: float, most: int | None = None) -> None:
+        """Make rows again that have faded or whose prior has changed, the oldest first, so many at most.
+
+        ``now_ms`` is event time; a time before an earlier one changes nothing.
+        """
+        self._now = max(self._now, now_ms)
+        kind = self._kind
+        allowed = 0.0 if kind.life_ms is None else self._now - kind.life_ms * _STALE
+        stale = np.flatnonzero(self._made_at < allowed)
+        if most is not None and len(stale) > most:
+            stale = stale[np.argsort(self._made_at[stale], kind="stable")[:most]]
+        if len(stale):
+            self._refresh(stale)
 
     def drop_shard(self, shard: int) -> None:
         """Forget what a shard contributed; an unknown shard is no error."""
         held = self._shards.pop(shard, None)
         if held is not None:
-            self._refresh(np.flatnonzero(held.place >= 0).tolist())
+            self._refresh(np.flatnonzero(held.place >= 0))
 
     def drop_item(self, item_id: str) -> None:
         """Forget an item: it scores as unseen; an unknown item is no error."""
@@ -102,7 +129,7 @@ class ItemTable:
             return
         for held in self._shards.values():
             held.drop(row)
-        self._refresh([row])
+        self._refresh(np.array([row]))
         self._free.append(row)
 
     def _row(self, item_id: str) -> int:
@@ -117,21 +144,26 @@ class ItemTable:
         size = len(self.means)
         self.means = _twice(self.means)
         self.covariances = _twice(self.covariances)
+        self._made_at = np.concatenate((self._made_at, np.full(size, self._made_at[UNSEEN])))
         self._free = list(range(2 * size - 1, size - 1, -1))
         for held in self._shards.values():
             held.grow_items(2 * size)
 
-    def _refresh(self, rows: Iterable[int]) -> None:
-        places = np.fromiter(rows, np.int64)
-        total = np.zeros((len(places), packed_size(self._d)))
+    def _refresh(self, rows: IntArray) -> None:
+        kind, size = self._kind, packed_size(self._kind.d)
+        total = np.zeros((len(rows), size))
         for _, held in sorted(self._shards.items()):
-            at = held.place[places]
-            total[at >= 0] += held.values[at[at >= 0]]
-        means, covariances = moments(total, self._d, self._prior)
-        rows, columns = triangle(self._d)
-        self.means[places] = means
+            at = held.place[rows]
+            blocks = held.values[at[at >= 0]]
+            if kind.fades:
+                blocks = aged(blocks, kind.d, self._now, kind.life_ms)
+            total[at >= 0] += blocks[:, :size]
+        means, covariances = moments(total, kind.d, kind.prior)
+        left, right = triangle(kind.d)
+        self.means[rows] = means
         # Off the diagonal twice, so that a quadratic form is one product with what it is asked of.
-        self.covariances[places] = covariances[:, rows, columns] * doubled(self._d)
+        self.covariances[rows] = covariances[:, left, right] * doubled(kind.d)
+        self._made_at[rows] = self._now
 
 
 def _twice(rows: ServingArray) -> ServingArray:

@@ -1,25 +1,16 @@
 """Learning in a shard's folder: closed-form updates of the hybrid's blocks, a micro-batch at a time."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from scipy.special import expit
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.model import HybridConfig, Learnt, SlotBatch
-from bandits.natural import (
-    Variance,
-    check_block,
-    crossed,
-    empty_block,
-    increments,
-    moments,
-    packed_size,
-    predict,
-    triangle,
-)
+from bandits.fading import aged, stored
+from bandits.model import HybridConfig, Kind, Learnt, SlotBatch
+from bandits.natural import crossed, increments, moments, packed_size, predict, triangle
 
 CHUNK = 64
 """Slots linearised at one posterior: larger is faster and staler.
@@ -65,6 +56,11 @@ class Sites:
         slope, curvature = kappa * (rewards - p), kappa * kappa * p * (1.0 - p)
         return cls(1.0 / curvature, slope / curvature)
 
+    @classmethod
+    def observe(cls, mean: FloatArray, variance: FloatArray, rewards: FloatArray, noise: float) -> Self:
+        """Return the observations themselves, where rewards are the logits plus noise of that variance."""
+        return cls(variance + noise, rewards - mean)
+
     def weights(self, variance: FloatArray) -> FloatArray:
         """Return the precision of each observation to a block that gives the logits this variance, (n,).
 
@@ -74,19 +70,19 @@ class Sites:
 
 
 class _Blocks:
-    """Blocks of one kind while a batch is learnt: a packed row for each id in it."""
+    """Blocks of one kind while a batch is learnt: a stored row for each id in it, as of the batch's time."""
 
-    def __init__(
-        self, ids: Sequence[str], stored: Mapping[str, FloatArray], d: int, prior_variance: Variance
-    ) -> None:
+    def __init__(self, ids: Sequence[str], held: Mapping[str, FloatArray], kind: Kind, at_ms: float) -> None:
         self.ids = list(dict.fromkeys(ids))
         places = {key: place for place, key in enumerate(self.ids)}
         self.places = np.fromiter((places[key] for key in ids), np.int64, len(ids))
-        self.rows = np.zeros((len(self.ids), packed_size(d)))
+        self.rows = np.zeros((len(self.ids), kind.width))
         for place, key in enumerate(self.ids):
-            if key in stored:
-                self.rows[place] = stored[key]
-        self._d, self._prior = d, prior_variance
+            if key in held:
+                self.rows[place] = held[key]
+        if kind.fades:
+            self.rows = aged(self.rows, kind.d, at_ms, kind.life_ms)
+        self._d, self._prior, self._size = kind.d, kind.prior, packed_size(kind.d)
         # For all chunks at once: a `np.unique` for each was a tenth of learning.
         chunks = np.arange(len(self.places)) // CHUNK
         keys, self._inverse = np.unique(chunks * len(self.ids) + self.places, return_inverse=True)
@@ -105,7 +101,7 @@ class _Blocks:
     def add(self, prediction: "_Prediction", rows: FloatArray) -> None:
         """Add packed increments (n, packed) to the blocks they belong to."""
         member = prediction.inverse == np.arange(len(prediction.touched))[:, None]
-        self.rows[prediction.touched] += member.astype(np.float64) @ rows
+        self.rows[prediction.touched, : self._size] += member.astype(np.float64) @ rows
 
     def values(self) -> dict[str, FloatArray]:
         """Return the packed rows by id, read-only: the learner keeps the same arrays."""
@@ -151,41 +147,19 @@ class ShardLearner:
         items: Mapping[str, FloatArray] | None = None,
     ) -> None:
         self.config = config
-        d = config.shared_dim
-        self.shared = empty_block(d) if shared is None else check_block("shared", shared, d).copy()
-        stored = (items or {}).items()
+        kind = config.shared_kind
+        self.shared = np.zeros(kind.width)
+        if shared is not None:
+            self.shared = stored("shared", shared, kind.d, fades=kind.fades).copy()
+        kind = config.item_kind
         self.items = {
-            key: check_block(f"items[{key!r}]", block, config.context_dim).copy() for key, block in stored
+            key: stored(f"items[{key!r}]", block, kind.d, fades=kind.fades).copy()
+            for key, block in (items or {}).items()
         }
 
     def drop_item(self, item_id: str) -> None:
         """Forget an item's block; an unknown item is no error."""
         self.items.pop(item_id, None)
-
-    def fade(self, kept: float) -> Learnt:
-        """Forget a part of everything, so that a world that changed is learnt anew, and return all blocks.
-
-        Blocks hold no prior, so what is forgotten gives way to the prior and not to nothing; and shards that
-        fade alike sum to what one learner would have kept. Users' blocks are not kept here: scale them alike.
-
-        Parameters
-        ----------
-        kept
-            Share of every accumulator that stays, in (0, 1]: exp(-elapsed / tau).
-
-        Raises
-        ------
-        ValueError
-            If it is out of its range.
-        """
-        if not 0 < kept <= 1:
-            msg = f"kept is {kept}, wanted a number in (0, 1]"
-            raise ValueError(msg)
-        self.shared *= kept
-        self.items = {key: block * kept for key, block in self.items.items()}
-        for block in self.items.values():
-            block.flags.writeable = False
-        return Learnt(self.shared.copy(), dict(self.items), {})
 
     def learn(self, batch: SlotBatch, user_blocks: Mapping[str, FloatArray]) -> Learnt:
         """Learn from a batch and return the new value of every block it touched.
@@ -204,25 +178,44 @@ class ShardLearner:
         ValueError
             If features have other dimensions than the configuration or a user's block another shape.
         """
-        self._check(batch)
-        config = self.config
-        known = {
-            key: check_block(f"user_blocks[{key!r}]", block, config.item_dim)
-            for key, block in user_blocks.items()
-        }
-        items = _Blocks(batch.item_ids, self.items, config.context_dim, config.item_prior)
-        users = _Blocks(
-            batch.users, {**known, "": empty_block(config.item_dim)}, config.item_dim, config.user_variance
-        )
-        has_user = np.fromiter((key != "" for key in batch.users), np.float64, len(batch))
+        work = self._work(batch, user_blocks)
         for start in range(0, len(batch), CHUNK):
-            chunk = slice(start, start + CHUNK)
-            self._learn_chunk(batch, chunk, (items, users), has_user[chunk])
-        learnt = items.values()
+            _learn_chunk(self.config, _part(batch, start), work, work)
+        self.shared = work.shared
+        learnt, by_user = work.items.values(), work.users.values()
         self.items.update(learnt)
-        by_user = users.values()
         by_user.pop("", None)
         return Learnt(self.shared.copy(), learnt, by_user)
+
+    def increments(self, batch: SlotBatch, user_blocks: Mapping[str, FloatArray]) -> Learnt:
+        """Return what each block would gain from a batch, all of it linearised where this learner stands.
+
+        Nothing is learnt. Increments at one state add up over any order and any shards to the same sums: that
+        is how a fit at logged versions of the posterior is taken apart and put together again.
+        """
+        work = self._work(batch, user_blocks)
+        none = ShardLearner(replace(self.config, shared_life_ms=None, item_life_ms=None, user_life_ms=None))
+        gained = none._work(batch, {})
+        for start in range(0, len(batch), CHUNK):
+            _learn_chunk(self.config, _part(batch, start), work, gained)
+        by_user = gained.users.values()
+        by_user.pop("", None)
+        return Learnt(gained.shared, gained.items.values(), by_user)
+
+    def _work(self, batch: SlotBatch, user_blocks: Mapping[str, FloatArray]) -> "_Work":
+        config, at_ms = self.config, batch.at_ms
+        self._check(batch)
+        kind, shared = config.shared_kind, self.shared.copy()
+        if kind.fades:
+            shared = aged(shared, kind.d, at_ms, kind.life_ms)
+        kind = config.user_kind
+        known = {
+            key: stored(f"user_blocks[{key!r}]", block, kind.d, fades=kind.fades)
+            for key, block in user_blocks.items()
+        }
+        known[""] = np.zeros(kind.width)
+        items = _Blocks(batch.item_ids, self.items, config.item_kind, at_ms)
+        return _Work(shared, items, _Blocks(batch.users, known, kind, at_ms))
 
     def _check(self, batch: SlotBatch) -> None:
         for name, value, d in (
@@ -233,26 +226,62 @@ class ShardLearner:
                 msg = f"{name} has shape {value.shape}, wanted ({len(batch)}, {d})"
                 raise ValueError(msg)
 
-    def _learn_chunk(
-        self, batch: SlotBatch, chunk: slice, blocks: tuple[_Blocks, _Blocks], has_user: FloatArray
-    ) -> None:
-        items, users = blocks
-        x, features = batch.contexts[chunk], batch.items[chunk]
-        z = crossed(x, features)
-        shared_mean, shared_variance = predict(self.shared, z.shape[1], self.config.shared_variance, z)
-        item, user = items.predict(chunk, x), users.predict(chunk, features)
-        offset = 0.0 if batch.offsets is None else batch.offsets[chunk]
-        mean = shared_mean + item.mean + user.mean + offset
-        variance = shared_variance + item.variance + user.variance * has_user
-        sites = Sites.match(mean, variance, batch.rewards[chunk])
-        self._add_shared(z, sites.weights(shared_variance), shared_mean + sites.surprise)
-        items.add(item, increments(x, sites.weights(item.variance), item.mean + sites.surprise))
-        weights = sites.weights(user.variance * has_user)
-        users.add(user, increments(features, weights * has_user, user.mean + sites.surprise))
 
-    def _add_shared(self, z: FloatArray, weights: FloatArray, targets: FloatArray) -> None:
-        d = z.shape[1]
-        weighted = z * weights[:, None]
-        self.shared[0] += len(z)
-        self.shared[1 : 1 + d] += targets @ weighted
-        self.shared[1 + d :] += (z.T @ weighted)[triangle(d)]
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """All blocks that a batch touches."""
+
+    shared: FloatArray
+    items: _Blocks
+    users: _Blocks
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One chunk of a batch."""
+
+    place: slice
+    contexts: FloatArray
+    items: FloatArray
+    rewards: FloatArray
+    offsets: FloatArray | float
+    has_user: FloatArray
+
+
+def _part(batch: SlotBatch, start: int) -> _Part:
+    place = slice(start, start + CHUNK)
+    users = batch.users[place]
+    return _Part(
+        place,
+        batch.contexts[place],
+        batch.items[place],
+        batch.rewards[place],
+        0.0 if batch.offsets is None else batch.offsets[place],
+        np.fromiter((key != "" for key in users), np.float64, len(users)),
+    )
+
+
+def _learn_chunk(config: HybridConfig, part: _Part, at: _Work, into: _Work) -> None:
+    """Add a chunk's increments, linearised at one state of the blocks, into the same or other ones."""
+    x, features, has_user = part.contexts, part.items, part.has_user
+    z = crossed(x, features)
+    shared_mean, shared_variance = predict(at.shared, config.shared_dim, config.shared_prior, z)
+    item, user = at.items.predict(part.place, x), at.users.predict(part.place, features)
+    mean = shared_mean + item.mean + user.mean + part.offsets
+    variance = shared_variance + item.variance + user.variance * has_user
+    if config.link == "linear":
+        sites = Sites.observe(mean, variance, part.rewards, config.noise_variance)
+    else:
+        sites = Sites.match(mean, variance, part.rewards)
+    _add_shared(into.shared, z, sites.weights(shared_variance), shared_mean + sites.surprise)
+    into.items.add(item, increments(x, sites.weights(item.variance), item.mean + sites.surprise))
+    weights = sites.weights(user.variance * has_user) * has_user
+    into.users.add(user, increments(features, weights, user.mean + sites.surprise))
+
+
+def _add_shared(block: FloatArray, z: FloatArray, weights: FloatArray, targets: FloatArray) -> None:
+    d = z.shape[1]
+    weighted = z * weights[:, None]
+    block[0] += len(z)
+    block[1 : 1 + d] += targets @ weighted
+    block[1 + d : packed_size(d)] += (z.T @ weighted)[triangle(d)]

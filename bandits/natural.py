@@ -55,17 +55,18 @@ def crossed(contexts: FloatArray, items: FloatArray) -> FloatArray:
     return products.reshape(len(products), contexts.shape[1] * items.shape[1])
 
 
-def check_block(name: str, block: FloatArray, d: int) -> FloatArray:
-    """Return a packed block as float64, or refuse it.
+def check_block(name: str, block: FloatArray, d: int, more: int = 0) -> FloatArray:
+    """Return a packed block, with so many numbers more behind it, as float64, or refuse it.
 
     Raises
     ------
     ValueError
-        If it has another shape than (packed_size(d),) or holds a number that is not finite.
+        If it has another shape than (packed_size(d) + more,) or holds a number that is not finite.
     """
     block = np.asarray(block, np.float64)
-    if block.shape != (packed_size(d),):
-        msg = f"{name} has shape {block.shape}, wanted ({packed_size(d)},): a packed block of dimension {d}"
+    wanted = packed_size(d) + more
+    if block.shape != (wanted,):
+        msg = f"{name} has shape {block.shape}, wanted ({wanted},): a packed block of dimension {d}"
         raise ValueError(msg)
     if not np.isfinite(block).all():
         msg = f"{name} holds {block[~np.isfinite(block)][0]}, wanted finite numbers"

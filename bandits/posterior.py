@@ -5,12 +5,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bandits.arrays import FloatArray, IntArray, ServingArray
+from bandits.fading import aged, stored
 from bandits.item_table import ItemTable
 from bandits.model import HybridConfig
-from bandits.natural import check_block, mean, moments, packed_size, triangle
+from bandits.natural import mean, moments, packed_size, triangle
+from bandits.priors import with_prior
 
 _NOTHING = np.zeros((), np.float32)
 """An array without dimensions: numpy takes twice as long with a plain 0."""
+
+_STALE = 1.0 / 64.0
+"""Share of the shared block's life after which it is made again."""
 
 
 class Posterior:
@@ -26,13 +31,46 @@ class Posterior:
     """
 
     def __init__(self, config: HybridConfig) -> None:
-        self.config = config
-        self._items = ItemTable(config.context_dim, config.item_prior)
+        self.config, self._start, self._now = config, config, 0.0
+        self._priors: dict[int, FloatArray] = {}
+        self._items = ItemTable(config.item_kind)
         self._shared: dict[int, FloatArray] = {}
+        self._shared_made_at = 0.0
         self._triangle = triangle(config.context_dim)
         self._ones = np.ones(config.item_dim, np.float32)
-        self._no_user = (np.eye(config.item_dim) * config.user_variance).astype(np.float32)
+        self._no_user = np.diag(config.user_prior).astype(np.float32)
         self._refresh_shared()
+
+    def put_prior(self, shard: int, prior: FloatArray) -> None:
+        """Replace the prior variances that a shard has found (`bandits.priors.prior_of`).
+
+        All shards' together are the prior, which is still added once. Items' rows follow with `advance`.
+        """
+        self._priors[shard] = prior
+        self._combine_priors()
+
+    def _combine_priors(self) -> None:
+        config = with_prior(self._start, *(prior for _, prior in sorted(self._priors.items())))
+        if config != self.config:
+            self.retune(config)
+
+    def retune(self, config: HybridConfig) -> None:
+        """Take other prior variances or lives, of the same dimensions; items' rows follow with `advance`."""
+        self.config = config
+        self._no_user = np.diag(config.user_prior).astype(np.float32)
+        self._items.retune(config.item_kind)
+        self._refresh_shared()
+
+    def advance(self, now_ms: float, most: int | None = None) -> None:
+        """Take event time on, and let what fades fade; so many items at most, the longest unchanged first.
+
+        Costs nothing where neither anything fades nor priors have changed.
+        """
+        self._now = max(self._now, now_ms)
+        self._items.catch_up(now_ms, most)
+        life = self.config.shared_life_ms
+        if life is not None and self._now - self._shared_made_at > life * _STALE:
+            self._refresh_shared()
 
     def put_shared(self, shard: int, block: FloatArray) -> None:
         """Replace a shard's shared block.
@@ -42,7 +80,8 @@ class Posterior:
         ValueError
             If it has another shape or is not finite.
         """
-        self._shared[shard] = check_block("block", block, self.config.shared_dim).copy()
+        kind = self.config.shared_kind
+        self._shared[shard] = stored("block", block, kind.d, fades=kind.fades).copy()
         self._refresh_shared()
 
     def put_items(self, shard: int, blocks: Mapping[str, FloatArray]) -> None:
@@ -58,6 +97,8 @@ class Posterior:
     def drop_shard(self, shard: int) -> None:
         """Forget everything a shard contributed; an unknown shard is no error."""
         self._items.drop_shard(shard)
+        if self._priors.pop(shard, None) is not None:
+            self._combine_priors()
         if self._shared.pop(shard, None) is not None:
             self._refresh_shared()
 
@@ -162,15 +203,18 @@ class Posterior:
     def _user_mean(self, block: FloatArray | None) -> ServingArray | None:
         if block is None:
             return None
-        d = self.config.item_dim
-        return mean(check_block("user_block", block, d), d, self.config.user_variance).astype(np.float32)
+        return mean(self._user_block(block), self.config.item_dim, self.config.user_prior).astype(np.float32)
 
     def _user_moments(self, block: FloatArray | None) -> tuple[ServingArray | None, ServingArray]:
         if block is None:
             return None, self._no_user
-        d = self.config.item_dim
-        user = moments(check_block("user_block", block, d), d, self.config.user_variance)
+        user = moments(self._user_block(block), self.config.item_dim, self.config.user_prior)
         return user[0].astype(np.float32), user[1].astype(np.float32)
+
+    def _user_block(self, block: FloatArray) -> FloatArray:
+        kind = self.config.user_kind
+        block = stored("user_block", block, kind.d, fades=kind.fades)
+        return aged(block, kind.d, self._now, kind.life_ms) if kind.fades else block
 
     def _shared_covariance(self, x: ServingArray) -> ServingArray:
         """Contract the shared covariance with the context on both sides: (item_dim, item_dim)."""
@@ -180,11 +224,12 @@ class Posterior:
         return out
 
     def _refresh_shared(self) -> None:
-        config = self.config
-        total = np.zeros(packed_size(config.shared_dim))
+        config, kind = self.config, self.config.shared_kind
+        total, self._shared_made_at = np.zeros(packed_size(kind.d)), self._now
         for _, block in sorted(self._shared.items()):
-            total += block
-        theta, sigma = moments(total, config.shared_dim, config.shared_variance)
+            latest = aged(block, kind.d, self._now, kind.life_ms) if kind.fades else block
+            total += latest[: len(total)]
+        theta, sigma = moments(total, kind.d, kind.prior)
         dc, di = config.context_dim, config.item_dim
         self._theta = theta.reshape(dc, di).astype(np.float32)
         # Both context axes first: then two products of a vector with a matrix contract them.

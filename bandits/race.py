@@ -42,16 +42,18 @@ class Race:
     weights
         Of the law of exploration, shape (K,); None for uniform.
     exploration
-        Any scheme but "squarecb", whose law is not a softmax.
+        Any scheme; "squarecb", whose law is no softmax, for a single slot alone.
     """
 
     def __init__(self, scores: FloatArray, weights: FloatArray | None, exploration: Exploration) -> None:
         self._k, self._weights, self._exploration = len(scores), weights, exploration
         self._values = self._softmaxed = scores
         self._running: FloatArray | None = None
-        if self._k and not exploration.takes_best:
+        if self._k and exploration.is_softmax:
             self._values = exploration.log_weights(scores)
             self._softmaxed = np.exp(self._values)
+        elif self._k and not exploration.takes_best:
+            self._softmaxed = exploration.law(scores)
 
     def draw(self, size: int, seed: int) -> tuple[IntArray, FloatArray, BoolArray]:
         """Return indices, propensities and whether each slot explored, three arrays (min(size, K),)."""
@@ -88,7 +90,7 @@ class Race:
         if self._exploration.takes_best:
             pi = float(place == self._values.argmax())
         else:
-            # The best has weight 1, so the sum over everybody never drowns.
+            # The best has the largest weight, so the sum over everybody never drowns.
             pi = self._softmaxed.item(place) / self._sums().item(-1)
         if self._weights is None:
             return first.exploited * pi + first.each

@@ -1,5 +1,6 @@
 """Randomness by counter: the i-th number is a pure function of seed and i, on any machine and numpy."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -49,7 +50,16 @@ def uniforms(seed: int, n: int) -> FloatArray:
     """
     if n <= _FEW:
         return np.array([_mixed(seed + count * _STEP) for count in range(1, n + 1)])
-    z = _counter(n) + np.uint64(seed & _MASK)
+    return _finished(_counter(n) + np.uint64(seed & _MASK))
+
+
+def uniforms_of(seeds: Sequence[int], n: int) -> FloatArray:
+    """Return the first n numbers of each seed, shape (len(seeds), n)."""
+    return _finished(np.array(seeds, np.uint64)[:, None] + _counter(n))
+
+
+def _finished(z: NDArray[np.uint64]) -> FloatArray:
+    """Return the numbers that counts (any shape) are mixed into; the counts are used up."""
     for shift, factor in _ROUNDS:
         z ^= z >> shift
         z *= factor

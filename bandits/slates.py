@@ -72,7 +72,7 @@ def draw_slate(problem: SlateProblem, exploration: Exploration, seed: int) -> Sl
         Of `problem.size` slots, or fewer where candidates run out.
     """
     k = len(problem.scores)
-    if _is_race(problem, exploration):
+    if is_race(problem, exploration, problem.size):
         indices, propensities, explored = _race(problem, exploration).draw(problem.size, seed)
         return Slate(indices, propensities, explored, np.arange(k, k - len(indices), -1))
     return Slate(*_turns(problem, exploration).draw(problem.size, seed))
@@ -103,8 +103,9 @@ def slate_propensities(problem: SlateProblem, indices: IntArray, exploration: Ex
     if len(np.unique(indices)) != len(indices) or ((indices < 0) | (indices >= k)).any():
         msg = f"indices are {indices.tolist()}, wanted distinct numbers in [0, {k})"
         raise ValueError(msg)
-    way = _race(problem, exploration) if _is_race(problem, exploration) else _turns(problem, exploration)
-    return way.propensities(indices)
+    if is_race(problem, exploration, len(indices)):
+        return _race(problem, exploration).propensities(indices)
+    return _turns(problem, exploration).propensities(indices)
 
 
 def slot_distribution(problem: SlateProblem, prefix: IntArray, exploration: Exploration) -> FloatArray:
@@ -115,9 +116,10 @@ def slot_distribution(problem: SlateProblem, prefix: IntArray, exploration: Expl
     return _turns(problem, exploration).distribution(np.asarray(prefix, np.int64))
 
 
-def _is_race(problem: SlateProblem, exploration: Exploration) -> bool:
-    is_plain = problem.rule is None and problem.diversity is None
-    return is_plain and exploration.scheme != "squarecb" and exploration.mode == "every_slot"
+def is_race(problem: SlateProblem, exploration: Exploration, size: int) -> bool:
+    """Return whether every candidate stays eligible, and the law is a softmax or of a single slot."""
+    is_plain = problem.rule is None and problem.diversity is None and exploration.mode == "every_slot"
+    return is_plain and (exploration.scheme != "squarecb" or size == 1)
 
 
 def _race(problem: SlateProblem, exploration: Exploration) -> Race:

@@ -10,7 +10,7 @@ from bandits.arrays import FloatArray
 from bandits.budgets import Quota, explore_weights, owed_weights
 from bandits.exploration import Exploration
 from bandits.hybrid import HybridConfig, Posterior, ShardLearner, SlotBatch
-from bandits.policies import Policy
+from bandits.policies import Candidates, HybridPolicy, Policy
 from bandits.slates import SlateProblem, draw_slate
 from benchmarks._bandit_play import Choice
 from benchmarks._bandit_worlds import Round
@@ -20,9 +20,6 @@ BATCH = 5
 
 PATIENCE = 2000
 """Choices within which a newcomer is owed its impressions."""
-
-FADE_EVERY = 50
-"""Rewards between two discounts: one pass over all items each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +35,8 @@ class Setting:
     rate
         Expected reward before anything is learnt: its logit is the offset of every slot, as a click model's
         is where slates are served.
-    discount
-        What is kept of shared and items' blocks for each reward; 1 for everything.
+    adapts
+        Whether prior variances follow what is learnt.
     aim
         Impressions that a newcomer is owed: exploration goes, by expected reward, to those short of it who
         came within the last `PATIENCE` choices; None for uniform exploration.
@@ -48,7 +45,7 @@ class Setting:
     config: HybridConfig
     exploration: Exploration
     rate: float
-    discount: float = 1.0
+    adapts: bool = True
     aim: int | None = None
 
 
@@ -72,8 +69,8 @@ class Slots:
         """Add one."""
         self._held.append((then, place, reward))
 
-    def take(self) -> SlotBatch:
-        """Return all and begin anew."""
+    def take(self, at_ms: float = 0.0) -> SlotBatch:
+        """Return all, to be learnt at this event time, and begin anew."""
         held, self._held = self._held, []
         return SlotBatch(
             np.array([then.context for then, _, _ in held]),
@@ -82,11 +79,12 @@ class Slots:
             [then.user for then, _, _ in held],
             np.array([reward for _, _, reward in held]),
             np.full(len(held), self.offset),
+            at_ms,
         )
 
 
 class HybridPlayer:
-    """One shard's learner and one server's posterior, as they are served, publishing after each small batch.
+    """The default policy, with the click model's part played by one rate; rounds are its milliseconds.
 
     Parameters
     ----------
@@ -95,9 +93,7 @@ class HybridPlayer:
     """
 
     def __init__(self, setting: Setting) -> None:
-        self._setting, self._rewards = setting, 0
-        self._learner, self._posterior = ShardLearner(setting.config), Posterior(setting.config)
-        self._users: dict[str, FloatArray] = {}
+        self._setting, self._policy = setting, HybridPolicy(setting.config, adapts=setting.adapts)
         self._shown: Counter[str] = Counter()
         self._since: dict[str, int] = {}
         self._choices = 0
@@ -106,20 +102,17 @@ class HybridPlayer:
     def choose(self, now: Round, seed: int) -> Choice:
         """Draw one slot with its exact propensity."""
         exploration = self._setting.exploration
-        optimistic = exploration.scheme == "optimistic"
-        mean, variance = self._posterior.score(
-            now.context, now.items, now.item_ids, self._users.get(now.user), with_variance=optimistic
-        )
-        scores = exploration.utilities(mean, variance) + self._slots.offset
+        candidates = Candidates(now.context, now.items, now.item_ids, now.user)
+        scores = self._policy.scores(candidates, exploration, seed) + self._slots.offset
         slate = draw_slate(SlateProblem(scores, 1, self._weights(now, scores)), exploration, seed)
         place = int(slate.indices[0])
         self._shown[now.item_ids[place]] += 1
         return Choice(place, float(slate.propensities[0]))
 
     def _weights(self, now: Round, scores: FloatArray) -> FloatArray | None:
+        self._choices += 1
         if self._setting.aim is None:
             return None
-        self._choices += 1
         # Those there at the start are no newcomers: all of them at once would take the budget for long.
         since = self._choices if self._since else -PATIENCE
         ages = [self._choices - self._since.setdefault(item, since) for item in now.item_ids]
@@ -131,23 +124,60 @@ class HybridPlayer:
     def learn(self, then: Round, choice: Choice, reward: float) -> None:
         """Learn and publish, some slots at a time."""
         self._slots.add(then, choice.place, reward)
-        if len(self._slots) < BATCH:
-            return
-        batch = self._slots.take()
-        learnt = self._learner.learn(batch, {u: self._users[u] for u in batch.users if u in self._users})
-        self._users.update(learnt.users)
-        self._rewards += len(batch)
-        if self._setting.discount < 1.0 and self._rewards % FADE_EVERY == 0:
-            learnt = self._learner.fade(self._setting.discount**FADE_EVERY)
-        self._posterior.put_shared(0, learnt.shared)
-        self._posterior.put_items(0, learnt.items)
+        if len(self._slots) == BATCH:
+            self._policy.learn(self._slots.take(float(self._choices)))
 
     def forget(self, item_id: str) -> None:
         """Forget an item."""
-        self._learner.drop_item(item_id)
-        self._posterior.drop_item(item_id)
+        self._policy.drop_item(item_id)
         self._since.pop(item_id, None)
         del self._shown[item_id]
+
+
+class WorkersPlayer:
+    """The default policy learnt by several workers, each with its own accumulators, summed by one server.
+
+    A reward goes to one worker by chance. Workers learn what they were sent, each at its own posterior, and
+    publish every so many rewards of all together.
+
+    Parameters
+    ----------
+    setting
+        How it is played; priors stay as configured.
+    workers, every
+        How many, and rewards between two publications.
+    """
+
+    def __init__(self, setting: Setting, workers: int, every: int) -> None:
+        self._setting, self._every, self._arrived = setting, every, 0
+        self._learners = [ShardLearner(setting.config) for _ in range(workers)]
+        self._posterior = Posterior(setting.config)
+        self._waiting = [Slots(float(logit(setting.rate))) for _ in range(workers)]
+
+    def choose(self, now: Round, seed: int) -> Choice:
+        """Draw one slot with its exact propensity."""
+        exploration = self._setting.exploration
+        mean, variance = self._posterior.score(now.context, now.items, now.item_ids, None, with_variance=True)
+        problem = SlateProblem(exploration.utilities(mean, variance) + self._waiting[0].offset, 1)
+        slate = draw_slate(problem, exploration, seed)
+        return Choice(int(slate.indices[0]), float(slate.propensities[0]), seed)
+
+    def learn(self, then: Round, choice: Choice, reward: float) -> None:
+        """Send a reward to its worker; publish when it is time."""
+        self._waiting[choice.memo % len(self._learners)].add(then, choice.place, reward)
+        self._arrived += 1
+        if self._arrived % self._every == 0:
+            for shard, (learner, slots) in enumerate(zip(self._learners, self._waiting, strict=True)):
+                if len(slots):
+                    learnt = learner.learn(slots.take(), {})
+                    self._posterior.put_shared(shard, learnt.shared)
+                    self._posterior.put_items(shard, learnt.items)
+
+    def forget(self, item_id: str) -> None:
+        """Forget an item."""
+        for learner in self._learners:
+            learner.drop_item(item_id)
+        self._posterior.drop_item(item_id)
 
 
 @dataclass
@@ -168,8 +198,8 @@ class PolicyPlayer:
 
     def choose(self, now: Round, seed: int) -> Choice:
         """Draw one slot."""
-        scores = self.policy.scores(now.context, now.items, now.item_ids, seed)
-        slate = draw_slate(SlateProblem(scores, 1), self.exploration, seed)
+        candidates = Candidates(now.context, now.items, now.item_ids, now.user)
+        slate = self.policy.slate(candidates, 1, self.exploration, seed)
         return Choice(int(slate.indices[0]), None if self.policy.is_sampled else float(slate.propensities[0]))
 
     def learn(self, then: Round, choice: Choice, reward: float) -> None:

@@ -9,7 +9,7 @@ from bandits.hybrid import HybridConfig
 from bandits.policies import LinearConfig, LinTS, LinUCB, Popularity
 from benchmarks import _bandit_arms as arms
 from benchmarks import _bandit_vw as vw
-from benchmarks._bandit_ours import HybridPlayer, PolicyPlayer, Setting
+from benchmarks._bandit_ours import HybridPlayer, PolicyPlayer, Setting, WorkersPlayer
 from benchmarks._bandit_play import Player
 from benchmarks._bandit_worlds import ChurningWorld, MovieWorld, World
 
@@ -75,13 +75,14 @@ def suites(vw_settings: int) -> dict[str, Suite]:
         "cold": cold,
         "delay": replace(cold, delay=1000),
         "flip": replace(
-            cold, world=_flipping, scored_from=0.75, ours="hybrid optimistic, faded .999",
+            cold, world=_flipping, scored_from=0.75, ours="hybrid optimistic, life 1,000",
             entries=_flip_entries(vw_settings),
         ),
         "movielens": Suite(_movies, 15_000, 0, 0.0, True, "hybrid optimistic", _movie_entries(vw_settings)),
         "newcomers": replace(
             cold, world=_slowly_churning, delay=200, ours="hybrid owed 5 %", entries=_newcomer_entries()
         ),
+        "workers": replace(cold, ours="16 workers, every 200", entries=_worker_entries()),
     }  # fmt: skip
 
 
@@ -109,6 +110,10 @@ def _stream_setting(exploration: Exploration = OPTIMISTIC) -> Setting:
         ChurningWorld.context_dim, ChurningWorld.item_dim, 0.03, 0.05, item_base_variance=0.3
     )
     return Setting(config, exploration, rate=1.0 / 21.0)
+
+
+def _fading(config: HybridConfig, life: float) -> HybridConfig:
+    return replace(config, shared_life_ms=life, item_life_ms=life)
 
 
 def _hybrid(setting: Setting) -> Entry:
@@ -151,8 +156,8 @@ def _stream_entries(count: int) -> dict[str, Entry]:
 def _flip_entries(count: int) -> dict[str, Entry]:
     plain, kept = _stream_entries(count), _stream_setting()
     faded = {
-        "hybrid optimistic, faded .999": _hybrid(replace(kept, discount=0.999)),
-        "hybrid optimistic, faded .9995": _hybrid(replace(kept, discount=0.9995)),
+        f"hybrid optimistic, life {life:,}": _hybrid(replace(kept, config=_fading(kept.config, life)))
+        for life in (1000, 2000)
     }
     return {**faded, **plain, **_vowpal(min(count, 2), vw.STEADY)}
 
@@ -166,6 +171,17 @@ def _movie_entries(count: int) -> dict[str, Entry]:
         "random": _drawn(replace(EPSILON, rate=1.0)),
         **_vowpal(count),
         **_vowpal(min(count, 2), vw.BY_USER),
+    }
+
+
+def _worker_entries() -> dict[str, Entry]:
+    setting = _stream_setting()
+    return {
+        "central, every reward": Entry(partial(WorkersPlayer, setting, 1, 1)),
+        **{
+            f"{workers} workers, every {every}": Entry(partial(WorkersPlayer, setting, workers, every))
+            for workers, every in ((16, 200), (4, 200), (1, 200), (16, 50), (16, 1000))
+        },
     }
 
 

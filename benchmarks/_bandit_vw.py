@@ -53,31 +53,48 @@ class VowpalPlayer:
         from vowpalwabbit import Workspace  # noqa: PLC0415 - optional, see the module
 
         self._vw: Any = Workspace(f"--cb_explore_adf --cb_type mtr -q UA --quiet {flags}")
-        self._lines: dict[str, str] = {}
+        self._actions: dict[str, Any] = {}
 
     def choose(self, now: Round, seed: int) -> Choice:
         """Draw by the distribution it returns."""
-        lines = [self._line(item, row) for item, row in zip(now.item_ids, now.items, strict=True)]
-        law = np.array(self._vw.predict([shared_line(now), *lines]))
+        shared = self._vw.parse([shared_line(now)])[0]
+        law = np.array(self._vw.predict([shared, *self._parsed_actions(now)]))
         sums = np.cumsum(law)
         u = np.random.default_rng(seed).random() * sums[-1]
         place = min(int(np.searchsorted(sums, u, side="right")), len(law) - 1)
-        return Choice(place, float(law[place]))
+        return Choice(place, float(law[place]), shared)
 
     def learn(self, then: Round, choice: Choice, reward: float) -> None:
         """Learn from the chosen action with its propensity, all the others beside it."""
-        lines = [self._line(item, row) for item, row in zip(then.item_ids, then.items, strict=True)]
-        lines[choice.place] = f"0:{-reward}:{choice.propensity} {lines[choice.place]}"
-        self._vw.learn([shared_line(then), *lines])
+        shared = choice.memo or self._vw.parse([shared_line(then)])[0]
+        actions, place = self._parsed_actions(then), choice.place
+        line = action_line(then.item_ids[place], then.items[place])
+        actions[place] = self._vw.parse([f"0:{-reward}:{choice.propensity} {line}"])[0]
+        self._vw.learn([shared, *actions])
+        # It takes examples back only with a prediction of as many actions as are given back.
+        self._vw.predict([shared, actions[place]])
+        self._vw.finish_example([shared, actions[place]])
 
     def forget(self, item_id: str) -> None:
-        """Drop the cached line; weights stay where hashes put them."""
-        self._lines.pop(item_id, None)
+        """Drop the parsed action; weights stay where hashes put them."""
+        self._actions.pop(item_id, None)
+
+    def _parsed_actions(self, now: Round) -> list[Any]:
+        """Return the actions' examples: parsed once an item, as parsing takes VW longer than choosing."""
+        held = self._actions
+        for item, row in zip(now.item_ids, now.items, strict=True):
+            if item not in held:
+                held[item] = self._vw.parse([action_line(item, row)])[0]
+        return [held[item] for item in now.item_ids]
 
     def parsed(self, now: Round) -> Any:
         """Return the examples of a round for `predict`, so that only VW's core is timed."""
-        lines = [self._line(item, row) for item, row in zip(now.item_ids, now.items, strict=True)]
-        return self._vw.parse([shared_line(now), *lines])
+        return self._vw.parse(self.lines(now))
+
+    def lines(self, now: Round) -> list[str]:
+        """Return the lines of a round, as VW reads them."""
+        actions = [action_line(item, row) for item, row in zip(now.item_ids, now.items, strict=True)]
+        return [shared_line(now), *actions]
 
     def predict(self, parsed: Any) -> Any:
         """Return the distribution for parsed examples."""
@@ -85,17 +102,11 @@ class VowpalPlayer:
 
     def one_action(self, then: Round, place: int) -> list[str]:
         """Return a reward's lines with the chosen action alone, as a log would hold them."""
-        return [shared_line(then), f"0:0:0.5 {self._line(then.item_ids[place], then.items[place])}"]
+        return [shared_line(then), f"0:0:0.5 {action_line(then.item_ids[place], then.items[place])}"]
 
     def update(self, lines: list[str]) -> None:
         """Learn from lines."""
         self._vw.learn(lines)
-
-    def _line(self, item_id: str, features: Any) -> str:
-        line = self._lines.get(item_id)
-        if line is None:
-            line = self._lines[item_id] = action_line(item_id, features)
-        return line
 
 
 def shared_line(now: Round) -> str:

@@ -51,25 +51,24 @@ def _looks(
 
 
 def bernstein(runs: int, per_arm: int, seed: int) -> Row:
-    """Return how often two empirical-Bernstein sequences part, in fewer runs: they cost more."""
+    """Return how often the empirical-Bernstein sequence of a difference leaves 0."""
     ends = {}
     for name, rates in (("false_alarms", (BASE, BASE)), ("power", (BASE, BETTER))):
-        rng, parted = np.random.default_rng((seed, 5)), 0
+        rng, ended = np.random.default_rng((seed, 5)), 0
         for _ in range(runs):
-            arms = [(rng.random(per_arm) < rate).astype(np.float64) for rate in rates]
-            parted += _part(arms, per_arm // LOOKS)
-        ends[name] = parted / runs
+            one, other = ((rng.random(per_arm) < rate).astype(np.float64) for rate in rates)
+            ended += _leaves((other - one + 1.0) / 2.0, per_arm // LOOKS)
+        ends[name] = ended / runs
     return {"interval": f"empirical Bernstein ({runs} runs)", **ends}
 
 
-def _part(arms: list[FloatArray], step: int) -> bool:
-    level = 1 - (1 - LEVEL) / 2  # two sequences share the error
-    one, other = BernsteinSequence(level), BernsteinSequence(level)
-    for at in range(0, len(arms[0]), step):
-        one.add(arms[0][at : at + step])
-        other.add(arms[1][at : at + step])
-        (low, high), (other_low, other_high) = one.interval(), other.interval()
-        if other_low > high or low > other_high:
+def _leaves(values: FloatArray, step: int) -> bool:
+    """Return whether the sequence of pairs' differences, brought into [0, 1], leaves one half at any look."""
+    sequence = BernsteinSequence(LEVEL)
+    for at in range(0, len(values), step):
+        sequence.add(values[at : at + step])
+        low, high = sequence.interval()
+        if not low <= 0.5 <= high:
             return True
     return False
 

@@ -2,9 +2,10 @@
 
 Suites: `cold` (50 items that come and go), `delay` (rewards 1,000 decisions late), `flip` (tastes turn over
 at half time, the last quarter counts), `movielens` (real users and ratings, nothing learnt before),
-`newcomers` (how many new items are shown ten times in 2,000 decisions at 5 % exploration), `speed` (one
-thread). A policy's score is its expected reward above chance as a share of the possible, in `movielens` its
-mean reward. Rivals that are not installed are skipped and said to be. A file given twice keeps what it holds.
+`newcomers` (how many new items are shown ten times in 2,000 decisions at 5 % exploration), `workers` (16
+learners that publish every 200 rewards beside one that does at once), `speed` (one thread). A policy's score
+is its expected reward above chance as a share of the possible, in `movielens` its mean reward. Rivals that
+are not installed are skipped and said to be. A file given twice keeps what it holds, seed by seed.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks._bandit_arms import found
-from benchmarks._bandit_play import Births, Trace, interval, play
+from benchmarks._bandit_play import Births, interval, play
 from benchmarks._bandit_speed import run_speed
 from benchmarks._bandit_suites import Entry, Suite, suites
 from benchmarks._run import console, finish
@@ -42,44 +43,56 @@ class Seeds:
 
 def measure(suite: Suite, entry: Entry, seeds: range) -> Report:
     """Play one entry on each seed."""
+    return summary([play_one(suite, entry, seed) for seed in seeds])
+
+
+def play_one(suite: Suite, entry: Entry, seed: int) -> Report:
+    """Play one entry on one seed."""
     started = time.process_time()
-    traces = [
-        play(suite.world(seed, suite.rounds), entry.make(), suite.rounds, suite.delay, seed) for seed in seeds
-    ]
-    scores = [_score(suite, trace) for trace in traces]
+    trace = play(suite.world(seed, suite.rounds), entry.make(), suite.rounds, suite.delay, seed)
+    start = int(suite.scored_from * suite.rounds)
     return {
-        "score": interval(scores),
-        "scores": scores,
-        "reward": float(np.mean([trace.got.mean() for trace in traces])),
-        "has_exact_propensities": all(bool(trace.exact.all()) for trace in traces),
-        "newcomers": None if suite.is_absolute else _newcomers(traces),
-        "seconds_per_seed": (time.process_time() - started) / len(traces),
+        "seed": seed,
+        "score": float(trace.got[start:].mean()) if suite.is_absolute else trace.score(start),
+        "reward": float(trace.got.mean()),
+        "has_exact_propensities": bool(trace.exact.all()),
+        "newcomers": len(trace.waits),
+        "reached": int((trace.waits <= Births.WITHIN).sum()),
+        "seconds": time.process_time() - started,
     }
 
 
-def _score(suite: Suite, trace: Trace) -> float:
-    start = int(suite.scored_from * suite.rounds)
-    return float(trace.got[start:].mean()) if suite.is_absolute else trace.score(start)
-
-
-def _newcomers(traces: list[Trace]) -> Report | None:
-    waits = np.concatenate([trace.waits for trace in traces])
-    if not len(waits):
-        return None
-    return {"items": len(waits), "reached": float((waits <= Births.WITHIN).mean())}
+def summary(plays: list[Report]) -> Report:
+    """Return what one entry made of its seeds."""
+    scores = [one["score"] for one in plays]
+    newcomers = sum(one["newcomers"] for one in plays)
+    reached = sum(one["reached"] for one in plays)
+    return {
+        "score": interval(scores),
+        "scores": scores,
+        "reward": float(np.mean([one["reward"] for one in plays])),
+        "has_exact_propensities": all(one["has_exact_propensities"] for one in plays),
+        "newcomers": {"items": newcomers, "reached": reached / newcomers} if newcomers else None,
+        "seconds_per_seed": float(np.mean([one["seconds"] for one in plays])),
+        "plays": plays,
+    }
 
 
 def run(suite: Suite, seeds: Seeds, known: dict[str, Report]) -> Iterator[Report]:
-    """Play everybody who is installed and not known already; yield the comparison after each."""
+    """Play everybody installed on the seeds not known already; yield the comparison after each seed."""
     policies, skipped = dict(known), dict[str, str]()
     yield {"policies": policies, "skipped": skipped, **compare(suite, policies)}
     for name, entry in suite.entries.items():
         if entry.package and found(entry.package) is None:
             skipped[name] = f"{entry.package} is not installed: pip install 'headwater[bench]'"
-        elif name not in policies:
-            policies[name] = measure(suite, entry, seeds.of(entry))
+            yield {"policies": policies, "skipped": skipped, **compare(suite, policies)}
+            continue
+        plays = list(policies[name]["plays"]) if name in policies else []
+        for seed in seeds.of(entry)[len(plays) :]:
+            plays.append(play_one(suite, entry, seed))
+            policies[name] = summary(plays)
             _say(name, policies[name])
-        yield {"policies": policies, "skipped": skipped, **compare(suite, policies)}
+            yield {"policies": policies, "skipped": skipped, **compare(suite, policies)}
 
 
 def compare(suite: Suite, policies: dict[str, Report]) -> Report:
@@ -99,8 +112,9 @@ def compare(suite: Suite, policies: dict[str, Report]) -> Report:
 
 
 def _over(ours: list[float], theirs: list[float]) -> float:
-    mean = float(np.mean(theirs))
-    return float(np.mean(ours[: len(theirs)])) / mean if mean > 0 else float("inf")
+    both = min(len(ours), len(theirs))
+    mean = float(np.mean(theirs[:both]))
+    return float(np.mean(ours[:both])) / mean if mean > 0 else float("inf")
 
 
 def _best(kind: str, over: dict[str, float]) -> Report:
@@ -132,7 +146,7 @@ def table(title: str, report: Report) -> Table:
 
 
 def earlier(given: argparse.Namespace, asked: Report) -> dict[str, Report]:
-    """Return the policies that a file holds already, if it was made with the same suite, seeds and rounds."""
+    """Return the policies that a file holds already, if it was made with the same suite, rounds and start."""
     if given.json is None or not given.json.exists() or given.afresh:
         return {}
     held = json.loads(given.json.read_text())
@@ -157,14 +171,14 @@ def play_suite(given: argparse.Namespace) -> Report:
     """Play a suite and print its table."""
     suite = suites(given.vw)[given.suite]
     suite = replace(suite, rounds=given.rounds or suite.rounds)
-    asked = {"suite": given.suite, "seed": given.seed, "seeds": given.seeds, "rounds": suite.rounds}
+    asked = {"suite": given.suite, "seed": given.seed, "rounds": suite.rounds}
     known = {name: one for name, one in earlier(given, asked).items() if name in suite.entries}
     if given.only:
         kept = {name: one for name, one in suite.entries.items() if name in given.only or name in known}
         suite = replace(suite, entries=kept)
     report: Report = {}
     for report in run(suite, Seeds(given.seed, given.seeds), known):
-        # After each, not at the end: what took minutes must survive an interruption.
+        # After each seed, not at the end: what took minutes must survive an interruption.
         keep(given, {"stream": asked, **report})
     console.print(table(f"{given.suite}: {suite.rounds:,} rounds, rewards {suite.delay} late", report))
     return {"stream": asked, **report}

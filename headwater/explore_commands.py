@@ -8,6 +8,8 @@ import msgspec
 
 from headwater.console import command_settings, finish
 from headwater.explore import change_document, show_history
+from headwater.explore_ledger import show_ledger
+from serving.ledger import STATES
 from state.changing import Wish, stop
 
 SCHEMES = ["greedy", "epsilon", "softmax", "optimistic", "squarecb", "fallback"]
@@ -78,6 +80,15 @@ def rollback_command(surface: str, version: int, changed_by: str, why: str) -> N
     """Bring the settings of an earlier VERSION back, as a new one; 0 is the default."""
     wish = Wish(restores=version, changed_by=changed_by, why=why)
     finish(asyncio.run(change_document(command_settings(), f"exploration/{surface}", wish)))
+
+
+@explore.command("ledger")
+@surface_option
+@click.option("--state", type=click.Choice(STATES), help="Only items in this state.")
+@click.option("--limit", type=click.IntRange(0, 10_000), default=20, show_default=True, help="Items shown.")
+def ledger_command(surface: str, state: str | None, limit: int) -> None:
+    """Show what each new item has had, what it is owed, and what exploration cost."""
+    finish(asyncio.run(show_ledger(command_settings(), surface, state, limit)))
 
 
 @explore.command("history")

@@ -16,8 +16,7 @@ from headwater.console import command_settings, finish
 from headwater.explore import change_document
 from headwater.explore_commands import SCHEMES, by_option, explore, surface_option, why_option
 from serving.preview import Interval, NewItems, Preview, PreviewReader, SegmentPreview
-from serving.preview_routes import Promotion, promotion_wish
-from serving.scoreboard import ScoreboardAnswer, ScoreboardReader, ShadowScore
+from serving.scoreboard import Promotion, ScoreboardAnswer, ScoreboardReader, ShadowScore, promotion_wish
 from state.changing import Wish
 from state.clients import redis_client
 from state.control_reads import read_current

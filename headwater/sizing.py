@@ -26,6 +26,7 @@ from headwater.population import (
 from online_models.ranking import prior_model, ranking_registry
 from state.events import Outcome, OutcomeSlot, encode
 from state.evidence import Cell, encode_cells
+from state.exploring import STRETCH_MS, STRETCHES, Progress, Stretch, encode_progress
 from state.feed import Interaction, ShardFeed, encode_feed
 from state.keys import decision_key, subject_key, subject_unit, unit_prefix
 from state.outbox import Message, encode_message
@@ -46,6 +47,8 @@ SHARD_ROWS = 800.0
 """Rows a second a shard folds at its peak: a quarter of what a worker can (docs/benchmarks.md)."""
 SHARD_BYTES = 256e6
 """Shared state a shard's owner loads when it claims it."""
+NEW_SHARE = 0.1
+"""Of the catalogue, what came within the 60 days that the ledger of new items remembers."""
 COMMITS_A_SECOND = 20.0
 """Commits of a busy shard: one takes what has arrived while the last was under way."""
 
@@ -212,7 +215,8 @@ class _Sizes:
         """Return what makes each family."""
         return [
             self._subject, self._decision, self._session, self._open, self._trends, self._bandit,
-            self._learnt, self._items, self._models, self._evidence, self._feed, self._outbox, self._counters,
+            self._learnt, self._items, self._models, self._evidence, self._newcomers, self._spending,
+            self._feed, self._outbox, self._counters,
         ]  # fmt: skip
 
     def _subject(self) -> Family:
@@ -281,6 +285,19 @@ class _Sizes:
         units = self._settings.lanes
         count = self._people.surfaces * units * EVIDENCE_HOURS if self._people.decisions_per_day else 0
         return self._hash("evidence", [11], [len(encode_cells(cells))], count, units)
+
+    def _newcomers(self) -> Family:
+        """Return the ledger of a catalogue of which a tenth has come in the time the ledger remembers."""
+        met = self._people.items * NEW_SHARE * self._people.surfaces * self._settings.shards
+        count = round(met) if self._people.decisions_per_day else 0
+        length = len(encode_progress(Progress(0, 10, 5, 1.5, BEGIN_MS, BEGIN_MS)))
+        return self._hash("newcomers", [8 + self._item_name], [length], count)
+
+    def _spending(self) -> Family:
+        busy = Stretch(10**4, 10**3, 10**4, 1e3 / 3, 10**3, 1e2 / 3)
+        length = len(encode_progress({BEGIN_MS // STRETCH_MS + n: busy for n in range(STRETCHES)}))
+        count = self._people.surfaces * self._settings.shards if self._people.decisions_per_day else 0
+        return self._hash("spending", [8], [length], count)
 
     def _feed(self) -> Family:
         units = self._settings.shards

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from online_models.arrays import FloatArray, IntArray
 from online_models.candidates import (
@@ -18,8 +19,8 @@ from online_models.candidates import (
 from online_models.compiled import compiled
 from online_models.sources import SOURCE_NAMES
 
-SCORED = 2
-"""Sources that score: the first codes."""
+SCORED = 4
+"""Scores of a candidate: of the first three sources, then of sequential rules."""
 _BROUGHT, _BARRED = 1, 2
 _NOWHERE = -1
 
@@ -30,7 +31,7 @@ class Candidates(NamedTuple):
     rows: IntArray  # (M,)
     first: IntArray  # (M,) code of the source that brought the row first
     sources: IntArray  # (M,) bits of all that brought it
-    score: FloatArray  # (M, SCORED) 0 where the source is silent
+    score: FloatArray  # (M, SCORED) 0 where there is none
     rank: FloatArray  # (M, S) 1 / sqrt(1 + rank), 0 where the source does not list the row
     match: FloatArray  # (M, 2) of the embedding
     inputs: FloatArray  # (M, F)
@@ -72,21 +73,6 @@ def empty_candidates(room: int, items: int, inputs: int) -> Candidates:
 
 
 @compiled
-def _reason(catalogue: Catalogue, w: Wanted, row: int, mark: int) -> int:
-    """Why a row may not be shown, 0 where it may; without a catalogue only what is barred may not."""
-    items = catalogue.available.shape[0]
-    if items > 0 and (row >= items or not catalogue.available[row]):
-        return UNAVAILABLE
-    if items > 0 and w.seen.shape[0] > 0 and is_among(w.seen, catalogue.hashes[row]):
-        return SEEN
-    if mark & _BARRED:
-        return EXCLUDED
-    if items > 0 and not is_inside(catalogue.codes, row, w.categories):
-        return ELSEWHERE
-    return 0
-
-
-@compiled
 def _bar(c: Candidates, rows: IntArray) -> int:
     c.number[0] += 1
     fresh = c.number[0] << 2
@@ -97,10 +83,29 @@ def _bar(c: Candidates, rows: IntArray) -> int:
 
 
 @compiled
+def _unfit(
+    available: NDArray[np.bool_],
+    hashes: NDArray[np.uint64],
+    codes: NDArray[np.int32],
+    seen: NDArray[np.uint64],
+    categories: IntArray,
+    row: int,
+) -> int:
+    """Why the catalogue and the visitor rule a row out, 0 where they do not; arrays, as tuples cost more."""
+    if row >= available.shape[0] or not available[row]:
+        return UNAVAILABLE
+    if seen.shape[0] > 0 and is_among(seen, hashes[row]):
+        return SEEN
+    return 0 if is_inside(codes, row, categories) else ELSEWHERE
+
+
+@compiled
 def gather(c: Candidates, brought: Brought, catalogue: Catalogue, w: Wanted) -> Merged:
     """Merge parts, drop what may not be shown, keep the first `w.limit`, or as many as there is room for."""
     fresh, most = _bar(c, w.excluded), min(w.limit, c.rows.shape[0])
     cut, why = np.empty_like(brought.rows), np.empty_like(brought.rows)
+    available, hashes, codes = catalogue.available, catalogue.hashes, catalogue.codes
+    seen, categories, items = w.seen, w.categories, catalogue.available.shape[0]
     size, out, part, begin = 0, 0, 0, 0
     for n in range(brought.rows.shape[0]):
         while n >= brought.ends[part]:
@@ -112,7 +117,9 @@ def gather(c: Candidates, brought: Brought, catalogue: Catalogue, w: Wanted) -> 
         mark = max(c.mark[row], fresh)
         if not mark & _BROUGHT:
             c.mark[row], c.place[row] = mark | _BROUGHT, _NOWHERE
-            reason = _reason(catalogue, w, row, mark)
+            reason = 0 if items == 0 else _unfit(available, hashes, codes, seen, categories, row)
+            if mark & _BARRED and reason in (0, ELSEWHERE):
+                reason = EXCLUDED
             if reason != 0:
                 cut[out], why[out] = row, reason
                 out += 1

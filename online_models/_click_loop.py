@@ -1,10 +1,10 @@
-"""One click folded into every count and vector of the recommender in a single compiled call."""
+"""Clicks folded into every count and vector of the recommender in one compiled call."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from online_models._covisit_loops import CoVisitRecipe, CoVisitTables, add_pairs
+from online_models._covisit_loops import BEGUN, CoVisitRecipe, CoVisitTables, add_pairs
 from online_models._embedding_loops import EmbeddingRecipe, EmbeddingTables, learn
 from online_models._item_clock import ItemClock, tick
 from online_models._session_tables import SessionTables, add_click, find
@@ -16,25 +16,12 @@ class Models(NamedTuple):
     """The arrays a click changes."""
 
     sessions: SessionTables
+    most: int  # postings per item of the session index
     covisits: CoVisitTables
     covisit_recipe: CoVisitRecipe
     embedding: EmbeddingTables
     embedding_recipe: EmbeddingRecipe
     clock: ItemClock
-
-
-class Click(NamedTuple):
-    """One click, and what the models' owners know of the moment."""
-
-    session: int
-    item: int
-    at_ms: int
-    begun: int  # sessions begun before it
-    scale: float  # weight of its co-visits
-    most: int  # postings per item of the session index
-
-
-NO_ROOM, WENT_ON, BEGAN = 0, 1, 2
 
 
 @compiled
@@ -47,14 +34,22 @@ def clicks_of(t: SessionTables, session: int) -> IntArray:
 
 
 @compiled
-def fold(m: Models, click: Click) -> int:
-    """Fold a click; tell whether its session began with it, or that postings must be rebuilt first."""
-    before = clicks_of(m.sessions, click.session)
-    if not add_click(m.sessions, click.session, click.item, click.at_ms, click.most):
-        return NO_ROOM
-    begins = before.shape[0] == 0
+def fold(m: Models, session: int, item: int, at_ms: int) -> bool:
+    """Fold a click; False, with nothing changed, when postings must be rebuilt first."""
+    before = clicks_of(m.sessions, session)
+    if not add_click(m.sessions, session, item, at_ms, m.most):
+        return False
     window = m.covisit_recipe.position_decay.shape[0] - 1
-    add_pairs(m.covisits, m.covisit_recipe, before[-window:], click.item, click.scale)
-    learn(m.embedding, m.embedding_recipe, before[-m.embedding.position.shape[1] :], click.item)
-    tick(m.clock, click.item, click.begun + begins)
-    return BEGAN if begins else WENT_ON
+    add_pairs(m.covisits, m.covisit_recipe, before[-window:], item)
+    learn(m.embedding, m.embedding_recipe, before[-m.embedding.position.shape[1] :], item)
+    tick(m.clock, item, m.covisits.moment[BEGUN])
+    return True
+
+
+@compiled
+def fold_many(m: Models, sessions: IntArray, items: IntArray, at_ms: IntArray) -> int:
+    """Fold clicks in order; return how many were folded before postings must be rebuilt."""
+    for n in range(sessions.shape[0]):
+        if not fold(m, sessions[n], items[n], at_ms[n]):
+            return n
+    return int(sessions.shape[0])

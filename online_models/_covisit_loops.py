@@ -12,17 +12,31 @@ from online_models.compiled import compiled
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 
+BEGUN, BASE, TOTAL = 0, 1, 2
+REBASE_AT = 30.0
+"""Exponent of the landmark at which all weights are scaled down, well inside float32."""
+
 
 class CoVisitTables(NamedTuple):
     """Arrays behind `CoVisits`; N = item rows, C = neighbours kept per item."""
 
     neighbour: I32  # (N, C)
     weight: F32  # (N, C) under the common landmark
+    follow: F32  # (N, C) of the neighbour right after the item, under the common landmark
     held: I32  # (N,)
     visits: FloatArray  # (N,) decayed clicks under the common landmark
+    idf: FloatArray  # (N,) inverse document frequency as of the item's latest click
+    moment: FloatArray  # sessions begun, and at the landmark; decayed clicks of all items under it
     mark: IntArray  # (N,) query number that met the item
     score: FloatArray  # (N,)
+    next: FloatArray  # (N,) `follow` of the latest click
     met: IntArray  # (N,)
+    hop_mark: IntArray  # (N,)
+    hop: FloatArray  # (N,)
+
+
+KEPT = ("neighbour", "weight", "follow", "held", "visits", "idf", "moment")
+"""What a snapshot holds; the rest is working memory of queries."""
 
 
 class CoVisitRecipe(NamedTuple):
@@ -30,6 +44,8 @@ class CoVisitRecipe(NamedTuple):
 
     query_decay: FloatArray  # (Q,) by clicks back from the end of the session
     position_decay: FloatArray  # (W + 1,) by distance inside a session
+    session_decay: float
+    follow_decay: FloatArray  # (W + 1,)
     backward: float
     visit_power: float
     idf_weight: float
@@ -38,43 +54,63 @@ class CoVisitRecipe(NamedTuple):
 
 
 @compiled
-def _raise(t: CoVisitTables, item: int, other: int, by: float) -> None:
+def scale_now(t: CoVisitTables, r: CoVisitRecipe) -> float:
+    """Weight of a click of this moment: older ones fade because later ones weigh more."""
+    exponent = (t.moment[BEGUN] - t.moment[BASE]) / r.session_decay
+    if exponent <= REBASE_AT:
+        return float(np.exp(exponent))
+    factor = np.exp(-exponent)
+    t.weight[:] *= np.float32(factor)
+    t.follow[:] *= np.float32(factor)
+    t.visits[:] *= factor
+    t.moment[TOTAL] *= factor
+    t.moment[BASE] = t.moment[BEGUN]
+    return 1.0
+
+
+@compiled
+def _raise(t: CoVisitTables, item: int, other: int, by: float, follow: float) -> None:
     row, held = t.neighbour[item], t.held[item]
     for n in range(held):
         if row[n] == other:
             t.weight[item, n] += by
+            t.follow[item, n] += follow
             return
     if held < row.shape[0]:
-        row[held], t.weight[item, held] = other, by
+        row[held], t.weight[item, held], t.follow[item, held] = other, by, follow
         t.held[item] = held + 1
         return
     least = 0
     for n in range(1, held):
         if t.weight[item, n] < t.weight[item, least]:
             least = n
-    row[least], t.weight[item, least] = other, by
+    row[least], t.weight[item, least], t.follow[item, least] = other, by, follow
 
 
 @compiled
-def add_pairs(t: CoVisitTables, r: CoVisitRecipe, before: IntArray, item: int, scale: float) -> None:
+def add_pairs(t: CoVisitTables, r: CoVisitRecipe, before: IntArray, item: int) -> None:
     """Pair a click with the clicks before it, oldest first; each earlier item counts once, at its nearest."""
+    scale = scale_now(t, r)
     t.visits[item] += scale
+    t.moment[TOTAL] += scale
+    t.idf[item] = np.log(1.0 + t.moment[TOTAL] / t.visits[item])
     last = before.shape[0] - 1
     for distance in range(1, min(last + 2, r.position_decay.shape[0])):
         other = before[last + 1 - distance]
         if other == item or _nearer(before, last + 1 - distance):
             continue
         by = scale * r.position_decay[distance]
-        _raise(t, other, item, by)
-        _raise(t, item, other, by * r.backward)
+        _raise(t, other, item, by, scale * r.follow_decay[distance])
+        _raise(t, item, other, by * r.backward, 0.0)
+    t.moment[BEGUN] += last < 0
 
 
 @compiled
-def add_rest(t: CoVisitTables, r: CoVisitRecipe, items: IntArray, scale: float) -> None:
-    """Pair each click of a session but the first with the clicks before it."""
+def add_session(t: CoVisitTables, r: CoVisitRecipe, items: IntArray) -> None:
+    """Pair each click of a session with the clicks before it."""
     window = r.position_decay.shape[0] - 1
-    for place in range(1, items.shape[0]):
-        add_pairs(t, r, items[max(0, place - window) : place], items[place], scale)
+    for place in range(items.shape[0]):
+        add_pairs(t, r, items[max(0, place - window) : place], items[place])
 
 
 @compiled
@@ -86,18 +122,16 @@ def _nearer(items: IntArray, at: int) -> bool:
 
 
 @compiled
-def score_pairs(
-    t: CoVisitTables, r: CoVisitRecipe, items: IntArray, total: float, number: int, best: Best
-) -> int:
+def score_pairs(t: CoVisitTables, r: CoVisitRecipe, items: IntArray, number: int, best: Best) -> int:
     """Write the best items for a session into `best`, best first; return how many."""
-    met, last = 0, items.shape[0] - 1
+    met, last, total = 0, items.shape[0] - 1, t.moment[TOTAL]
     for gap in range(min(last + 1, r.query_decay.shape[0])):
         item = items[last - gap]
         if item < 0 or item >= t.held.shape[0] or t.visits[item] == 0.0 or _nearer(items, last - gap):
             continue
         share = r.query_decay[gap] / (t.visits[item] / total) ** r.visit_power
         if t.mark[item] != number:
-            t.mark[item], t.score[item] = number, 0.0
+            t.mark[item], t.score[item], t.next[item] = number, 0.0, 0.0
             t.met[met] = item
             met += 1
         # An item goes with itself as often as it was clicked.
@@ -105,9 +139,11 @@ def score_pairs(
         for n in range(t.held[item]):
             other = t.neighbour[item, n]
             if t.mark[other] != number:
-                t.mark[other], t.score[other] = number, 0.0
+                t.mark[other], t.score[other], t.next[other] = number, 0.0, 0.0
                 t.met[met] = other
                 met += 1
+            if gap == 0:
+                t.next[other] = t.follow[item, n]
             t.score[other] += share * t.weight[item, n]
     for gap in range(last, -1, -1):
         item = items[last - gap]
@@ -116,8 +152,31 @@ def score_pairs(
     size = 0
     for n in range(met):
         item = t.met[n]
-        t.score[item] *= 1.0 + r.idf_weight * np.log(1.0 + total / t.visits[item])
+        t.score[item] *= 1.0 + r.idf_weight * t.idf[item]
         size = offer(best, size, t.score[item], item)
+    sort_descending(best, size)
+    return size
+
+
+@compiled
+def score_hops(t: CoVisitTables, r: CoVisitRecipe, near: Best, held: int, number: int, best: Best) -> int:
+    """Write the best items around the items found into `best`, best first; return how many."""
+    met, total = 0, t.moment[TOTAL]
+    for place in range(held):
+        item = near.keys[place]
+        share = near.values[place] / near.values[0] / (t.visits[item] / total) ** r.visit_power
+        for n in range(t.held[item]):
+            other = t.neighbour[item, n]
+            if t.hop_mark[other] != number:
+                t.hop_mark[other], t.hop[other] = number, 0.0
+                t.met[met] = other
+                met += 1
+            t.hop[other] += share * t.weight[item, n]
+    size = 0
+    for n in range(met):
+        item = t.met[n]
+        t.hop[item] *= 1.0 + r.idf_weight * t.idf[item]
+        size = offer(best, size, t.hop[item], item)
     sort_descending(best, size)
     return size
 

@@ -58,6 +58,11 @@ class DecayedTable:
         size = _largest(values, landmarks, keys, self._marks, self._queries, best)
         return best.keys[:size]
 
+    def put(self, values: FloatArray, landmarks: FloatArray) -> None:
+        """Take over the sums of a table of the same half-lives, each of shape (n, H)."""
+        self.values, self.landmarks = values, landmarks
+        self._marks, self._queries = np.zeros(len(values), np.int64), 0
+
     def nbytes(self) -> int:
         """Count the bytes of the arrays."""
         return self.values.nbytes + self.landmarks.nbytes + self._marks.nbytes

@@ -30,7 +30,7 @@ def empty_clock(items: int, slow: float, fast: float) -> ItemClock:
 
 
 @compiled
-def tick(c: ItemClock, item: int, begun: int) -> None:
+def tick(c: ItemClock, item: int, begun: float) -> None:
     """Count a click when `begun` sessions had begun."""
     if c.slow[item] == 0.0:
         c.first[item] = begun
@@ -41,7 +41,7 @@ def tick(c: ItemClock, item: int, begun: int) -> None:
 
 
 @compiled
-def describe_item(c: ItemClock, row: int, begun: int, out: FloatArray) -> None:
+def describe_item(c: ItemClock, row: int, begun: float, out: FloatArray) -> None:
     """Write log popularity, log recent popularity, log of their ratio and log age into `out`, shape (4,)."""
     if row >= c.slow.shape[0] or c.slow[row] == 0.0:
         out[:] = 0.0

@@ -1,4 +1,4 @@
-"""The features of `ranking_registry`, for all candidates of a request in one compiled pass."""
+"""What a server's catalogue and trends say of candidates, for all of a request in one compiled pass."""
 
 from typing import NamedTuple
 
@@ -11,11 +11,12 @@ from online_models.candidates import Catalogue
 from online_models.compiled import compiled, compiled_sums
 from online_models.trends import Counts
 
-(
-    _POSITION, _KNN, _KNN_RANK, _CONTENT, _CONTENT_LAST, _FAST, _MID, _SLOW, _RISING, _AFFINITY, _NOVELTY,
-    _AGE, _REPEAT, _SESSION_LENGTH, _NEW_USER, _COVISIT, _COVISIT_RANK, _BLEND,
-) = range(18)  # fmt: skip
-COLUMNS = 18
+PROFILE = (
+    "content", "content_last", "trend_fast", "trend_mid", "trend_slow", "trend_rising", "affinity", "novelty",
+    "item_age",
+)  # fmt: skip
+"""Names of the columns of `describe`."""
+_CONTENT, _CONTENT_LAST, _FAST, _MID, _SLOW, _RISING, _AFFINITY, _NOVELTY, _AGE = range(9)
 _DAY_MS = 86_400_000
 _LONG_TASTE = 50
 _RISING_FLOOR = 0.05
@@ -27,15 +28,6 @@ class Visit(NamedTuple):
     recent: IntArray  # (n,) rows interacted with, oldest first
     weights: FloatArray  # (n,) interest in them, >= 0
     now_ms: int
-    session_length: float
-    is_new: float
-
-
-class Votes(NamedTuple):
-    """What the sources that score say of the candidates, 0 where they brought nothing."""
-
-    knn: FloatArray  # (k,) session-kNN
-    covisit: FloatArray  # (k,) co-visitation
 
 
 @compiled_sums
@@ -59,21 +51,6 @@ def taste(vectors: VectorArray, recent: IntArray, weights: FloatArray, last: int
         for d in range(total.shape[0]):
             total[d] /= length
     return total
-
-
-@compiled
-def _votes(scores: FloatArray, out: FloatArray, share: int, rank: int) -> None:
-    """Scores over the best one, and 1 / sqrt(1 + rank) among those that have one."""
-    best = 1e-12
-    for score in scores:
-        best = max(best, score)
-    for n in range(scores.shape[0]):
-        out[n, share] = scores[n] / best
-    order = np.argsort(-scores, kind="mergesort")  # stable: of equals the one brought first
-    for place in range(order.shape[0]):
-        if scores[order[place]] <= 0.0:
-            break
-        out[order[place], rank] = 1.0 / np.sqrt(1.0 + place)
 
 
 @compiled
@@ -133,18 +110,8 @@ def _cosines(vectors: VectorArray, rows: IntArray, long: VectorArray, newest: Ve
 
 
 @compiled
-def _is_recent(recent: IntArray, row: int) -> bool:
-    for known in recent:  # noqa: SIM110 - compiled loop
-        if known == row:
-            return True
-    return False
-
-
-@compiled
-def describe(c: Catalogue, counts: Counts, v: Visit, rows: IntArray, votes: Votes, kinds: int) -> FloatArray:
-    """Give the inputs (k, COLUMNS) of candidates at position 0, scaled as `FeatureRegistry.matrix` does.
-
-    The blend's column is left at 0: it is made of the others.
+def describe(c: Catalogue, counts: Counts, v: Visit, rows: IntArray, kinds: int) -> FloatArray:
+    """Give the columns `PROFILE` of candidates (k,), shape (k, 9), each within about -3 to 3.
 
     Parameters
     ----------
@@ -152,14 +119,12 @@ def describe(c: Catalogue, counts: Counts, v: Visit, rows: IntArray, votes: Vote
         The catalogue, and the overall trends.
     v
         The visitor.
-    rows, votes
+    rows
         Of the candidates (k,).
     kinds
         Number of category codes.
     """
-    out = np.zeros((rows.shape[0], COLUMNS))
-    _votes(votes.knn, out, _KNN, _KNN_RANK)
-    _votes(votes.covisit, out, _COVISIT, _COVISIT_RANK)
+    out = np.zeros((rows.shape[0], len(PROFILE)))
     _popularity(counts, rows, v.now_ms, out)
     if v.recent.shape[0] > 0:
         long = taste(c.vectors, v.recent, v.weights, _LONG_TASTE)
@@ -167,20 +132,41 @@ def describe(c: Catalogue, counts: Counts, v: Visit, rows: IntArray, votes: Vote
         cosines = _cosines(c.vectors, rows, long, newest)
         out[:, _CONTENT], out[:, _CONTENT_LAST] = cosines[:, 0], cosines[:, 1]
         out[:, _AFFINITY] = _affinity(c.codes, v.recent, v.weights, rows, np.zeros(kinds))
-    published, recent, now_ms = c.published_at, v.recent, v.now_ms
+    published, now_ms = c.published_at, v.now_ms
     for n in range(rows.shape[0]):
-        out[n, _REPEAT] = 1.0 if _is_recent(recent, rows[n]) else 0.0
         out[n, _AGE] = np.log1p(max(0.0, (now_ms - published[rows[n]]) / _DAY_MS))
-    for column in (_KNN, _COVISIT, _FAST, _MID, _SLOW, _AFFINITY, _NOVELTY, _NEW_USER):
-        _clip(out, column)
-    out[:, _SESSION_LENGTH], out[:, _NEW_USER] = np.log1p(v.session_length), v.is_new
+        for column in (_FAST, _MID, _SLOW, _AFFINITY, _NOVELTY):
+            out[n, column] = min(1.0, max(0.0, out[n, column]))
     return out
 
 
 @compiled
-def _clip(out: FloatArray, column: int) -> None:
-    for n in range(out.shape[0]):
-        out[n, column] = min(1.0, max(0.0, out[n, column]))
+def click_inputs(
+    inputs: FloatArray, scores: FloatArray, columns: IntArray, places: IntArray, visit: FloatArray
+) -> FloatArray:
+    """Give a click model's inputs (k, f): columns of the blend's inputs, -1 for those that are not of them.
+
+    Parameters
+    ----------
+    inputs, scores
+        Of the blend, shapes (k, F) and (k,).
+    columns
+        (f,) which input each is.
+    places
+        (4,) of position, session length, newness of the visitor, and the blend itself.
+    visit
+        (2,) session length and newness, as they are written.
+    """
+    out, best = np.zeros((inputs.shape[0], columns.shape[0])), -np.inf
+    for score in scores:
+        best = max(best, score)
+    for n in range(inputs.shape[0]):
+        for place in range(columns.shape[0]):
+            if columns[place] >= 0:
+                out[n, place] = inputs[n, columns[place]]
+        out[n, places[1]], out[n, places[2]] = visit[0], visit[1]
+        out[n, places[3]] = scores[n] - best
+    return out
 
 
 def example() -> tuple[Catalogue, Counts, Visit]:
@@ -190,4 +176,4 @@ def example() -> tuple[Catalogue, Counts, Visit]:
         np.zeros((1, 1), np.int32), np.ones((1, 4), np.float32),
     )  # fmt: skip
     counts = Counts(np.zeros(1, np.int64), np.ones((1, 1)), np.zeros((1, 1)), np.ones(1))
-    return catalogue, counts, Visit(np.zeros(1, np.int64), np.ones(1), 1, 1.0, 0.0)
+    return catalogue, counts, Visit(np.zeros(1, np.int64), np.ones(1), 1)

@@ -1,18 +1,16 @@
 """Item co-visitation: which items are clicked around an item, forgotten slowly, learnt from every click."""
 
-import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from online_models import _covisit_loops as loops
+from online_models._snapshots import Arrays, copied, filled
 from online_models._topk import room_for
 from online_models.arrays import FloatArray, IntArray
-
-_REBASE_AT = 30.0
-"""Exponent of the landmark at which all weights are scaled down, well inside float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +39,10 @@ class CoVisitSettings:
         A score is multiplied by 1 + `idf_weight` x inverse document frequency.
     in_session, current
         Factors for items already in the current session, and for its latest one on top.
+    follow_decay
+        Clicks between the two over which a sequential rule, which item comes right after which, falls by e.
+    hops
+        Items found, the best ones, whose own neighbours are looked at, > 0.
     """
 
     neighbours: int = 128
@@ -54,9 +56,20 @@ class CoVisitSettings:
     idf_weight: float = 10.0
     in_session: float = 2.0
     current: float = 1.5
+    follow_decay: float = 1.0
+    hops: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("neighbours", "window", "max_query", "session_decay", "position_decay", "query_decay"):
+        for name in (
+            "neighbours",
+            "window",
+            "max_query",
+            "session_decay",
+            "position_decay",
+            "query_decay",
+            "follow_decay",
+            "hops",
+        ):
             if not getattr(self, name) > 0:
                 msg = f"{name} is {getattr(self, name)}, wanted a number > 0"
                 raise ValueError(msg)
@@ -84,6 +97,8 @@ class CoVisits:
         self.settings = settings
         self.recipe = loops.CoVisitRecipe(
             query_decay=np.exp(-np.arange(settings.max_query) / settings.query_decay),
+            session_decay=settings.session_decay,
+            follow_decay=np.r_[0.0, np.exp(-np.arange(settings.window) / settings.follow_decay)],
             position_decay=np.exp(-np.arange(settings.window + 1) / settings.position_decay),
             backward=settings.backward,
             visit_power=settings.visit_power,
@@ -92,7 +107,17 @@ class CoVisits:
             current=settings.current,
         )
         self.tables = _empty(1024, settings.neighbours)
-        self._begun, self._base, self._total, self._queries = 0, 0, 0.0, 0
+        self._queries, self._found = 0, (room_for(1), 0)
+
+    @property
+    def begun(self) -> float:
+        """Sessions begun so far."""
+        return float(self.tables.moment[loops.BEGUN])
+
+    @property
+    def latest(self) -> tuple[int, float]:
+        """Number of the latest query, and the weight of a click of this moment."""
+        return self._queries, float(loops.scale_now(self.tables, self.recipe))
 
     def add(self, before: ArrayLike, item: int) -> None:
         """Fold one click.
@@ -114,9 +139,7 @@ class CoVisits:
             msg = f"item is {item}, wanted a row >= 0"
             raise ValueError(msg)
         self.reserve(item + 1)
-        scale = self.scale()
-        loops.add_pairs(self.tables, self.recipe, earlier[-self.settings.window :], item, scale)
-        self.count(scale, begins=earlier.size == 0)
+        loops.add_pairs(self.tables, self.recipe, earlier[-self.settings.window :], item)
 
     def add_session(self, items: ArrayLike) -> None:
         """Fold a whole session at once, exactly as `add` does click by click.
@@ -138,12 +161,7 @@ class CoVisits:
             msg = f"item is {rows.min()}, wanted a row >= 0"
             raise ValueError(msg)
         self.reserve(int(rows.max()) + 1)
-        self.add([], int(rows[0]))
-        if rows.size == 1:
-            return  # a second click would scale all weights down first, where it is time to
-        scale = self.scale()
-        loops.add_rest(self.tables, self.recipe, rows, scale)
-        self._total += scale * (rows.size - 1)
+        loops.add_session(self.tables, self.recipe, rows)
 
     def score(self, items: ArrayLike, *, limit: int) -> tuple[IntArray, FloatArray]:
         """Rank items for a session.
@@ -161,15 +179,33 @@ class CoVisits:
         """
         query, best = np.asarray(items, np.int64), room_for(limit)
         self._queries += 1
-        size = loops.score_pairs(self.tables, self.recipe, query, self._total, self._queries, best)
-        return best.keys[:size], best.values[:size] / self.scale()
+        size = loops.score_pairs(self.tables, self.recipe, query, self._queries, best)
+        self._found = best, size
+        return best.keys[:size], best.values[:size] / loops.scale_now(self.tables, self.recipe)
+
+    def hops(self, limit: int) -> IntArray:
+        """Rank what was clicked around the best items the latest `score` found.
+
+        Parameters
+        ----------
+        limit
+            Items wanted at most, > 0.
+
+        Returns
+        -------
+        Item rows, best first, shape (m,) with m <= `limit`.
+        """
+        best, (near, found) = room_for(limit), self._found
+        held = min(found, self.settings.hops)
+        size = loops.score_hops(self.tables, self.recipe, near, held, self._queries, best)
+        return best.keys[:size]
 
     def latest_scores(self, rows: ArrayLike) -> FloatArray:
         """Scores the latest `score` gave to any rows, within its limit or not; 0 for none; shape (m,)."""
         asked = np.asarray(rows, np.int64)
         out = np.empty(asked.size)
         loops.recall(self.tables, self._queries, asked, out)
-        return out / self.scale()
+        return out / loops.scale_now(self.tables, self.recipe)
 
     def remove_item(self, item: int) -> None:
         """Take an item out of every list, in time proportional to all lists."""
@@ -182,6 +218,7 @@ class CoVisits:
             if at <= last:
                 self.tables.neighbour[row, at] = self.tables.neighbour[row, last]
                 self.tables.weight[row, at] = self.tables.weight[row, last]
+                self.tables.follow[row, at] = self.tables.follow[row, last]
                 self.tables.held[row] = last
 
     def reserve(self, items: int) -> None:
@@ -189,29 +226,32 @@ class CoVisits:
         held = len(self.tables.held)
         if items > held:
             size = max(items, 2 * held)
-            self.tables = loops.CoVisitTables(*(_taller(array, size) for array in self.tables))
+            moment = self.tables.moment
+            taller = loops.CoVisitTables(*(_taller(array, size) for array in self.tables))
+            self.tables = taller._replace(moment=moment)
 
-    def count(self, scale: float, *, begins: bool) -> None:
-        """Count one click of weight `scale`, the first of its session or not."""
-        self._begun += begins
-        self._total += scale
+    def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
+        """State as arrays and JSON-ready values."""
+        return copied(self.tables, loops.KEPT), {"settings": asdict(self.settings)}
+
+    @classmethod
+    def restore(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Self:
+        """Rebuild the counts of a snapshot; they answer and learn as those that were copied.
+
+        Raises
+        ------
+        ValueError
+            If an array is missing or of another kind.
+        """
+        visits = cls(CoVisitSettings(**meta["settings"]))
+        visits.reserve(len(arrays["held"]))
+        visits.tables = filled(visits.tables, arrays, loops.KEPT)
+        return visits
 
     def nbytes(self) -> int:
         """Count the bytes of all arrays."""
         arrays: list[Any] = list(self.tables)
         return sum(int(array.nbytes) for array in arrays)
-
-    def scale(self) -> float:
-        """Weight of a click of this moment: older ones fade because later ones weigh more."""
-        exponent = (self._begun - self._base) / self.settings.session_decay
-        if exponent > _REBASE_AT:
-            factor = math.exp(-exponent)
-            self.tables.weight[:] *= np.float32(factor)
-            self.tables.visits[:] *= factor
-            self._total *= factor
-            self._base = self._begun
-            return 1.0
-        return math.exp(exponent)
 
 
 def _taller(array: NDArray[Any], rows: int) -> NDArray[Any]:
@@ -222,11 +262,17 @@ def _empty(items: int, neighbours: int) -> loops.CoVisitTables:
     return loops.CoVisitTables(
         neighbour=np.zeros((items, neighbours), np.int32),
         weight=np.zeros((items, neighbours), np.float32),
+        follow=np.zeros((items, neighbours), np.float32),
         held=np.zeros(items, np.int32),
         visits=np.zeros(items),
+        idf=np.zeros(items),
+        moment=np.zeros(3),
         mark=np.zeros(items, np.int64),
         score=np.zeros(items),
+        next=np.zeros(items),
         met=np.zeros(items, np.int64),
+        hop_mark=np.zeros(items, np.int64),
+        hop=np.zeros(items),
     )
 
 

@@ -2,16 +2,14 @@
 
 import numpy as np
 
-from online_models._ranking_loops import Visit, Votes, describe, example, taste
-from online_models.blend import Blend, BlendSettings
-from online_models.candidates import Wanted, empty_marks, gather, look_up
+from online_models._ranking_loops import PROFILE, Visit, click_inputs, describe, example, taste
+from online_models.arrays import FloatArray, IntArray
 from online_models.click import ClickModel
 from online_models.features import Feature, FeatureRegistry
-from online_models.scorer import CompiledScorer
 
 __all__ = [
-    "BLEND_WEIGHTS", "PRIOR_INTERCEPT", "PRIOR_WEIGHTS", "Visit", "Votes", "blend_scorer", "describe",
-    "prior_blend", "prior_model", "ranking_registry", "taste", "warm_up",
+    "PRIOR_INTERCEPT", "PRIOR_WEIGHTS", "PROFILE", "PROFILE_WEIGHTS", "ClickInputs", "Visit", "describe",
+    "prior_model", "ranking_registry", "taste", "warm_up",
 ]  # fmt: skip
 
 
@@ -19,7 +17,7 @@ def ranking_registry() -> FeatureRegistry:
     """Return the features of the decision path, in the order they are logged and learnt in."""
     features = [
         Feature("position", "count", 0.0, "context", "now", "0-based place in the slate"),
-        Feature("knn", "ratio", 0.0, "session", "session", "session-kNN score over the best candidate's"),
+        Feature("knn", "ratio", 0.0, "session", "session", "session-kNN score over the best new candidate's"),
         Feature(
             "knn_rank", "ratio", 0.0, "session", "session", "1 / sqrt(1 + rank among session neighbours)"
         ),
@@ -41,9 +39,12 @@ def ranking_registry() -> FeatureRegistry:
         Feature("repeat", "flag", 0.0, "profile", "last 50", "interacted with before"),
         Feature("session_length", "count", 0.0, "session", "session", "interactions so far"),
         Feature("new_user", "flag", 0.0, "profile", "all time", "no interaction known"),
-        Feature("covisit", "ratio", 0.0, "session", "session", "co-visitation over the best candidate's"),
+        Feature("covisit", "ratio", 0.0, "session", "session", "co-visitation over the best new candidate's"),
         Feature("covisit_rank", "ratio", 0.0, "session", "session", "1 / sqrt(1 + rank of co-visitation)"),
-        Feature("blend", "score", 0.0, "session", "session", "blend of the others, less the best's"),
+        Feature("blend", "score", 0.0, "session", "session", "blend of all sources, less the best's"),
+        Feature("embedding", "score", 0.0, "session", "session", "log odds of the session embedding / 10"),
+        Feature("embedding_rank", "ratio", 0.0, "session", "session", "1 / sqrt(1 + rank of the embedding)"),
+        Feature("content_rank", "ratio", 0.0, "session", "session", "1 / sqrt(1 + rank of similar content)"),
     ]
     crosses = [
         ("new_user", "trend_fast"),
@@ -56,17 +57,62 @@ def ranking_registry() -> FeatureRegistry:
     return FeatureRegistry(features, crosses)
 
 
-BLEND_WEIGHTS = {
-    "knn": 1.5,
-    "knn_rank": 1.0,
-    "covisit": 1.0,
-    "covisit_rank": 0.5,
-    "trend_fast": 0.4,
-    "trend_mid": 0.6,
-    "content": 0.3,
-    "affinity": 0.2,
+PROFILE_WEIGHTS = {"content": 0.3, "trend_fast": 0.4, "trend_mid": 0.6, "affinity": 0.2}
+"""What the blend begins with beside the session's own sources: what is popular, or like what was liked."""
+
+_FROM_BLEND = {
+    "knn": "knn_share",
+    "covisit": "covisit_share",
+    "rising": "trend_rising",
 }
-"""What the blend begins with: what goes with the session first, then what is popular now."""
+"""Features whose column has another name in the blend; the others are called the same there."""
+
+_OWN = ("position", "session_length", "new_user", "blend")
+
+
+class ClickInputs:
+    """The click model's inputs out of what the blend was made of: the same numbers, so that nothing skews.
+
+    Parameters
+    ----------
+    registry
+        Of the click model.
+    names
+        Inputs of the blend, F of them, in order.
+
+    Raises
+    ------
+    ValueError
+        If a feature is in neither.
+    """
+
+    def __init__(self, registry: FeatureRegistry, names: tuple[str, ...]) -> None:
+        wished = [_FROM_BLEND.get(name, name) for name in registry.names]
+        missing = [name for name in wished if name not in names and name not in _OWN]
+        if missing:
+            msg = f"the blend has no inputs {missing}, wanted one for each feature but {_OWN}"
+            raise ValueError(msg)
+        self._columns: IntArray = np.array([names.index(n) if n in names else -1 for n in wished])
+        self._places: IntArray = np.array([registry.place(name) for name in _OWN])
+
+    def of(
+        self, inputs: FloatArray, scores: FloatArray, session_length: float, *, is_new: bool
+    ) -> FloatArray:
+        """Return the inputs (k, f) of candidates at position 0.
+
+        Parameters
+        ----------
+        inputs, scores
+            Of the blend, shapes (k, F) and (k,).
+        session_length
+            Interactions of the session so far.
+        is_new
+            Whether nothing is known of the visitor.
+        """
+        return click_inputs(
+            inputs, scores, self._columns, self._places, np.array([np.log1p(session_length), float(is_new)])
+        )
+
 
 PRIOR_WEIGHTS = {"blend": 1.0, "position": -0.3}
 """What a click model begins with: the order of the blend; learning moves on from here."""
@@ -74,21 +120,6 @@ PRIOR_WEIGHTS = {"blend": 1.0, "position": -0.3}
 PRIOR_INTERCEPT = -3.5
 
 _PRIOR_SQUARES = 0.05
-
-
-def prior_blend(registry: FeatureRegistry) -> Blend:
-    """Return a blend of a registry's columns that begins with `BLEND_WEIGHTS`.
-
-    Its own column is 0 in what it learns from, and stays without weight.
-    """
-    return Blend(BlendSettings(prior=10.0), BLEND_WEIGHTS, registry.columns)
-
-
-def blend_scorer(registry: FeatureRegistry, blend: Blend) -> CompiledScorer:
-    """Return the blend as the compiled sum it is."""
-    weights, crosses = blend.weights.copy(), registry.cross_places
-    width = len(registry)
-    return CompiledScorer(weights[:width], weights[width:], crosses, 0.0, registry.fingerprint())
 
 
 def prior_model(registry: FeatureRegistry) -> ClickModel:
@@ -106,14 +137,12 @@ def prior_model(registry: FeatureRegistry) -> ClickModel:
 def warm_up() -> None:
     """Compile (or load from disk) the loops of the decision path, so that no request waits for them."""
     catalogue, counts, visit = example()
-    rows, one = np.zeros(1, np.int64), np.ones(1)
-    wanted = Wanted(rows[:0], np.zeros(0, np.uint64), rows[:0], 1)
-    gathered = gather(catalogue, empty_marks(1), rows, np.ones(1, np.int64), wanted)
+    rows = np.zeros(1, np.int64)
     taste(catalogue.vectors, visit.recent, visit.weights, 1)
-    votes = Votes(look_up(rows, one, rows), one)
-    inputs = describe(catalogue, counts, visit, gathered.rows, votes, 1)
+    described = describe(catalogue, counts, visit, rows, 1)
     registry = ranking_registry()
-    blend = prior_blend(registry)
-    blend.learn(registry.expand(inputs), 0)
-    blend_scorer(registry, blend).logits(inputs)
-    prior_model(registry).scorer().logits(inputs)
+    names = tuple(name for name in registry.names if name not in (*_OWN, *_FROM_BLEND))
+    inputs = ClickInputs(registry, (*names, *_FROM_BLEND.values()))
+    wide = np.zeros((1, len(registry)))
+    wide[:, : described.shape[1]] = described
+    prior_model(registry).scorer().logits(inputs.of(wide, np.ones(1), 1.0, is_new=False))

@@ -1,17 +1,18 @@
 """Session-adaptive retrieval: every source is asked, one blend ranks, and each click teaches them all."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from online_models import _blend_loops as loops
 from online_models._candidate_loops import Brought, Merged, empty_candidates, gather
-from online_models._click_loop import BEGAN, NO_ROOM, Click, Models, fold
+from online_models._click_loop import Models, fold, fold_many
 from online_models._item_clock import empty_clock
+from online_models._snapshots import Arrays, copied, filled, part_of, within
 from online_models._topk import room_for
 from online_models.arrays import FloatArray, IntArray
 from online_models.blend import FIRST_WEIGHTS, Blend, BlendSettings
@@ -22,6 +23,7 @@ from online_models.session_knn import SessionIndex, SessionKnnSettings
 from online_models.sources import (
     COVISIT,
     HISTORY,
+    HOP,
     KNN,
     LABELS,
     SESSION,
@@ -32,6 +34,9 @@ from online_models.sources import (
 )
 from online_models.trends import Trends
 
+_VERSION = 1
+"""Of snapshots."""
+_PARTS = ("index", "covisits", "embedding", "blend", "trends")
 _NO_ROWS = np.zeros(0, np.int64)
 _EVERYTHING = Wanted(_NO_ROWS, np.zeros(0, np.uint64), _NO_ROWS, 1 << 30)
 _RANKS = tuple(f"{label}_rank" for label in LABELS[HISTORY:])
@@ -56,6 +61,8 @@ class RecommenderSettings:
         Clicks of the current session looked at, the latest ones, > 0.
     learn_every
         One click in so many is a lesson for the blend, > 0: a lesson costs a whole retrieval.
+    learn_early, early_clicks
+        The same for the first so many clicks, while there is much to learn, both > 0.
     slow, fast
         Sessions over which an item's lasting and recent popularity fall by e, > 0.
     """
@@ -68,15 +75,38 @@ class RecommenderSettings:
     per_source: int = 40
     room: int = 200
     max_query: int = 20
-    learn_every: int = 32
+    learn_every: int = 64
+    learn_early: int = 4
+    early_clicks: int = 20_000
     slow: float = 60_000.0
     fast: float = 3_000.0
 
     def __post_init__(self) -> None:
-        for name in ("per_source", "room", "max_query", "learn_every", "slow", "fast"):
+        for name in (
+            "per_source",
+            "room",
+            "max_query",
+            "learn_every",
+            "learn_early",
+            "early_clicks",
+            "slow",
+            "fast",
+        ):
             if not getattr(self, name) > 0:
                 msg = f"{name} is {getattr(self, name)}, wanted a number > 0"
                 raise ValueError(msg)
+
+
+def _settings_of(meta: Mapping[str, Any]) -> RecommenderSettings:
+    parts, own = meta["parts"], dict(meta["settings"])
+    own["half_lives_s"] = tuple(own["half_lives_s"])
+    return RecommenderSettings(
+        knn=SessionKnnSettings(**parts["index"]["settings"]),
+        covisit=CoVisitSettings(**parts["covisits"]["settings"]),
+        embedding=SessionEmbeddingSettings(**parts["embedding"]["settings"]),
+        blend=BlendSettings(**parts["blend"]["settings"]),
+        **own,
+    )
 
 
 class Recommendation(NamedTuple):
@@ -101,11 +131,12 @@ class Recommendation(NamedTuple):
 class Recommender:
     """Ranks items for a session and learns from every click, in the order predict, then learn.
 
-    Sources are the session index (`SessionIndex`), co-visits (`CoVisits`), the session's own items, and what
-    a root adds (`ExtraSources`: content, new items, history, trends); the session embedding scores what they
-    found. Each candidate knows the sources that brought it. Their scores and ranks, and the root's further
-    inputs, are the inputs of one blend, which learns from every `learn_every`-th click added which of the
-    candidates of its session, as it was before, was taken. Not thread-safe.
+    Sources are the session index (`SessionIndex`), co-visits and what is seen with those (`CoVisits`), the
+    session's own items, and what a root adds (`ExtraSources`: content, new items, history, trends);
+    sequential rules and the session embedding score what they found. Each candidate knows the sources that
+    brought it. Their scores and ranks, and the root's further inputs, are the inputs of one blend, which
+    learns from every `learn_every`-th click added which of the candidates of its session, as it was before,
+    was taken. Not thread-safe.
 
     Parameters
     ----------
@@ -146,7 +177,7 @@ class Recommender:
         self._items = 1024
         self._clock = empty_clock(self._items, settings.slow, settings.fast)
         self._candidates = empty_candidates(settings.room, self._items, len(self.names))
-        self._clicks, self._begun = 0, 0
+        self._clicks = 0
 
     def add(self, session: int, item: int, at_ms: int) -> None:
         """Learn one click; the next answer knows it.
@@ -169,10 +200,13 @@ class Recommender:
             msg = f"item is {item}, wanted a row >= 0"
             raise ValueError(msg)
         self.reserve(item + 1)
-        self._clicks += 1
-        if self._clicks % self.settings.learn_every == 0:
+        if self._next_lesson(self._clicks) == self._clicks + 1:
             self._teach(session, item, at_ms)
-        self._fold(session, item, at_ms)
+        self._clicks += 1
+        while not fold(self._models(), session, item, at_ms):
+            self.index.rebuild()
+        if self._extras is None:
+            self.trends.add(item, at_ms)
 
     def add_many(
         self, sessions: ArrayLike, items: ArrayLike, at_ms: ArrayLike, *, lessons: bool = True
@@ -200,19 +234,33 @@ class Recommender:
             msg = f"item is {rows.min()}, wanted a row >= 0"
             raise ValueError(msg)
         self.reserve(int(rows.max(initial=-1)) + 1)
-        take_in = self.add if lessons else self._fold
-        for click in zip(keys.tolist(), rows.tolist(), times.tolist(), strict=True):
-            take_in(*click)
+        done = 0
+        while done < len(keys):
+            if lessons and self._next_lesson(self._clicks) == self._clicks + 1:
+                self._teach(int(keys[done]), int(rows[done]), int(times[done]))
+            before_next = self._next_lesson(self._clicks + 1) - 1 - self._clicks
+            part = slice(done, done + before_next if lessons else None)
+            self._fold(keys[part], rows[part], times[part])
+            done += len(keys[part])
 
-    def _fold(self, session: int, item: int, at_ms: int) -> None:
-        scale = self.covisits.scale()
-        click = Click(session, item, at_ms, self._begun, scale, self.index.most)
-        while (how := fold(self._models(), click)) == NO_ROOM:
+    def _next_lesson(self, clicks: int) -> int:
+        """Give the number of the first click after so many that is a lesson."""
+        s = self.settings
+        early = (clicks // s.learn_early + 1) * s.learn_early
+        return (
+            early
+            if early <= s.early_clicks
+            else (max(clicks, s.early_clicks) // s.learn_every + 1) * s.learn_every
+        )
+
+    def _fold(self, keys: IntArray, rows: IntArray, times: IntArray) -> None:
+        self._clicks += len(keys)
+        done = 0
+        while (done := done + fold_many(self._models(), keys[done:], rows[done:], times[done:])) < len(keys):
             self.index.rebuild()
-        self._begun += how == BEGAN
-        self.covisits.count(scale, begins=how == BEGAN)
         if self._extras is None:
-            self.trends.add(item, at_ms)
+            for item, at in zip(rows.tolist(), times.tolist(), strict=True):
+                self.trends.add(item, at)
 
     def recommend(
         self,
@@ -245,7 +293,9 @@ class Recommender:
         query = Query(np.asarray(items, np.int64), now_ms, exclude_session)
         return self.retrieve(query, limit, novel_only=novel_only)
 
-    def retrieve(self, query: Query, limit: int, *, novel_only: bool = False) -> Recommendation:
+    def retrieve(
+        self, query: Query, limit: int, *, least: int | None = None, novel_only: bool = False
+    ) -> Recommendation:
         """Rank items for a session under what may be shown; `recommend` is the same for sessions alone.
 
         Parameters
@@ -253,7 +303,9 @@ class Recommender:
         query
             The session, what may be shown and whom to.
         limit
-            Items wanted at most, > 0. Where fewer than these were found, the last resort is asked.
+            Items wanted at most, > 0.
+        least
+            Where fewer than these were found, the last resort is asked; None for `limit`.
         novel_only
             Leave out the session's own items.
 
@@ -262,7 +314,7 @@ class Recommender:
         See `Recommendation`.
         """
         query = query._replace(items=query.items[-self.settings.max_query :])
-        merged = self._gather(query, limit)
+        merged = self._gather(query, limit if least is None else least)
         best = room_for(limit)
         held = loops.rank(self._candidates, merged.size, self.blend.weights, novel_only, best)
         c, places = self._candidates, best.keys[:held]
@@ -284,6 +336,9 @@ class Recommender:
         """Forget an item in every source, in time proportional to their size."""
         for source in (self.index, self.covisits, self.embedding, self.trends):
             source.remove_item(item)
+        if item < self._items:
+            for counts in self._clock[:4]:
+                counts[item] = 0
 
     def reserve(self, items: int) -> None:
         """Make room for item rows 0..`items` - 1; `add` does so by itself."""
@@ -298,6 +353,42 @@ class Recommender:
             new[:old] = held
         self._candidates = empty_candidates(self.settings.room, self._items, len(self.names))
 
+    def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
+        """State of every part as arrays and JSON-ready values, for `state.packing.pack_arrays`."""
+        arrays, metas = within("clock", copied(self._clock, self._clock._fields)), {}
+        for name in _PARTS:
+            held, metas[name] = getattr(self, name).snapshot()
+            arrays |= within(name, held)
+        nested = ("knn", "covisit", "embedding", "blend")
+        own = {name: value for name, value in asdict(self.settings).items() if name not in nested}
+        return arrays, {"version": _VERSION, "clicks": self._clicks, "settings": own, "parts": metas}
+
+    @classmethod
+    def restore(
+        cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any], extras: ExtraSources | None = None
+    ) -> Self:
+        """Rebuild the recommender of a snapshot; it answers and learns as the one that was copied.
+
+        Raises
+        ------
+        ValueError
+            If the snapshot has another version, another set of inputs, or arrays are missing.
+        """
+        if meta["version"] != _VERSION:
+            msg = f"snapshot has version {meta['version']}, wanted {_VERSION}"
+            raise ValueError(msg)
+        recommender = cls(_settings_of(meta), extras)
+        names = recommender.names
+        for name, part in (("index", SessionIndex), ("covisits", CoVisits), ("embedding", SessionEmbedding)):
+            setattr(recommender, name, part.restore(part_of(arrays, name), meta["parts"][name]))
+        recommender.blend = Blend.restore(part_of(arrays, "blend"), meta["parts"]["blend"], names)
+        recommender.trends = Trends.restore(part_of(arrays, "trends"), meta["parts"]["trends"])
+        clock = recommender._clock
+        recommender._clock = filled(clock, part_of(arrays, "clock"), clock._fields)
+        recommender._clicks, recommender._items = int(meta["clicks"]), len(recommender._clock.slow)
+        recommender._candidates = empty_candidates(recommender.settings.room, recommender._items, len(names))
+        return recommender
+
     def nbytes(self) -> int:
         """Count the bytes of all parts, working memory included."""
         parts = (self.index, self.covisits, self.embedding, self.trends)
@@ -307,11 +398,23 @@ class Recommender:
     def _models(self) -> Models:
         return Models(
             self.index.tables,
+            self.index.most,
             self.covisits.tables,
             self.covisits.recipe,
             self.embedding.tables,
             self.embedding.recipe,
             self._clock,
+        )
+
+    def _scorers(self) -> loops.Scorers:
+        return loops.Scorers(
+            self.index.scratch,
+            self.covisits.tables,
+            *self.covisits.latest,
+            self.embedding.tables,
+            self.embedding.recipe,
+            self._clock,
+            self.covisits.begun,
         )
 
     def _teach(self, session: int, item: int, at_ms: int) -> None:
@@ -336,7 +439,12 @@ class Recommender:
         most = self.settings.per_source
         near, _ = self.index.score(query.items, query.now_ms, limit=most, exclude_session=query.session)
         around, _ = self.covisits.score(query.items, limit=most)
-        parts = [Part(KNN, near), Part(COVISIT, around), Part(SESSION, query.items[::-1])]
+        parts = [
+            Part(KNN, near),
+            Part(COVISIT, around),
+            Part(HOP, self.covisits.hops(most)),
+            Part(SESSION, query.items[::-1]),
+        ]
         return parts if self._extras is None else [*parts, *self._extras.parts(query)]
 
     def _last_resort(self, query: Query) -> list[Part]:
@@ -348,20 +456,19 @@ class Recommender:
         codes, rows = zip(*parts, strict=True)
         ends = np.fromiter(accumulate(map(len, rows)), np.int64, len(rows))
         brought = Brought(np.concatenate(rows), ends, np.array(codes, np.int64))
-        catalogue = NO_CATALOGUE if self._extras is None else self._extras.catalogue()
-        return Merged(*gather(self._candidates, brought, catalogue, query.wanted or _EVERYTHING))
+        if self._extras is None:
+            catalogue, wanted = NO_CATALOGUE, query.wanted or _EVERYTHING
+        else:
+            catalogue, wanted = self._extras.catalogue(), query.wanted or self._extras.wanted(query)
+        return Merged(*gather(self._candidates, brought, catalogue, wanted))
 
     def _describe(self, query: Query, size: int) -> None:
         c = self._candidates
-        rows = c.rows[:size]
-        c.score[:size, KNN] = self.index.latest_scores(rows)
-        c.score[:size, COVISIT] = self.covisits.latest_scores(rows)
-        c.match[:size] = self.embedding.match(query.items, rows) if query.items.size else 0.0
-        loops.describe(c, size, self._clock, query.items, self._begun)
+        loops.describe(c, size, self._scorers(), query.items)
         if self._extras is not None:
             own = len(loops.FEATURES)
             c.inputs[:size, own : own + len(_RANKS)] = c.rank[:size, HISTORY:]
-            c.inputs[:size, own + len(_RANKS) :] = self._extras.inputs(query, rows)
+            c.inputs[:size, own + len(_RANKS) :] = self._extras.inputs(query, c.rows[:size])
 
 
 def warm_up() -> None:

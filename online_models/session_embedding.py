@@ -1,18 +1,20 @@
 """Vectors of items and sessions, learnt online from which click follows which.
 
-A session is the sum of its latest items' vectors, weighted by position, plus a matrix times the vector of the
-latest one; the next item is the one whose vector agrees most. One table serves both sides (tied), learning is
-a sampled softmax with logQ correction (Bengio, Senecal 2008; Yi et al. 2019) and AdaGrad by rows, one step a
-click.
+A session is the sum of its latest items' vectors, weighted by position, the latest one also number by number;
+the next item is the one whose vector points the same way. All vectors have length 1 (NISER, Gupta et al.
+2019): how popular an item is has no say in them. One table serves both sides (tied), learning is a sampled
+softmax with logQ correction (Bengio, Senecal 2008; Yi et al. 2019) and AdaGrad by rows, one step a click.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from online_models import _embedding_loops as loops
+from online_models._snapshots import Arrays, copied, filled
 from online_models.arrays import FloatArray, VectorArray
 
 
@@ -30,28 +32,31 @@ class SessionEmbeddingSettings:
         Items a click is compared with, drawn from recent clicks, > 0: more learn better and cost more.
     recent
         Clicks the negatives are drawn from, > 0.
+    sharpness
+        Log odds of an item that points exactly where the session does, against one at a right angle, > 0.
     rate, side_rate
-        AdaGrad's rate for vectors, and for biases, positions and the matrix, > 0.
+        AdaGrad's rate for vectors, and for weights of positions and of the latest click, > 0.
     thin
         Negatives with a smaller probability are learnt from at random, as often as is right on average.
     scale
-        Spread of a new item's numbers, > 0.
+        Spread of chance in a new item's numbers, beside the vector of the session it was met in, > 0.
     seed
         Of new vectors and of the draws.
     """
 
-    dim: int = 64
+    dim: int = 128
     window: int = 8
-    negatives: int = 64
+    negatives: int = 96
     recent: int = 100_000
-    rate: float = 0.05
+    sharpness: float = 12.0
+    rate: float = 0.08
     side_rate: float = 0.015
     thin: float = 0.02
-    scale: float = 0.1
+    scale: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("dim", "window", "negatives", "recent", "rate", "side_rate", "scale"):
+        for name in ("dim", "window", "negatives", "recent", "sharpness", "rate", "side_rate", "scale"):
             if not getattr(self, name) > 0:
                 msg = f"{name} is {getattr(self, name)}, wanted a number > 0"
                 raise ValueError(msg)
@@ -69,7 +74,12 @@ class SessionEmbedding:
     def __init__(self, settings: SessionEmbeddingSettings) -> None:
         self.settings = settings
         self.recipe = loops.EmbeddingRecipe(
-            settings.rate, settings.side_rate, settings.thin, settings.scale, settings.seed
+            np.float32(settings.sharpness),
+            np.float32(settings.rate),
+            np.float32(settings.side_rate),
+            np.float32(settings.thin),
+            np.float32(settings.scale),
+            settings.seed,
         )
         self.tables = _empty(settings, 1024)
 
@@ -110,34 +120,50 @@ class SessionEmbedding:
         """
         asked = np.asarray(rows, np.int64)
         out = np.zeros((asked.size, 2))
-        loops.match(self.tables, np.asarray(items, np.int64), asked, out)
+        loops.match(self.tables, self.recipe, np.asarray(items, np.int64), asked, out)
         return out
 
     def vector(self, row: int) -> VectorArray | None:
         """Give an item's vector, shape (dim,), or None when it has not been met."""
-        if row >= len(self.tables.bias) or self.tables.bias_square[row] == 0:
+        if row >= len(self.tables.square) or self.tables.square[row] == 0:
             return None
         return np.array(self.tables.vector[row], np.float32)
 
     def remove_item(self, row: int) -> None:
         """Forget an item's numbers; its clicks among the recent ones stay as draws without effect."""
-        if row < len(self.tables.bias):
-            for array in (self.tables.vector, self.tables.square, self.tables.bias, self.tables.bias_square):
-                array[row] = 0.0
+        if row < len(self.tables.square):
+            self.tables.vector[row] = 0.0
+            self.tables.square[row] = 0.0
 
     def reserve(self, items: int) -> None:
         """Make room for item rows 0..`items` - 1."""
-        held = len(self.tables.bias)
+        held = len(self.tables.square)
         if items > held:
             more = max(items, 2 * held) - held
             t = self.tables
             self.tables = t._replace(
                 vector=_taller(t.vector, more),
                 square=_taller(t.square, more),
-                bias=_taller(t.bias, more),
-                bias_square=_taller(t.bias_square, more),
                 clicks=_taller(t.clicks, more),
+                log_clicks=_taller(t.log_clicks, more),
             )
+
+    def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
+        """State as arrays and JSON-ready values."""
+        return copied(self.tables, loops.KEPT), {"settings": asdict(self.settings)}
+
+    @classmethod
+    def restore(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Self:
+        """Rebuild the vectors of a snapshot; they match and learn as those that were copied.
+
+        Raises
+        ------
+        ValueError
+            If an array is missing or of another kind.
+        """
+        embedding = cls(SessionEmbeddingSettings(**meta["settings"]))
+        embedding.tables = filled(embedding.tables, arrays, loops.KEPT)
+        return embedding
 
     def nbytes(self) -> int:
         """Count the bytes of all arrays."""
@@ -155,16 +181,16 @@ def _empty(settings: SessionEmbeddingSettings, items: int) -> loops.EmbeddingTab
     return loops.EmbeddingTables(
         vector=np.zeros((items, settings.dim), f32),
         square=np.zeros(items, f32),
-        bias=np.zeros(items, f32),
-        bias_square=np.zeros(items, f32),
         clicks=np.zeros(items, np.int64),
+        log_clicks=np.zeros(items, f32),
         position=position,
-        matrix=np.zeros((settings.dim, settings.dim), f32),
-        matrix_square=np.zeros(1, f32),
+        latest=np.zeros(settings.dim, f32),
+        latest_square=np.zeros(1, f32),
         recent=np.zeros(settings.recent, np.int64),
         state=np.array([0, 0, settings.seed], np.int64),
         context=np.zeros(settings.dim, f32),
         gradient=np.zeros(settings.dim, f32),
+        back=np.zeros(settings.dim, f32),
         share=np.zeros(settings.negatives + 1, f32),
         drawn=np.zeros(settings.negatives + 1, np.int64),
     )

@@ -4,14 +4,16 @@ The family is V-SKNN (Ludewig, Jannach 2018), STAN (Garg et al. 2019) and VMIS-k
 sessions that share items with the current one vote for the other items they hold.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from online_models import _session_score as scoring
 from online_models import _session_tables as tables
+from online_models._snapshots import Arrays, copied, filled
 from online_models._topk import room_for
 from online_models.arrays import FloatArray, IntArray
 
@@ -135,7 +137,7 @@ class SessionIndex:
         self.tables = tables.empty_tables(
             settings.max_sessions, settings.max_length, _FIRST_ITEMS, _FIRST_POOL
         )
-        self._scratch = scoring.empty_scratch(self.tables.seq_at.shape[0], _FIRST_ITEMS)
+        self.scratch = scoring.empty_scratch(self.tables.seq_at.shape[0], _FIRST_ITEMS)
 
     @property
     def sessions(self) -> int:
@@ -144,7 +146,7 @@ class SessionIndex:
 
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        groups: list[Any] = [self.tables, self._scratch]
+        groups: list[Any] = [self.tables, self.scratch]
         return sum(int(array.nbytes) for group in groups for array in group)
 
     def add(self, session: int, item: int, at_ms: int) -> None:
@@ -244,14 +246,14 @@ class SessionIndex:
         skip = -1 if exclude_session is None else tables.find(self.tables, exclude_session)
         query = scoring.Query(clicked, now_ms - self._max_age_ms, skip)
         best = room_for(limit)
-        size = scoring.score(self.tables, self._scratch, self.recipe, query, best)
+        size = scoring.score(self.tables, self.scratch, self.recipe, query, best)
         return best.keys[:size], best.values[:size]
 
     def latest_scores(self, rows: ArrayLike) -> FloatArray:
         """Scores the latest `score` gave to any rows, within its limit or not; 0 for none; shape (m,)."""
         asked = np.asarray(rows, np.int64)
         out = np.empty(asked.size)
-        scoring.recall(self._scratch, asked, out)
+        scoring.recall(self.scratch, asked, out)
         return out
 
     def _slot(self, seq: int) -> int:
@@ -263,18 +265,36 @@ class SessionIndex:
         if items <= held:
             return
         more = max(items, 2 * held) - held
-        t, s = self.tables, self._scratch
+        t, s = self.tables, self.scratch
         self.tables = t._replace(
             start=_longer(t.start, more),
             room=_longer(t.room, more),
             posted=_longer(t.posted, more),
             df=_longer(t.df, more),
         )
-        self._scratch = s._replace(
+        self.scratch = s._replace(
             item_mark=_longer(s.item_mark, more),
             item_score=_longer(s.item_score, more),
             item_list=_longer(s.item_list, more),
         )
+
+    def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
+        """State as arrays and JSON-ready values."""
+        return copied(self.tables, self.tables._fields), {"settings": asdict(self.settings)}
+
+    @classmethod
+    def restore(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Self:
+        """Rebuild the index of a snapshot; it answers and learns as the one that was copied.
+
+        Raises
+        ------
+        ValueError
+            If an array is missing or of another kind.
+        """
+        index = cls(SessionKnnSettings(**meta["settings"]))
+        index.tables = filled(index.tables, arrays, index.tables._fields)
+        index.scratch = scoring.empty_scratch(len(index.tables.seq_at), len(index.tables.df))
+        return index
 
     def rebuild(self) -> None:
         """Copy all postings into fresh room; `add` and `add_many` do so when room runs out."""

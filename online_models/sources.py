@@ -6,12 +6,13 @@ from typing import NamedTuple, Protocol
 from online_models.arrays import FloatArray, IntArray
 from online_models.candidates import Catalogue, Wanted
 
-KNN, COVISIT, SESSION, HISTORY, CONTENT, NEW, TREND, CATEGORY_TREND, SURFACE_TREND = range(9)
+KNN, COVISIT, HOP, SESSION, HISTORY, CONTENT, NEW, TREND, CATEGORY_TREND, SURFACE_TREND = range(10)
 """Codes of the sources; bit `1 << code` of `Recommendation.sources` tells that a source brought an item."""
 
 LABELS = (
     "knn",
     "covisit",
+    "hop",
     "session",
     "history",
     "content",
@@ -25,6 +26,7 @@ LABELS = (
 SOURCE_NAMES = (
     "neighbours",
     "seen together",
+    "seen with those",
     "session",
     "history",
     "similar content",
@@ -46,7 +48,7 @@ class Query(NamedTuple):
     session: int | None = None
     """Key of the session where its clicks have been added: it must not vote for itself."""
     wanted: Wanted | None = None
-    """What may be shown; None for everything the catalogue has."""
+    """What may be shown; None, as in lessons of the blend, for what `ExtraSources` says."""
     visit: object = None
     """What the root knows of the visitor, handed to its `ExtraSources`; None in lessons of the blend."""
 
@@ -73,6 +75,9 @@ class ExtraSources(Protocol):
 
     def catalogue(self) -> Catalogue:
         """Give the live catalogue, by item row."""
+
+    def wanted(self, query: Query) -> Wanted:
+        """Say what may be shown where the query does not: in lessons of the blend as in requests."""
 
     def parts(self, query: Query) -> Sequence[Part]:
         """Give further candidates, in the order in which they are to be taken while there is room."""

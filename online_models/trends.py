@@ -1,13 +1,14 @@
 """Decayed popularity in event time: overall and per group, under several half-lives."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from online_models._decayed import DecayedTable
 from online_models._decayed import warm_up as compile_loops
+from online_models._snapshots import Arrays, part_of, within
 from online_models.arrays import FloatArray, IntArray
 
 OVERALL = -1
@@ -59,6 +60,20 @@ class _Series:
         """Places of items, -1 where unknown."""
         known = (items >= 0) & (items < len(self.slots))
         return np.where(known, self.slots[np.where(known, items, 0)], -1)
+
+    def snapshot(self) -> Arrays:
+        table = self.table
+        return {
+            "values": table.values.copy(),
+            "landmarks": table.landmarks.copy(),
+            "items": self._items[: self._count].copy(),
+        }
+
+    def take(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        items = np.array(arrays["items"], np.int64)
+        for item in items.tolist():
+            self.slot(item)
+        self.table.put(np.array(arrays["values"]), np.array(arrays["landmarks"]))
 
     def forget_rankings(self) -> None:
         """Rank anew when next asked: something else than an addition happened."""
@@ -237,6 +252,25 @@ class Trends:
         for part in self._parts.values():
             if item in part:
                 self._merge(item, part[item])
+
+    def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
+        """State as arrays and JSON-ready values; parts of shards are kept by who put them, and left out."""
+        arrays: Arrays = {}
+        for group, series in self._series.items():
+            arrays |= within(str(group), series.snapshot())
+        return arrays, {"half_lives_s": self.half_lives_s.tolist(), "groups": sorted(self._series)}
+
+    @classmethod
+    def restore(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Self:
+        """Rebuild the counts of a snapshot; they rank and count on as those that were copied."""
+        trends = cls(meta["half_lives_s"])
+        for group in meta["groups"]:
+            part = part_of(arrays, str(group))
+            trends._of(group).take(part)
+            if group != OVERALL:
+                for item in part["items"].tolist():
+                    trends._groups_of.setdefault(item, set()).add(group)
+        return trends
 
     def nbytes(self) -> int:
         """Bytes of the counts and of where they are; rankings are left out."""

@@ -1,5 +1,6 @@
 """HTTP routes; handlers hand over to services and do nothing else."""
 
+import time
 from typing import Annotated, Any
 
 import msgspec
@@ -12,6 +13,7 @@ from prometheus_client import generate_latest
 from redis.exceptions import RedisError
 
 from serving.dashboard import dashboard_page
+from serving.ledger import read_ledger
 from serving.preview_routes import PREVIEW_ROUTES
 from serving.privacy import delete_user, get_receipt, get_user
 from serving.problems import BadRequest
@@ -136,6 +138,9 @@ async def metrics(request: Request[Any, Any, State]) -> bytes:
     """Return the metrics of this process."""
     held = request.app.state.metrics
     held.staleness.set(request.app.state.sync.staleness_ms() / 1000)
+    live, now_ms = request.app.state.sync.live, time.time_ns() // 1_000_000
+    for surface in {"home", *live.surfaces}:
+        held.note_ledger(read_ledger(live, surface, now_ms))
     return generate_latest(held.registry)
 
 

@@ -15,15 +15,16 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 
-from bandits.ranking import ranking_policy
-from online_models import covisit, neighbourhoods, ranking, session_knn, texts, trends
+from bandits.ranking import Lives, ranking_policy
+from online_models import covisit, neighbourhoods, ranking, retrieval, session_knn, texts, trends
 from online_models.covisit import CoVisitSettings
+from online_models.retrieval import RecommenderSettings
 from online_models.session_knn import SessionKnnSettings
 from serving.api import routes
 from serving.attributed import AttributionReader
 from serving.gateway import Gateway
 from serving.hotpath import with_hot_path
-from serving.live import LiveState
+from serving.live import LiveState, served_retrieval
 from serving.logbook import BATCH_BYTES, Logbook
 from serving.metrics import ServerMetrics
 from serving.preview import PreviewReader
@@ -31,7 +32,8 @@ from serving.privacy import Privacy
 from serving.problems import on_crash, on_deep_nesting, on_http_error, on_refusal, on_validation_error
 from serving.producers import ProducersReader
 from serving.reader import SubjectReader
-from serving.scoreboard import ScoreboardReader, export_scores
+from serving.scoreboard import ScoreboardReader
+from serving.scoreboard_gauges import export_scores
 from serving.service import Recommender
 from serving.stats import StatsReader
 from serving.sync import Sync
@@ -78,7 +80,9 @@ def make_live(settings: Settings) -> LiveState:
     sizes = {"max_sessions": settings.max_sessions}
     knn = _source_settings(SessionKnnSettings, "KNN", {**sizes, **settings.knn})
     covisits = _source_settings(CoVisitSettings, "COVISITS", settings.covisits)
-    return LiveState(ranking_policy(), settings.trend_half_lives_s, knn, covisits)
+    half_lives_s = tuple(settings.trend_half_lives_s)
+    retrieval = served_retrieval(RecommenderSettings(knn=knn, covisit=covisits, half_lives_s=half_lives_s))
+    return LiveState(ranking_policy(Lives(*settings.policy_lives_ms)), retrieval)
 
 
 def _source_settings(kind: type[T], name: str, values: Mapping[str, float]) -> T:
@@ -117,7 +121,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     )
     app.state.producers = ProducersReader(settings, feeds)
     app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
-    for loops in (session_knn, covisit, trends, neighbourhoods, texts, ranking):
+    for loops in (session_knn, covisit, trends, neighbourhoods, texts, retrieval, ranking):
         loops.warm_up()
     tasks = [
         asyncio.create_task(work)

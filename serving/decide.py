@@ -10,7 +10,7 @@ from bandits.exploration import Exploration
 from bandits.slates import Slate, decision_seed, draw_slate
 from online_models.ranking import ranking_registry
 from serving.aiming import aim_at, aimed, budgeted, to_log
-from serving.candidates import SOURCES, Asked, Found, retrieve
+from serving.candidates import SOURCES, Found, retrieve
 from serving.exploring import Chosen
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
 from serving.items import BoolArray
@@ -18,6 +18,7 @@ from serving.live import LiveState
 from serving.placing import Placed, freshness, place
 from serving.requests import RecommendationRequest, RecommendedItem
 from serving.shadows import ScoresBy
+from serving.sources import Asked
 from serving.visitor import asked_of, visitor_of
 from state.events import Candidates, Decision, Slot, Versions
 from state.exploration import VISITOR
@@ -95,9 +96,8 @@ class Decided(Struct):
 def decide(live: LiveState, call: Call) -> Decided | None:
     """Return the slate for a call; None where there is nothing to draw from."""
     record = call.record or SubjectRecord()
-    asked = asked_of(live, call.request, record, call.subject, call.now_ms)
-    visitor = visitor_of(record, call.request)
     holdout = in_holdout(call.subject, call.request.surface, call.holdout)
+    visitor = visitor_of(record, call.request)
     facets = {**call.request.context, VISITOR: "new" if visitor.is_new else "returning"}
     chosen = live.laws(call.request.surface, call.now_ms).of(facets)
     chosen = budgeted(live, call.request.surface, chosen, call.now_ms)
@@ -107,13 +107,14 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     seed = decision_seed(call.decision_id, call.request.surface)
     owed = live.ledger.owed(call.request.surface, chosen.document, live.items, call.now_ms)
     window = owed.window(seed)
-    found = retrieve(live, asked, call.request.k, owed=window, trend_only=is_trend)
+    asked = asked_of(live, call.request, record, call.subject, call.now_ms)
+    found = retrieve(live, replace(asked, owed=window, trend_only=is_trend), call.request.k)
     if not len(found.rows):
         return None
     scored = (
-        _by_trend(live, found, asked, visitor)
+        _by_trend(live, found, call, visitor)
         if is_trend
-        else _score(live, call, asked, (found, visitor), chosen.law)
+        else _score(live, call, (found, visitor), chosen.law)
     )
     ranking = _NO_RANKING if is_trend else live.ranking(call.request.surface)
     size = min(call.request.k, len(found.rows))
@@ -139,11 +140,9 @@ def _rung(call: Call, asked: Asked) -> Rung:
     return "segment" if asked.categories else "trend"
 
 
-def _score(
-    live: LiveState, call: Call, asked: Asked, given: tuple[Found, Visitor], law: Exploration
-) -> Scored:
+def _score(live: LiveState, call: Call, given: tuple[Found, Visitor], law: Exploration) -> Scored:
     found, visitor = given
-    features = feature_matrix(live, asked, found, visitor)
+    features = feature_matrix(live, found, visitor)
     logits = live.scorer(call.request.surface).logits(features)
     context, arms = policy_context(visitor, found), policy_arms(features)
     block = np.frombuffer(call.record.bandit, dtype="<f8") if call.record and call.record.bandit else None
@@ -157,9 +156,9 @@ def _score(
     return Scored(found, features, logits, context, arms, law.utilities(mean, variance), mean, variance)
 
 
-def _by_trend(live: LiveState, found: Found, asked: Asked, visitor: Visitor) -> Scored:
-    features = feature_matrix(live, asked, found, visitor)
-    logits = live.trends.scores(found.rows, asked.now_ms)[:, -1]
+def _by_trend(live: LiveState, found: Found, call: Call, visitor: Visitor) -> Scored:
+    features = feature_matrix(live, found, visitor)
+    logits = live.trends.scores(found.rows, call.now_ms)[:, -1]
     context, arms = policy_context(visitor, found), policy_arms(features)
     return Scored(found, features, logits, context, arms, logits, logits, None)
 

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.candidates import Catalogue, Marks, empty_marks
+from online_models.candidates import Catalogue
 from online_models.texts import Texts
 from state.events import Item
 from state.subject import id_hash
@@ -42,8 +42,6 @@ class ItemTable:
         (rows, dim) unit content vectors, zero where there is none.
     blocks
         (rows,) where the policy keeps each item's block, 0 where it has none.
-    marks
-        Working memory of retrieval.
     """
 
     def __init__(self, dim: int) -> None:
@@ -59,7 +57,6 @@ class ItemTable:
         self.signatures: NDArray[np.uint64] = np.zeros(64, dtype=np.uint64)
         self.vectors: NDArray[np.float32] = np.zeros((64, dim), dtype=np.float32)
         self.blocks: IntArray = np.zeros(64, dtype=np.int64)
-        self.marks: Marks = empty_marks(64)
         self._newest: IntArray | None = None
 
     def __len__(self) -> int:
@@ -140,6 +137,5 @@ class ItemTable:
         self.hashes = np.pad(self.hashes, (0, size))
         self.signatures = np.pad(self.signatures, (0, size))
         self.blocks = np.pad(self.blocks, (0, size))
-        self.marks = empty_marks(2 * size)
         self.codes = np.pad(self.codes, ((0, size), (0, 0)), constant_values=-1)
         self.vectors = np.pad(self.vectors, ((0, size), (0, 0)))

@@ -3,7 +3,8 @@
 Pure: feed entries and stored values go in; nothing here reads a clock or a socket.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -11,34 +12,39 @@ import numpy as np
 from bandits.diversity import signature_of
 from bandits.hybrid import HybridConfig, Posterior, empty_block
 from online_models.arrays import VectorArray
+from online_models.blend import BlendSettings
 from online_models.content import content_vector, projected
-from online_models.covisit import CoVisits, CoVisitSettings
+from online_models.covisit import CoVisits
 from online_models.embeddings import ItemVectors, ItemVectorSettings
 from online_models.neighbourhoods import Neighbourhoods
-from online_models.ranking import blend_scorer, prior_blend, prior_model, ranking_registry
+from online_models.ranking import ClickInputs, prior_model, ranking_registry
+from online_models.retrieval import Recommender, RecommenderSettings
 from online_models.scorer import CompiledScorer
-from online_models.session_knn import SessionIndex, SessionKnnSettings
+from online_models.session_knn import SessionIndex
 from online_models.trends import Trends
 from serving.exploring import Laws
 from serving.items import ItemTable
 from serving.newcomers import Ledger
-from serving.sessions import add_sessions, add_step, follow_entry, newest_at
+from serving.sessions import add_sessions, follow_entry, newest_at
 from serving.shadows import NO_SHADOWS, ShadowLaws
+from serving.sources import CatalogueSources
 from state.events import Item
 from state.exploration import DOCUMENT_TYPES, Budgets, Document, Explorations, Shadows, decode_document
 from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
-from state.packing import FloatArray, unpack_arrays, unpack_vector
+from state.packing import unpack_arrays, unpack_vector
 from state.ranking import Rankings
 
-SHARED = "shared"
+SHARED, PRIOR = "shared", "prior"
+CAUGHT_UP_AT_ONCE = 256
+"""Items' rows of the policy that one commit makes again where they fade or the prior has changed."""
 SEARCH_EFFORT = 96
 """Finds 94 % of the 60 items nearest among 50,000, at half the price of 98 %."""
 SETTLED_AT_ONCE = 16
 """Changed items that find what is like them before anything else goes on: some 3 ms of processor."""
 LESSON_SESSIONS = 400
 """Sessions, the latest ones, that teach the blend when the live state is loaded."""
-Teach = Callable[[int, int, int], None]
-"""Takes an interaction (session, row, ms) before the live state does: predict, then learn."""
+LEARN_EARLY = 4
+"""While there have been few, one interaction in so many teaches the blend."""
 _item_decoder = msgspec.json.Decoder(Item)
 _DEFAULT_LAWS = Laws(Explorations())
 _DEFAULT_RANKING = Rankings()
@@ -51,19 +57,11 @@ class LiveState:
     ----------
     policy
         Dimensions and priors of the bandit.
-    half_lives_s
-        Of the trends, shortest first.
-    knn, covisits
-        Settings of the session index and of co-visitation.
+    retrieval
+        Of the recommender; its half-lives are those of the trends.
     """
 
-    def __init__(
-        self,
-        policy: HybridConfig,
-        half_lives_s: Sequence[float],
-        knn: SessionKnnSettings,
-        covisits: CoVisitSettings | None = None,
-    ) -> None:
+    def __init__(self, policy: HybridConfig, retrieval: RecommenderSettings) -> None:
         self.registry = ranking_registry()
         self.fingerprint = self.registry.fingerprint()
         self._prior = prior_model(self.registry).scorer()
@@ -77,59 +75,57 @@ class LiveState:
         self._rankings: dict[str, Rankings] = {}
         self._shadows: dict[str, ShadowLaws] = {}
         self.budget = Budgets()
-        self._policy, self._half_lives_s, self._knn = policy, tuple(half_lives_s), knn
-        self._covisits = covisits or CoVisitSettings()
+        self._policy, self._retrieval = policy, retrieval
         self.watermarks: dict[int, int] = {}
         self.forget_subjects()
+        self.click_inputs = ClickInputs(self.registry, self.recommender.names)
 
     def forget_subjects(self) -> None:
         """Drop what came from subject shards, before they are loaded anew."""
-        self.sessions, self.covisits = self.empty_indexes()
-        self.blend = prior_blend(self.registry)
-        self.blend_scorer = blend_scorer(self.registry, self.blend)
-        self.trends = Trends(self._half_lives_s)
+        self.trends = Trends(self._retrieval.half_lives_s)
+        self.recommender = self.fresh_recommender()
         self.posterior = Posterior(self._policy)
         self.items.blocks[:] = 0
         self.ledger = Ledger()
 
-    def empty_indexes(self) -> tuple[SessionIndex, CoVisits]:
-        """Return a session index and co-visitation that know nothing yet."""
-        return SessionIndex(self._knn), CoVisits(self._covisits)
+    def fresh_recommender(self) -> Recommender:
+        """Return a recommender of this catalogue that has met no click yet."""
+        fresh = Recommender(self._retrieval, CatalogueSources(self.items, self.alike, self.trends))
+        fresh.reserve(len(self.items))
+        return fresh
+
+    @property
+    def sessions(self) -> SessionIndex:
+        """The recommender's session index."""
+        return self.recommender.index
+
+    @property
+    def covisits(self) -> CoVisits:
+        """The recommender's counts of items seen together."""
+        return self.recommender.covisits
 
     def load_trends(self, shard: int, stored: Mapping[bytes, bytes]) -> None:
         """Take in a shard's decayed counts."""
         for name, raw in stored.items():
-            state = unpack_vector(raw).reshape(-1, 1 + 2 * len(self._half_lives_s))
+            state = unpack_vector(raw).reshape(-1, 1 + 2 * len(self._retrieval.half_lives_s))
             self.trends.put_row(shard, self.items.row(name.decode()), state)
 
-    def load_sessions(
-        self, sessions: Mapping[int, tuple[Sequence[str], Sequence[int]]], teach: Teach | None = None
-    ) -> None:
+    def load_sessions(self, sessions: Mapping[int, tuple[Sequence[str], Sequence[int]]]) -> None:
         """Take in sessions (hash -> items, times), in the order of their last interactions.
 
-        The latest of them are taken in click by click, and teach the blend as they do.
+        The latest of them teach the blend as the change feed would have.
         """
         ordered = sorted(sessions.items(), key=newest_at)
-        bulk = ordered if teach is None else ordered[:-LESSON_SESSIONS]
-        indexes = self.sessions, self.covisits
-        add_sessions(self.items, bulk, indexes)
-        for session, (item_ids, at_ms) in ordered[len(bulk) :]:
-            for item_id, at in zip(item_ids, at_ms, strict=True):
-                row = self.items.row(item_id)
-                if teach is not None:
-                    teach(session, row, at)
-                add_step(indexes, session, row, at)
-
-    def learn_choice(self, inputs: FloatArray, chosen: int) -> None:
-        """Teach the blend that of candidates with inputs (k, f) one was chosen."""
-        self.blend.learn(self.registry.expand(inputs), chosen)
-        self.blend_scorer = blend_scorer(self.registry, self.blend)
+        add_sessions(self.items, ordered[:-LESSON_SESSIONS], self.recommender, lessons=False)
+        add_sessions(self.items, ordered[-LESSON_SESSIONS:], self.recommender, lessons=True)
 
     def put_blocks(self, shard: int, blocks: Mapping[str, bytes]) -> None:
         """Take in a shard's accumulators (field name -> packed block)."""
-        items = {name[2:]: unpack_vector(raw) for name, raw in blocks.items() if name != SHARED}
+        items = {name[2:]: unpack_vector(raw) for name, raw in blocks.items() if name.startswith("i:")}
         if SHARED in blocks:
             self.posterior.put_shared(shard, unpack_vector(blocks[SHARED]))
+        if PRIOR in blocks:
+            self.posterior.put_prior(shard, unpack_vector(blocks[PRIOR]))
         if items:
             self.posterior.put_items(shard, items)
             rows = [self.items.row(item_id) for item_id in items]
@@ -137,26 +133,26 @@ class LiveState:
 
     def forget_blocks(self, shard: int, fields: Sequence[str]) -> None:
         """Take back what a shard contributed to items it has forgotten (field names)."""
-        items = [name[2:] for name in fields if name != SHARED]
+        items = [name[2:] for name in fields if name.startswith("i:")]
         if items:
             self.posterior.put_items(shard, dict.fromkeys(items, empty_block(self._policy.context_dim)))
             self.items.blocks[[self.items.row(item_id) for item_id in items]] = self.posterior.rows(items)
 
-    def apply_shard(self, shard: int, entry: ShardFeed, teach: Teach | None = None) -> None:
+    def apply_shard(self, shard: int, entry: ShardFeed) -> None:
         """Apply one commit of a subject shard; its bandit blocks are fetched apart."""
 
-        def count(step: Interaction, row: int) -> bool:
-            if teach is not None and step.session != NO_SESSION:
-                teach(step.session, row, step.at_ms)
+        def take(step: Interaction, row: int) -> None:
+            if step.session != NO_SESSION:  # the blend learns which candidate was taken before all else does
+                self.recommender.add(step.session, row, step.at_ms)
             self.trends.add(row, step.at_ms, step.interest)
-            return True
 
-        follow_entry(self.items, entry, (self.sessions, self.covisits), count)
+        follow_entry(self.items, entry, self.recommender, take)
         for step in entry.history:  # its sessions wait until they can be taken in by time (serving/past.py)
             self.trends.add(self.items.row(step.item_id), step.at_ms, step.interest)
         if entry.exploring is not None:
             self.ledger.apply(shard, entry.exploring)
         self.watermarks[shard] = max(entry.watermark, self.watermarks.get(shard, 0))
+        self.posterior.advance(self.watermarks[shard], most=CAUGHT_UP_AT_ONCE)
 
     def apply_items(self, entry: ItemFeed) -> None:
         """Apply catalogue changes."""
@@ -175,6 +171,7 @@ class LiveState:
         """Take in one catalogue item; it can be retrieved from now on."""
         item = _item_decoder.decode(raw)
         row = self.items.put(item)
+        self.recommender.reserve(row + 1)
         vector = item_vector(item, self.vectors.settings.dim)
         if not (item.available and vector.any()):
             self.alike.remove(row)
@@ -192,8 +189,8 @@ class LiveState:
     def put_model(self, surface: str, raw: bytes) -> None:
         """Take in a click model snapshot; one learnt over other features is left aside."""
         arrays, document = unpack_arrays(raw)
-        scorer = CompiledScorer.from_snapshot(arrays, document)
-        if scorer.fingerprint == self.fingerprint:
+        if document["fingerprint"] == self.fingerprint:  # of others not even the arrays need be the same
+            scorer = CompiledScorer.from_snapshot(arrays, document)
             self.scorers[surface], self.model_versions[surface] = scorer, int(document["steps"])
 
     def scorer(self, surface: str) -> CompiledScorer:
@@ -249,6 +246,12 @@ class LiveState:
     def ranking(self, surface: str) -> Rankings:
         """Return how slates of a surface are put together."""
         return self._rankings.get(surface, _DEFAULT_RANKING)
+
+
+def served_retrieval(settings: RecommenderSettings, learn_early: int = LEARN_EARLY) -> RecommenderSettings:
+    """Return a recommender's settings as a server wants them: soon taught by the little it has seen."""
+    later = max(settings.learn_every, learn_early)
+    return replace(settings, blend=BlendSettings(prior=10.0), learn_early=learn_early, learn_every=later)
 
 
 def item_vector(item: Item, dim: int) -> VectorArray:

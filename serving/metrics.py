@@ -6,6 +6,8 @@ from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from serving.ledger import LedgerAnswer
+
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
 
 
@@ -27,6 +29,18 @@ class ServerMetrics:
         )
         self.buffered = Gauge(
             "headwater_decisions_buffered", "Decisions waiting for Kafka", registry=registry
+        )
+        self.new_items = Gauge(
+            "headwater_new_items", "New items by state", ["surface", "state"], registry=registry
+        )
+        self.exploration_cost = Gauge(
+            "headwater_exploration_cost",
+            "Rewards exploration cost in an hour",
+            ["surface"],
+            registry=registry,
+        )
+        self.exploration_allowed = Gauge(
+            "headwater_exploration_allowed", "Share of the rate budgets leave", ["surface"], registry=registry
         )
         self.events = Counter(
             "headwater_gateway_events", "Gateway events", ["kind", "verdict"], registry=registry
@@ -50,6 +64,13 @@ class ServerMetrics:
     def note_answer(self, surface: str, rung: str) -> None:
         """Count an answer."""
         self._answer(surface, rung).inc()
+
+    def note_ledger(self, answer: LedgerAnswer) -> None:
+        """Note new items and cost of exploration on a surface."""
+        for state, count in answer.states.items():
+            self.new_items.labels(answer.surface, state).set(count)
+        self.exploration_cost.labels(answer.surface).set(answer.cost_last_hour)
+        self.exploration_allowed.labels(answer.surface).set(answer.allowed)
 
     def note_times(self, read_s: float, decide_s: float) -> None:
         """Note how long the stages of one request took."""

@@ -117,6 +117,15 @@ class Ledger:
         """Return an item's progress in each shard that met it."""
         return list(self._progress.get(item_field(surface, item_id), {}).values())
 
+    def on_surface(self, surface: str) -> dict[str, list[Progress]]:
+        """Return item -> its progress in each shard, of all items met as new on a surface."""
+        begin = f"{surface}:"
+        return {
+            name[len(begin) :]: list(shards.values())
+            for name, shards in self._progress.items()
+            if name.startswith(begin)
+        }
+
     def allowed(self, surface: str, document: Explorations, total: float | None, now_ms: int) -> float:
         """Return the share of its rate that its budget and the budget of all leave a surface.
 

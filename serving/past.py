@@ -1,7 +1,7 @@
 """Sessions of an import: taken in from the store in the order of time, beside the requests.
 
 An index that learns from every click holds what came last for newest. Rows of an import come last and
-happened first, so they are not added one by one: when they have come, index and co-visitation are built anew
+happened first, so they are not added one by one: when they have come, the recommender is built anew
 from the store's sessions, as a server that starts would, in small steps, and put in place of the old.
 """
 
@@ -13,9 +13,10 @@ from typing import Any
 import structlog
 from redis.exceptions import RedisError
 
+from online_models.retrieval import Recommender
 from serving.live import LiveState
-from serving.sessions import Indexes, add_sessions, follow_entry, newest_at
-from state.feed import Interaction, ShardFeed
+from serving.sessions import add_sessions, follow_entry, newest_at
+from state.feed import NO_SESSION, Interaction, ShardFeed
 from state.keys import sessions_key
 from state.sessions import decode_session
 
@@ -73,18 +74,19 @@ class PastSessions:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _take_in(self) -> None:
-        before = self._live.sessions
+        before = self._live.recommender
         try:
             stored = await self._read()
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("sessions of an import not read yet", why=str(error))
             self._noted_at = time.monotonic()
             return
-        indexes = self._live.empty_indexes()
-        await self._build(stored, indexes)
-        if self._live.sessions is before:  # else everything was loaded anew meanwhile
-            self._catch_up(stored, indexes)
-            self._live.sessions, self._live.covisits = indexes
+        fresh = self._live.fresh_recommender()
+        await self._build(stored, fresh)
+        if self._live.recommender is before:  # else everything was loaded anew meanwhile
+            self._catch_up(stored, fresh)
+            fresh.blend = before.blend
+            self._live.recommender = fresh
             self.rebuilds += 1
 
     async def _read(self) -> Stored:
@@ -95,18 +97,20 @@ class PastSessions:
                 stored[int(name)] = held.items, held.at_ms
         return stored
 
-    async def _build(self, stored: Stored, indexes: Indexes) -> None:
+    async def _build(self, stored: Stored, fresh: Recommender) -> None:
         ordered = await asyncio.to_thread(sorted, stored.items(), key=newest_at)
         for first in range(0, len(ordered), BUILT):
-            add_sessions(self._live.items, ordered[first : first + BUILT], indexes)
+            add_sessions(self._live.items, ordered[first : first + BUILT], fresh, lessons=False)
             await asyncio.sleep(0)
 
-    def _catch_up(self, stored: Stored, indexes: Indexes) -> None:
+    def _catch_up(self, stored: Stored, fresh: Recommender) -> None:
         """Add what came while sessions were read and built, unless it was read already."""
 
-        def is_unread(step: Interaction, _: int) -> bool:
+        def take(step: Interaction, row: int) -> None:
             item_ids, at_ms = stored.get(step.session, ((), ()))
-            return (step.item_id, step.at_ms) not in zip(item_ids, at_ms, strict=True)
+            is_read = (step.item_id, step.at_ms) in zip(item_ids, at_ms, strict=True)
+            if step.session != NO_SESSION and not is_read:
+                fresh.add_many([step.session], [row], [step.at_ms], lessons=False)
 
         for entry in self._entries:
-            follow_entry(self._live.items, entry, indexes, is_unread)
+            follow_entry(self._live.items, entry, fresh, take)

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from redis.exceptions import RedisError
 
 from serving.preview import Preview
-from serving.scoreboard import ScoreboardAnswer, promotion
+from serving.scoreboard import Promotion, ScoreboardAnswer, promotion_wish
 from state.changing import Wish
 from state.exploration import Explorations, Shadow, Shadows
 
@@ -29,15 +29,6 @@ class ShadowsChange(Struct, forbid_unknown_fields=True):
     policies: Annotated[dict[str, Shadow], Meta(max_length=8)]
     changed_by: Annotated[str, Meta(max_length=128)] = ""
     why: Annotated[str, Meta(max_length=512)] = ""
-
-
-class Promotion(Struct, forbid_unknown_fields=True):
-    """Makes a shadow the policy in force; ``forced`` although its interval is not above, and needs a why."""
-
-    shadow: str
-    changed_by: Annotated[str, Meta(max_length=128)] = ""
-    why: Annotated[str, Meta(max_length=512)] = ""
-    forced: bool = False
 
 
 @get("/v1/exploration/{surface:str}/preview", summary="What another rate would earn")
@@ -75,19 +66,6 @@ async def promote_shadow(
     wish = promotion_wish(board, data)
     document: Explorations = await request.app.state.tuning.fulfil(f"exploration/{surface}", wish)
     return document
-
-
-def promotion_wish(board: ScoreboardAnswer, data: Promotion) -> Wish:
-    """Return the change that promotes a shadow.
-
-    Raises
-    ------
-    Refusal
-        If it may not be promoted.
-    """
-    given = promotion(board, data.shadow, forced=data.forced)
-    why = data.why or f"shadow {data.shadow} earns more"
-    return Wish(given=given, changed_by=data.changed_by, why=why, forced=data.forced)
 
 
 async def _from_store(reading: Awaitable[T]) -> T:

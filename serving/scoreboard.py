@@ -1,20 +1,16 @@
 """The scoreboard: what shadow policies would have earned beside the one in force, at any time."""
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-import structlog
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
-from redis.exceptions import RedisError
 
 from bandits.ope.intervals import Estimate
 from bandits.ope.shadow import TUNED_AT, ShadowEvaluation
-from serving.live import LiveState
-from serving.metrics import ServerMetrics
 from serving.preview import LEVEL, Interval
+from state.changing import Wish
 from state.control_reads import read_current
 from state.decoding import Refusal
 from state.evidence import Sight, read_sights
@@ -22,8 +18,6 @@ from state.exploration import Explorations, Shadow, Shadows, in_force
 from state.packing import FloatArray
 from state.settings import Settings
 
-log = structlog.get_logger(__name__)
-_EXPORT_EVERY_S = 30.0
 Sights = Mapping[str, Sequence[tuple[Sight, Mapping[str, FloatArray]]]]
 
 
@@ -75,6 +69,15 @@ class ScoreboardAnswer(Struct, frozen=True):
     shadows: list[ShadowScore]
 
 
+class Promotion(Struct, forbid_unknown_fields=True):
+    """Makes a shadow the policy in force; ``forced`` although its interval is not above, and needs a why."""
+
+    shadow: str
+    changed_by: Annotated[str, Meta(max_length=128)] = ""
+    why: Annotated[str, Meta(max_length=512)] = ""
+    forced: bool = False
+
+
 class ScoreboardReader:
     """Reads what lanes have folded of shadows.
 
@@ -99,27 +102,6 @@ class ScoreboardReader:
         version = in_force(latest, now_ms).version
         sights = await read_sights(self._redis, self._settings, surface)
         return ScoreboardAnswer(surface, now_ms, version, scores(declared, sights, version))
-
-
-async def export_scores(reader: ScoreboardReader, live: LiveState, metrics: ServerMetrics) -> None:
-    """Keep the gauges of every surface's shadows up to date, for ever."""
-    while True:
-        for surface in live.watched:
-            try:
-                show_scores(await reader.read(surface), metrics)
-            except (RedisError, OSError, TimeoutError) as error:
-                log.warning("scoreboard not read", surface=surface, why=str(error))
-        await asyncio.sleep(_EXPORT_EVERY_S)
-
-
-def show_scores(board: ScoreboardAnswer, metrics: ServerMetrics) -> None:
-    """Set the gauges of one surface; a shadow whose log cannot tell has decisions and no reward."""
-    for one in board.shadows:
-        metrics.shadow_decisions.labels(board.surface, one.shadow).set(one.decisions)
-        if one.reward is not None:
-            for bound in ("value", "low", "high"):
-                gauge = metrics.shadow_reward.labels(board.surface, one.shadow, bound)
-                gauge.set(getattr(one.reward, bound))
 
 
 def scores(declared: Shadows, sights: Sights, exploration: int) -> list[ShadowScore]:
@@ -156,7 +138,20 @@ def _interval(estimate: Estimate) -> Interval:
     return Interval(estimate.value, *estimate.confidence_sequence(LEVEL, TUNED_AT))
 
 
-def promotion(board: ScoreboardAnswer, shadow: str, *, forced: bool) -> dict[str, Any]:
+def promotion_wish(board: ScoreboardAnswer, data: Promotion) -> Wish:
+    """Return the change that promotes a shadow.
+
+    Raises
+    ------
+    Refusal
+        If it may not be promoted.
+    """
+    given = _promoted(board, data.shadow, forced=data.forced)
+    why = data.why or f"shadow {data.shadow} earns more"
+    return Wish(given=given, changed_by=data.changed_by, why=why, forced=data.forced)
+
+
+def _promoted(board: ScoreboardAnswer, shadow: str, *, forced: bool) -> dict[str, Any]:
     """Return the exploration settings that make a shadow the policy in force.
 
     Raises

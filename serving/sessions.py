@@ -1,15 +1,11 @@
-"""Sessions into a session index and co-visitation: many at once, and as the change feed tells of them."""
+"""Sessions into a recommender: many at once, and as the change feed tells of them."""
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
-from online_models.covisit import CoVisits
-from online_models.session_knn import SessionIndex
+from online_models.retrieval import Recommender
 from serving.items import ItemTable
-from state.feed import NO_SESSION, Interaction, ShardFeed
+from state.feed import Interaction, ShardFeed
 
-Indexes = tuple[SessionIndex, CoVisits]
 Session = tuple[int, tuple[Sequence[str], Sequence[int]]]
 """A session's hash, its items and their times, ms."""
 
@@ -19,30 +15,22 @@ def newest_at(session: Session) -> int:
     return session[1][1][-1] if session[1][1] else 0
 
 
-def add_sessions(items: ItemTable, sessions: Sequence[Session], indexes: Indexes) -> None:
-    """Take in whole sessions, in the order given."""
-    index, covisits = indexes
+def add_sessions(
+    items: ItemTable, sessions: Sequence[Session], recommender: Recommender, *, lessons: bool
+) -> None:
+    """Take in whole sessions, in the order given, and let the blend learn of them or not."""
     keys: list[int] = []
     rows: list[int] = []
     times: list[int] = []
     for session, (item_ids, at_ms) in sessions:
-        found = [items.row(item_id) for item_id in item_ids]
-        covisits.add_session(found)
-        keys += [session] * len(found)
-        rows += found
+        keys += [session] * len(item_ids)
+        rows += [items.row(item_id) for item_id in item_ids]
         times += at_ms
-    index.add_many(np.array(keys, np.int64), np.array(rows, np.int64), np.array(times, np.int64))
-
-
-def add_step(indexes: Indexes, session: int, row: int, at_ms: int) -> None:
-    """Take in one interaction."""
-    index, covisits = indexes
-    covisits.add(index.session_items(session), row)
-    index.add(session, row, at_ms)
+    recommender.add_many(keys, rows, times, lessons=lessons)
 
 
 def follow_entry(
-    items: ItemTable, entry: ShardFeed, indexes: Indexes, admits: Callable[[Interaction, int], bool]
+    items: ItemTable, entry: ShardFeed, recommender: Recommender, take: Callable[[Interaction, int], None]
 ) -> None:
     """Take in one commit of a subject shard.
 
@@ -52,16 +40,14 @@ def follow_entry(
         Gives items their rows.
     entry
         The commit; its history is left to whoever can take it in by time.
-    indexes
+    recommender
         Where to.
-    admits
-        Asked before each interaction, with its row, whether it is to be taken in.
+    take
+        Called for each interaction, with its row, to take it in.
     """
     for session in entry.erased_sessions:
-        indexes[0].remove_session(session)
+        recommender.remove_session(session)
     for step in entry.interactions:
-        row = items.row(step.item_id)
-        if admits(step, row) and step.session != NO_SESSION:
-            add_step(indexes, step.session, row, step.at_ms)
+        take(step, items.row(step.item_id))
     for session in entry.dropped_sessions:
-        indexes[0].remove_session(session)
+        recommender.remove_session(session)

@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 from redis.exceptions import RedisError
 
+from serving.ledger import read_ledger
 from serving.live import LiveState
 from serving.metrics import ServerMetrics
 from serving.sync import Sync
@@ -31,6 +32,8 @@ class Stats(Struct):
         Surface -> steps its click model has learnt.
     explorations
         Surface -> document in force.
+    new_items, exploration_cost
+        Surface -> new items by state, and rewards exploration cost in the last hour.
     staleness_ms, stage_ms
         Age of the live state; mean time of each stage.
     """
@@ -42,6 +45,8 @@ class Stats(Struct):
     sessions: int
     models: dict[str, int]
     explorations: dict[str, Explorations]
+    new_items: dict[str, dict[str, int]]
+    exploration_cost: dict[str, float]
     staleness_ms: int
     stage_ms: dict[str, float]
 
@@ -70,6 +75,7 @@ class StatsReader:
     async def read(self) -> Stats:
         """Return the figures of this moment."""
         live, now_ms = self._live, time.time_ns() // 1_000_000
+        ledgers = [read_ledger(live, name, now_ms) for name in sorted({"home", *live.surfaces})]
         return Stats(
             answers=self._by_label("headwater_answers", "rung"),
             slots=self._by_label("headwater_slots", "kind"),
@@ -78,6 +84,8 @@ class StatsReader:
             sessions=live.sessions.sessions,
             models=dict(live.model_versions),
             explorations={name: live.laws(name, now_ms).document for name in {"home", *live.surfaces}},
+            new_items={one.surface: {str(s): n for s, n in one.states.items()} for one in ledgers},
+            exploration_cost={one.surface: one.cost_last_hour for one in ledgers},
             staleness_ms=self._sync.staleness_ms(),
             stage_ms=self._stages(),
         )

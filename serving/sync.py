@@ -10,8 +10,7 @@ from msgspec import Struct
 
 from serving.asides import BlockRefresher, StepBackWatch
 from serving.following import UNREACHABLE, Entries, store_reads
-from serving.lessons import Lessons
-from serving.live import SETTLED_AT_ONCE, SHARED, LiveState
+from serving.live import PRIOR, SETTLED_AT_ONCE, SHARED, LiveState
 from serving.past import PastSessions
 from state.exploring import decode_progress, decode_stretches
 from state.feed import decode_item_feed, decode_names_feed, decode_shard_feed
@@ -59,7 +58,6 @@ class Sync:
 
     def __init__(self, settings: Settings, redis: Any, live: LiveState) -> None:
         self._redis, self._reads, self.live = redis, store_reads(settings, redis), live
-        self._lessons = Lessons(live)
         names = [subject_unit(n) for n in range(settings.shards)]
         names += [item_unit(n) for n in range(settings.item_shards)]
         names += [lane_unit(n) for n in range(settings.lanes)]
@@ -131,7 +129,7 @@ class Sync:
                 for surface, raw in hashes[0].items():
                     self.live.put_model(surface.decode(), raw)
         self.live.settle(len(self.live.items))
-        self.live.load_sessions(sessions, self._lessons.teach)
+        self.live.load_sessions(sessions)
 
     def _load_shard(self, shard: int, hashes: list[dict[bytes, bytes]], sessions: Sessions) -> None:
         trends, stored, blocks, newcomers, spending = hashes
@@ -186,9 +184,9 @@ class Sync:
             return
         if name.isdigit():
             entry = decode_shard_feed(change)
-            self.live.apply_shard(int(name), entry, self._lessons.teach)
+            self.live.apply_shard(int(name), entry)
             self._past.note(entry)
-            shared = [SHARED] if entry.bandit_shared else []
+            shared = [SHARED, PRIOR] if entry.bandit_shared else []
             if shared or entry.bandit_items:  # without the shared block, they were forgotten
                 self._blocks.note(int(name), [*shared, *(f"i:{item}" for item in entry.bandit_items)])
         elif name.startswith("i"):

@@ -26,7 +26,7 @@ from state.exploration import Budgets, Document, Explorations
 from state.ranking import Rankings
 from state.settings import Settings
 
-_WAIT_S = 2.0
+_WAIT_S = 5.0
 _POLL_S = 0.005
 BUDGET = "budget/all"
 
@@ -92,7 +92,7 @@ class Tuning:
         HTTPException
             If another version is in force, or another change came first.
         NotInForceError
-            If it takes longer than two seconds, as where no worker runs.
+            If it takes longer than five seconds, as where no worker runs.
         """
         wish = _wish(change)
         wish.forced = change.forced

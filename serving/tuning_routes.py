@@ -1,5 +1,6 @@
 """HTTP routes of exploration: read it, turn it, stop it, look back and go back."""
 
+import time
 from typing import Annotated, Any, TypeVar
 
 from litestar import Request, Response, get, post, put
@@ -7,6 +8,8 @@ from litestar.datastructures import State
 from litestar.params import HeaderParameter, Parameter
 from litestar.status_codes import HTTP_200_OK
 
+from serving.ledger import LedgerAnswer, read_ledger
+from serving.ledger import State as LedgerState
 from serving.problems import BadRequest
 from serving.requests import BudgetChange, ExplorationChange, RankingChange, Rollback, Stop
 from state.exploration import Budgets, Explorations
@@ -89,6 +92,20 @@ async def put_ranking(
     return _tagged(await request.app.state.tuning.change_ranking(surface, data, _version(if_match)))
 
 
+@get("/v1/exploration/{surface:str}/ledger", summary="What each new item has had, and what exploration cost")
+async def get_ledger(
+    surface: SurfaceName,
+    request: Request[Any, Any, State],
+    only: LedgerState | None = None,
+    limit: Annotated[int, Parameter(ge=0, le=10_000)] = 100,
+) -> LedgerAnswer:
+    """Return the ledger of new items; counts are of all, items those in a state, the youngest first."""
+    live = request.app.state.sync.live
+    answer = read_ledger(live, surface, time.time_ns() // 1_000_000)
+    answer.items = [one for one in answer.items if only in (None, one.state)][:limit]
+    return answer
+
+
 def _tagged(document: D) -> Response[D]:
     return Response(document, headers={"ETag": f'"{document.version}"'})
 
@@ -110,6 +127,7 @@ TUNING_ROUTES: list[Any] = [
     get_exploration_history,
     get_budget,
     put_budget,
+    get_ledger,
     get_ranking,
     put_ranking,
 ]

@@ -3,19 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.candidates import Asked
 from serving.features import Visitor
 from serving.items import IntArray
 from serving.live import LiveState
 from serving.requests import RecommendationRequest
+from serving.sources import RECENT, Asked, decayed_interest
 from state.packing import FloatArray
 from state.sessions import session_hash
 from state.subject import HOUR_MS, SubjectRecord
-
-RECENT = 30
-_TOLD = 50
-_DECAYS: FloatArray = np.power(0.85, np.arange(RECENT + _TOLD - 1, -1, -1), dtype=np.float64)
-"""By age of position; the last place is the newest interaction's."""
 
 
 def asked_of(
@@ -62,8 +57,3 @@ def _recent(
     pairs = [(row, interest) for row, interest in found if row is not None]
     rows = np.array([row for row, _ in pairs], dtype=np.int64)
     return rows, np.array([interest for _, interest in pairs]) * decayed_interest(len(pairs))
-
-
-def decayed_interest(count: int) -> FloatArray:
-    """Return the weight by age of position of `count` interactions, oldest first, shape (count,)."""
-    return _DECAYS[len(_DECAYS) - count :]

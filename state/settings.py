@@ -109,6 +109,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         How long topics keep decisions and outcomes.
     block_life_s
         Event time after which the policy forgets an item it learns nothing of.
+    shared_life_s, item_life_s, user_life_s
+        Event time in which what the policy has learnt fades to 1 / e: coefficients all items share, an item's
+        own, a visitor's own; 0 for never. Divided by the speed-up. Where one of them is set, blocks carry
+        their time; docs/policies.md says when to set them.
     token_secret
         Signs decision tokens; the same on every server and worker, at least 16 characters.
     erasure_secret
@@ -179,6 +183,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     raw_retention_s: Seconds = 7_776_000.0
     decision_retention_s: Seconds = 2_592_000.0
     block_life_s: Seconds = 7_776_000.0
+    shared_life_s: Annotated[float, Meta(ge=0.0)] = 0.0
+    item_life_s: Annotated[float, Meta(ge=0.0)] = 0.0
+    user_life_s: Annotated[float, Meta(ge=0.0)] = 0.0
     token_secret: str = ""
     erasure_secret: str = ""
     rebuild_within_s: Seconds = 604_800.0
@@ -224,6 +231,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     def trend_half_lives_s(self) -> tuple[float, ...]:
         """Half-lives of the trends in event time, s."""
         return tuple(seconds / self.speed_up for seconds in self.half_lives_s)
+
+    @property
+    def policy_lives_ms(self) -> tuple[float | None, ...]:
+        """Event time in which shared, items' and visitors' blocks fade to 1 / e, ms; None for never."""
+        lives = (self.shared_life_s, self.item_life_s, self.user_life_s)
+        return tuple(1000.0 * life / self.speed_up or None for life in lives)
 
     @property
     def idle_ms(self) -> int:

@@ -210,10 +210,10 @@ class _Taught(Struct):
 
 
 def learn_policy(
-    learner: ShardLearner, judged: Sequence[Judged], blocks: Mapping[str, FloatArray], config: HybridConfig
+    learner: ShardLearner, judged: Sequence[Judged], blocks: Mapping[str, FloatArray], at_ms: int
 ) -> Learnt | None:
-    """Learn from closed decisions; flagged slots (pinned, fallback, hold-out) teach nothing."""
-    parts = [part for one in judged if (part := _taught(one, config)) is not None]
+    """Learn from closed decisions at an event time; flagged slots (fallback, hold-out) teach nothing."""
+    parts = [part for one in judged if (part := _taught(one, learner.config)) is not None]
     if not parts:
         return None
     counts = [len(part.rewards) for part in parts]
@@ -224,6 +224,7 @@ def learn_policy(
         [part.subject for part in parts for _ in part.item_ids],
         np.array([reward for part in parts for reward in part.rewards]),
         np.concatenate([part.logits for part in parts]),
+        at_ms,
     )
     return learner.learn(batch, blocks)
 

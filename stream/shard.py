@@ -308,7 +308,7 @@ class ShardLogic:
                 opened = self.forgetting.forget(event, self.effects, self.feed)
             if event.user_id.startswith(HANDOVER):  # its record moves away, its decisions stay
                 self._index(event.subject, self.subjects.read(event.subject).decisions)
-            fold_user(event, self.subjects, self.effects, self.rules.shards, self.rules.caps.hidden)
+            fold_user(event, self.subjects, self.effects, self.rules)
         for decision_id in opened:  # so that closing them writes nothing of the subject again
             self.counters.add("closed.forgotten")
             forgotten = self.decisions.pop(decision_id, None)
@@ -364,6 +364,7 @@ class ShardLogic:
     def _sweep(self) -> None:
         self.trends.sweep(self.watermark, self.effects)
         old = self.policy.sweep(self.watermark, self.effects)
+        self.feed.bandit_shared |= self.policy.has_learnt
         self.feed.bandit_items = sorted({*self.feed.bandit_items, *old})
         self.exploring.sweep(self.watermark, self.effects)
 

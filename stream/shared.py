@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bandits.hybrid import HybridConfig, ShardLearner
+from bandits.priors import EmpiricalBayes, prior_of, with_prior
 from online_models.trends import Trends
 from state.feed import Interaction
 from state.keys import bandit_key, trends_key
@@ -14,7 +15,7 @@ from stream.effects import Effects, Place
 from stream.subjects import Subjects
 from stream.sweep import LearntDays, negligible
 
-SHARED = "shared"
+SHARED, PRIOR = "shared", "prior"
 
 
 class ShardTrends:
@@ -89,17 +90,18 @@ class ShardPolicy:
         stored: tuple[Mapping[bytes, bytes], Mapping[bytes, bytes]],
         block_life_ms: int,
     ) -> None:
-        self._key, self._config = bandit_key(prefix), config
+        self._key, self._start = bandit_key(prefix), config
         blocks = {name.decode(): unpack_vector(raw) for name, raw in stored[0].items()}
-        shared = blocks.pop(SHARED, None)
-        self._learner = ShardLearner(config, shared, {name[2:]: block for name, block in blocks.items()})
+        shared, prior = blocks.pop(SHARED, None), blocks.pop(PRIOR, None)
+        items = {name[2:]: block for name, block in blocks.items()}
+        self._learner = ShardLearner(config if prior is None else with_prior(config, prior), shared, items)
         self._days = LearntDays(prefix, stored[1], block_life_ms)
 
     def learn(
         self, outcomes: Sequence[Judged], subjects: Subjects, watermark: int, effects: Effects
     ) -> list[str] | None:
         """Learn from closed decisions; returns the items whose blocks changed; None where nothing is."""
-        learnt = learn_policy(self._learner, outcomes, _blocks(outcomes, subjects), self._config)
+        learnt = learn_policy(self._learner, outcomes, _blocks(outcomes, subjects), watermark)
         if learnt is None:
             return None
         for subject, block in learnt.users.items():
@@ -112,12 +114,27 @@ class ShardPolicy:
         return items
 
     def sweep(self, watermark: int, effects: Effects) -> list[str]:
-        """Forget items that nothing was learnt of for long; returns them."""
+        """Forget items that nothing was learnt of for long, and fit the prior; returns the items."""
+        self._fit_prior(effects)
         old = self._days.take_old(self._learner.items, watermark, effects)
         for item_id in old:
             self._learner.drop_item(item_id)
             effects.erase(self._key, f"i:{item_id}")
         return old
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether there is anything that servers read."""
+        return bool(self._learner.shared[0])
+
+    def _fit_prior(self, effects: Effects) -> None:
+        """Take the prior variances under which what the shard has learnt is most likely; readers follow."""
+        learner = self._learner
+        if not learner.items:
+            return
+        bayes = EmpiricalBayes(self._start, learner.config)
+        learner.config = bayes.estimate(learner.shared, learner.items, {})
+        effects.write(self._key, PRIOR, pack_vector(prior_of(learner.config, float(learner.shared[0]))))
 
 
 def _blocks(outcomes: Sequence[Judged], subjects: Subjects) -> dict[str, FloatArray]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bandits.ranking import ranking_policy
+from bandits.ranking import Lives, ranking_policy
 from online_models.ranking import ranking_registry
 from state.erasure import ErasureKeys
 from state.events import SUBJECT_KINDS
@@ -62,7 +62,7 @@ def shard_rules(settings: Settings) -> ShardRules:
         feedback=settings.feedback,
         attribution=settings.attribution,
         signer=TokenSigner(settings.secret()),
-        policy=ranking_policy(),
+        policy=ranking_policy(Lives(*settings.policy_lives_ms)),
         half_lives_s=settings.trend_half_lives_s,
         erasure=ErasureRules(
             ErasureKeys(settings.erasure_key()),

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bandits.fading import joined
+from bandits.model import Kind
 from state.decoding import Refusal
 from state.erasure import ErasureKeys
 from state.events import User, encode
@@ -19,13 +21,14 @@ from state.retention import ATTRIBUTES_CAP
 from state.subject import EVENT_ROW, SEEN_ROW, SubjectRecord, decode_subject, encode_subject, id_hash
 from stream.effects import Effects
 from stream.forgetting import send_erasure
+from stream.shard_rules import ShardRules
 from stream.subjects import Subjects
 
 HANDOVER = "s:"
 _LONGEST_ID = 120
 
 
-def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int, hidden_cap: int) -> None:
+def fold_user(event: User, subjects: Subjects, effects: Effects, rules: ShardRules) -> None:
     """Fold one user event that is no erasure.
 
     Raises
@@ -34,7 +37,7 @@ def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int, hi
         If the record has no room for all of it; the rest of the event has taken effect.
     """
     if event.user_id.startswith(HANDOVER) and event.merge_session is not None:
-        _hand_over(event, subjects, effects, shards)
+        _hand_over(event, subjects, effects, rules.shards)
         return
     carried = None if event.carried is None else _carried_record(event.carried)
     record = subjects.touch(event.user_id)
@@ -44,13 +47,15 @@ def fold_user(event: User, subjects: Subjects, effects: Effects, shards: int, hi
     if is_newest or event.consent == "none":  # an event that was overtaken may withdraw consent, not give it
         _consent(record, event)
     if carried is None and event.merge_session is not None:
-        _merge(record, event, effects, shards)
+        _merge(record, event, effects, rules.shards)
     if record.consent == "none":
         _forget(record)
         return
     if carried is not None:
+        bandit = _summed(record.bandit, carried.bandit, rules.policy.user_kind)
         _absorb(record, carried)
-        _cut_hidden(record, hidden_cap)
+        record.bandit = bandit
+        _cut_hidden(record, rules.caps.hidden)
     said = event.attributes or {}
     describe(record, {**record.attributes, **said} if is_newest else {**said, **record.attributes})
 
@@ -165,17 +170,19 @@ def _absorb(record: SubjectRecord, session: SubjectRecord) -> None:
     record.events += session.events
     record.impressions += session.impressions
     record.clicks += session.clicks
-    record.bandit = _summed(record.bandit, session.bandit)
     if session.last_at >= record.last_at:
         record.session_id, record.session_start = session.session_id, session.session_start
         record.session_items, record.last_at = session.session_items, session.last_at
 
 
-def _summed(block: bytes, other: bytes) -> bytes:
+def _summed(block: bytes, other: bytes, kind: Kind) -> bytes:
     """Return two bandit blocks as one: natural parameters without the prior add up."""
     if len(block) != len(other):  # one is empty, or was learnt by a policy of other dimensions
         return block or other
-    total: FloatArray = np.frombuffer(block, "<f8") + np.frombuffer(other, "<f8")
+    one, two = np.frombuffer(block, "<f8"), np.frombuffer(other, "<f8")
+    total: FloatArray = one + two
+    if kind.fades and len(one) == kind.width:
+        total = joined(one, two, kind.d, kind.life_ms)
     return total.tobytes()
 
 

@@ -25,6 +25,10 @@ class LargestWeights:
 
     def add(self, weights: FloatArray) -> None:
         """Take in weights (n,)."""
+        if len(self._kept) == KEPT:
+            weights = weights[weights > self._kept.min()]
+            if not len(weights):
+                return
         both = np.concatenate([self._kept, weights])
         self._kept = both if len(both) <= KEPT else np.partition(both, len(both) - KEPT)[-KEPT:]
 

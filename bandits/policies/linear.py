@@ -1,14 +1,16 @@
 """Linear policies over all products of context and item features, one set of coefficients for all items."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 from scipy.special import ndtri
 
 from bandits.arrays import FloatArray
+from bandits.exploration import Exploration
 from bandits.model import SlotBatch
-from bandits.natural import crossed, empty_block, increments, moments
+from bandits.natural import check_block, crossed, empty_block, increments, moments
+from bandits.policies.base import Candidates, Policy, Snapshot
 from bandits.randomness import uniforms
 
 
@@ -43,8 +45,8 @@ class LinearConfig:
                 raise ValueError(msg)
 
 
-class _Linear:
-    """Bayesian linear regression of rewards on z = outer(x_c, x_i)."""
+class Linear(Policy):
+    """Bayesian linear regression of rewards on z = outer(x_c, x_i): what both policies here learn."""
 
     def __init__(self, config: LinearConfig) -> None:
         self.config = config
@@ -57,15 +59,25 @@ class _Linear:
         self._block += increments(z, np.ones(len(z)), batch.rewards).sum(axis=0)
         self._refresh()
 
-    def drop_item(self, item_id: str) -> None:
-        """Do nothing: coefficients belong to no item."""
+    def snapshot(self) -> Snapshot:
+        """Return the regression's sums, without the prior."""
+        return Snapshot({"config": asdict(self.config)}, {"block": self._block.copy()})
+
+    @classmethod
+    def restore(cls, snapshot: Snapshot) -> Self:
+        """Return a policy with these sums."""
+        policy = cls(LinearConfig(**snapshot.document["config"]))
+        d = policy.config.context_dim * policy.config.item_dim
+        policy._block = check_block("block", snapshot.arrays["block"], d).copy()
+        policy._refresh()
+        return policy
 
     def _refresh(self) -> None:
         d = self.config.context_dim * self.config.item_dim
         self._mean, self._covariance = moments(self._block, d, self.config.prior_variance)
 
 
-class LinUCB(_Linear):
+class LinUCB(Linear):
     """Mean plus `width` standard deviations.
 
     Parameters
@@ -79,21 +91,17 @@ class LinUCB(_Linear):
     recommendation", equation 5, with features of the pair and coefficients shared by all arms.
     """
 
-    is_sampled = False
-
-    def scores(
-        self, context: FloatArray, items: FloatArray, item_ids: Sequence[str], seed: int
-    ) -> FloatArray:
-        """Return upper confidence bounds (K,); ids and seed play no part."""
-        del item_ids, seed
-        z = crossed(context[None], items)
+    def scores(self, candidates: Candidates, exploration: Exploration, seed: int) -> FloatArray:
+        """Return upper confidence bounds (K,); ids, exploration and seed play no part."""
+        del exploration, seed
+        z = crossed(candidates.context[None], candidates.items)
         bound: FloatArray = z @ self._mean + self.config.width * np.sqrt(
             ((z @ self._covariance) * z).sum(axis=1)
         )
         return bound
 
 
-class LinTS(_Linear):
+class LinTS(Linear):
     """Thompson sampling: one draw of the coefficients scores all candidates.
 
     Parameters
@@ -106,15 +114,15 @@ class LinTS(_Linear):
     Agrawal, Goyal (2013), "Thompson sampling for contextual bandits with linear payoffs", algorithm 1.
     """
 
-    is_sampled = True
+    is_sampled: ClassVar[bool] = True
 
-    def scores(
-        self, context: FloatArray, items: FloatArray, item_ids: Sequence[str], seed: int
-    ) -> FloatArray:
-        """Return scores by one draw of the coefficients (K,); ids play no part."""
-        del item_ids
+    def scores(self, candidates: Candidates, exploration: Exploration, seed: int) -> FloatArray:
+        """Return scores by one draw of the coefficients (K,); ids and exploration play no part."""
+        del exploration
         noise = self._root @ ndtri(uniforms(seed, len(self._mean)))
-        drawn: FloatArray = crossed(context[None], items) @ (self._mean + self.config.width * noise)
+        drawn: FloatArray = crossed(candidates.context[None], candidates.items) @ (
+            self._mean + self.config.width * noise
+        )
         return drawn
 
     def _refresh(self) -> None:

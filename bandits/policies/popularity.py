@@ -1,18 +1,17 @@
 """Policies that know no features: what each item earned so far."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
-from scipy.special import betaincinv
 
 from bandits.arrays import FloatArray
+from bandits.exploration import Exploration
 from bandits.model import SlotBatch
-from bandits.randomness import uniforms
+from bandits.policies.base import Candidates, Policy, Snapshot
+from bandits.policies.best import of_betas
 
 
-@dataclass(slots=True)
-class Popularity:
+class Popularity(Policy):
     """Mean reward of each item under a Beta prior; drawn with "epsilon" it is epsilon-greedy popularity.
 
     Parameters
@@ -26,33 +25,24 @@ class Popularity:
         If one of them is not a positive finite number.
     """
 
-    prior_gain: float = 1.0
-    prior_loss: float = 20.0
-    _sums: dict[str, tuple[float, float]] = field(default_factory=dict, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        for name in ("prior_gain", "prior_loss"):
-            if not 0 < getattr(self, name) < np.inf:
-                msg = f"{name} is {getattr(self, name)}, wanted a positive finite number"
+    def __init__(self, prior_gain: float = 1.0, prior_loss: float = 20.0) -> None:
+        for name, value in (("prior_gain", prior_gain), ("prior_loss", prior_loss)):
+            if not 0 < value < np.inf:
+                msg = f"{name} is {value}, wanted a positive finite number"
                 raise ValueError(msg)
+        self.prior_gain, self.prior_loss = prior_gain, prior_loss
+        self._sums: dict[str, tuple[float, float]] = {}
 
-    @property
-    def is_sampled(self) -> bool:
-        """Whether scores depend on the seed."""
-        return False
-
-    def beta(self, item_ids: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+    def beta(self, candidates: Candidates) -> tuple[FloatArray, FloatArray]:
         """Return both parameters of each item's Beta posterior, two arrays (K,)."""
         unseen = (0.0, 0.0)
-        sums = np.array([self._sums.get(key, unseen) for key in item_ids]).reshape(-1, 2)
+        sums = np.array([self._sums.get(key, unseen) for key in candidates.item_ids]).reshape(-1, 2)
         return sums[:, 0] + self.prior_gain, sums[:, 1] + self.prior_loss
 
-    def scores(
-        self, context: FloatArray, items: FloatArray, item_ids: Sequence[str], seed: int
-    ) -> FloatArray:
-        """Return posterior mean rewards (K,) in (0, 1); features and seed play no part."""
-        del context, items, seed
-        gain, loss = self.beta(item_ids)
+    def scores(self, candidates: Candidates, exploration: Exploration, seed: int) -> FloatArray:
+        """Return posterior mean rewards (K,) in (0, 1); features, exploration and seed play no part."""
+        del exploration, seed
+        gain, loss = self.beta(candidates)
         return gain / (gain + loss)
 
     def learn(self, batch: SlotBatch) -> None:
@@ -65,26 +55,37 @@ class Popularity:
         """Forget an item."""
         self._sums.pop(item_id, None)
 
+    def snapshot(self) -> Snapshot:
+        """Return every item's sums."""
+        document = {
+            "prior_gain": self.prior_gain,
+            "prior_loss": self.prior_loss,
+            "item_ids": list(self._sums),
+        }
+        return Snapshot(document, {"sums": np.array(list(self._sums.values())).reshape(-1, 2)})
 
-@dataclass(slots=True)
+    @classmethod
+    def restore(cls, snapshot: Snapshot) -> Self:
+        """Return a policy with these sums."""
+        document = snapshot.document
+        policy = cls(document["prior_gain"], document["prior_loss"])
+        pairs = [(gain, loss) for gain, loss in snapshot.arrays["sums"].tolist()]
+        policy._sums = dict(zip(document["item_ids"], pairs, strict=True))
+        return policy
+
+
 class BetaThompson(Popularity):
-    """Thompson sampling: each score is a draw from the item's Beta posterior.
+    """Thompson sampling of each item's Beta posterior, with exact propensities.
+
+    Its scores are logarithms of each item's probability to be the best: draw them with "softmax" at
+    temperature 1, as those of `bandits.policies.hybrid.HybridThompson`.
 
     References
     ----------
     Chapelle, Li (2011), "An empirical evaluation of Thompson sampling", algorithm 2.
     """
 
-    @property
-    def is_sampled(self) -> bool:
-        """Whether scores depend on the seed."""
-        return True
-
-    def scores(
-        self, context: FloatArray, items: FloatArray, item_ids: Sequence[str], seed: int
-    ) -> FloatArray:
-        """Return one posterior draw for each candidate (K,), by the inverse of its distribution function."""
-        del context, items
-        gain, loss = self.beta(item_ids)
-        draws: FloatArray = betaincinv(gain, loss, uniforms(seed, len(gain)))
-        return draws
+    def scores(self, candidates: Candidates, exploration: Exploration, seed: int) -> FloatArray:
+        """Return log probabilities of being the best (K,); features, exploration and seed play no part."""
+        del exploration, seed
+        return of_betas(*self.beta(candidates))

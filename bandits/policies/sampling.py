@@ -5,16 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from bandits.arrays import FloatArray
-from bandits.policies.base import Policy
+from bandits.exploration import Exploration
+from bandits.policies.base import Candidates, Policy
+
+_GREEDY = Exploration(scheme="greedy")
 
 
-def sampled_propensities(
-    policy: Policy,
-    context: FloatArray,
-    items: FloatArray,
-    item_ids: Sequence[str],
-    seeds: Sequence[int],
-) -> FloatArray:
+def sampled_propensities(policy: Policy, candidates: Candidates, seeds: Sequence[int]) -> FloatArray:
     """Return how often each candidate is the best over the seeds, shape (K,): an estimate of its propensity.
 
     Standard error sqrt(p (1 - p) / len(seeds)), and 0 for what never came up: the reason why sampling
@@ -28,5 +25,5 @@ def sampled_propensities(
     if not seeds:
         msg = "seeds is empty, wanted at least one"
         raise ValueError(msg)
-    best = [int(policy.scores(context, items, item_ids, seed).argmax()) for seed in seeds]
-    return np.bincount(best, minlength=len(item_ids)) / len(seeds)
+    best = [int(policy.scores(candidates, _GREEDY, seed).argmax()) for seed in seeds]
+    return np.bincount(best, minlength=len(candidates.item_ids)) / len(seeds)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from online_models.retrieval import RecommenderSettings
+from serving.live import served_retrieval
 from state.settings import PREFIX, Settings, SettingsError, load_settings
 
 PARTS = {"knn": "knn", "covisits": "covisit"}
@@ -38,8 +39,9 @@ def changed(base: RecommenderSettings, changes: Changes) -> RecommenderSettings:
 
 def of_server(settings: Settings) -> RecommenderSettings:
     """Return the recommender's settings a server would have."""
-    sizes = {"knn": {"max_sessions": float(settings.max_sessions)}}
-    return changed(changed(RecommenderSettings(), sizes), in_force(settings))
+    sized = changed(RecommenderSettings(), {"knn": {"max_sessions": float(settings.max_sessions)}})
+    mine = replace(changed(sized, in_force(settings)), half_lives_s=tuple(settings.trend_half_lives_s))
+    return served_retrieval(mine)
 
 
 def in_force(settings: Settings) -> dict[str, dict[str, float]]:

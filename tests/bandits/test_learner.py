@@ -1,13 +1,14 @@
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from scipy.special import expit
 
 from bandits.arrays import FloatArray
-from bandits.hybrid import HybridConfig, Posterior, ShardLearner, SlotBatch, empty_block, packed_size
+from bandits.hybrid import HybridConfig, Learnt, Posterior, ShardLearner, SlotBatch, empty_block, packed_size
 from bandits.learner import CHUNK, Sites
+from bandits.model import Link
 from bandits.natural import moments
 
 CONFIG = HybridConfig(context_dim=2, item_dim=3, shared_variance=0.7, item_variance=0.4, user_variance=0.3)
@@ -207,42 +208,13 @@ def test_stored_blocks_that_cannot_be_are_refused_by_name(shared: Any, items: An
 )
 def test_a_wrong_configuration_is_refused_by_field(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field} is 0, wanted"):
-        HybridConfig(**{"context_dim": 2, "item_dim": 3, field: 0})
-
-
-def test_fading_scales_what_was_seen_and_leaves_the_prior() -> None:
-    learner = ShardLearner(CONFIG)
-    learnt = learner.learn(batch_of(40), {})
-    faded = learner.fade(0.25)
-    np.testing.assert_allclose(faded.shared, 0.25 * learnt.shared)
-    assert faded.items.keys() == learnt.items.keys()
-    for key, block in faded.items.items():
-        np.testing.assert_allclose(block, 0.25 * learnt.items[key])
-        assert not block.flags.writeable
-    for _ in range(60):
-        faded = learner.fade(0.25)
-    theta, covariance = moments(faded.shared, CONFIG.shared_dim, CONFIG.shared_variance)
-    np.testing.assert_allclose(theta, 0.0, atol=1e-12)
-    np.testing.assert_allclose(covariance, CONFIG.shared_variance * np.eye(CONFIG.shared_dim), atol=1e-12)
-
-
-def test_shards_that_fade_alike_sum_to_what_one_block_would_have_kept() -> None:
-    learners = [ShardLearner(CONFIG) for _ in range(2)]
-    learnt = [learner.learn(batch_of(20, seed=n), {}).shared for n, learner in enumerate(learners)]
-    faded = [learner.fade(0.5).shared for learner in learners]
-    np.testing.assert_allclose(faded[0] + faded[1], 0.5 * (learnt[0] + learnt[1]))
-
-
-@pytest.mark.parametrize("kept", [0.0, -0.1, 1.1, np.nan])
-def test_fading_refuses_shares_that_are_none(kept: float) -> None:
-    with pytest.raises(ValueError, match=f"kept is {kept}"):
-        ShardLearner(CONFIG).fade(kept)
+        replace(CONFIG, **cast("Any", {field: 0}))
 
 
 def test_an_items_own_bias_may_have_a_wider_prior_than_its_other_coefficients() -> None:
     wide = replace(CONFIG, item_base_variance=5.0)
     np.testing.assert_array_equal(wide.item_prior, [5.0, 0.4])
-    assert CONFIG.item_prior == 0.4
+    np.testing.assert_array_equal(CONFIG.item_prior, [0.4, 0.4])
     batch = batch_of(30)
     block = ShardLearner(wide).learn(batch, {}).items[batch.item_ids[0]]
     _, covariance = moments(np.zeros_like(block), 2, wide.item_prior)
@@ -256,3 +228,66 @@ def test_an_items_own_bias_may_have_a_wider_prior_than_its_other_coefficients() 
     np.testing.assert_allclose(variance - narrow, 5.0 - 0.4, rtol=1e-5)
     with pytest.raises(ValueError, match="item_base_variance is 0"):
         replace(CONFIG, item_base_variance=0.0)
+
+
+def added(parts: list[Learnt]) -> Learnt:
+    """Add up what shards gained."""
+    items = {key for part in parts for key in part.items}
+    users = {key for part in parts for key in part.users}
+    return Learnt(
+        np.sum([part.shared for part in parts], axis=0),
+        {key: np.sum([part.items[key] for part in parts if key in part.items], axis=0) for key in items},
+        {key: np.sum([part.users[key] for part in parts if key in part.users], axis=0) for key in users},
+    )
+
+
+@pytest.mark.parametrize("link", ["logistic", "linear"])
+def test_shards_sum_to_the_single_fit_at_logged_versions_in_any_order(link: Link) -> None:
+    """Slots are dealt to five shards, out of order; copies arrive twice and are dropped by their place."""
+    config = replace(CONFIG, link=link)
+    at = ShardLearner(config)
+    known = at.learn(batch_of(90, seed=3), {}).users
+    batch, rng = batch_of(250, seed=7), np.random.default_rng(1)
+    whole = at.increments(batch, known)
+    order = rng.permutation(np.repeat(np.arange(250), 2))
+    _, firsts = np.unique(order, return_index=True)
+    shards = np.array_split(order[np.sort(firsts)], 5)
+    summed = added([at.increments(rows_of(batch, shard.tolist()), known) for shard in shards])
+    np.testing.assert_allclose(summed.shared, whole.shared, rtol=1e-9, atol=1e-9)
+    assert summed.items.keys() == whole.items.keys()
+    assert summed.users.keys() == whole.users.keys()
+    for kind in ("items", "users"):
+        for key, block in getattr(whole, kind).items():
+            np.testing.assert_allclose(getattr(summed, kind)[key], block, rtol=1e-9, atol=1e-9)
+
+
+def rows_of(batch: SlotBatch, places: list[int]) -> SlotBatch:
+    return SlotBatch(
+        batch.contexts[places],
+        batch.items[places],
+        [batch.item_ids[place] for place in places],
+        [batch.users[place] for place in places],
+        batch.rewards[places],
+    )
+
+
+def test_increments_teach_nothing_and_are_what_learning_a_chunk_adds() -> None:
+    learner = ShardLearner(CONFIG)
+    learner.learn(batch_of(50, seed=1), {})
+    before, batch = learner.shared.copy(), batch_of(CHUNK, seed=2)
+    gained = learner.increments(batch, {})
+    np.testing.assert_array_equal(learner.shared, before)
+    learner.learn(batch, {})
+    np.testing.assert_allclose(learner.shared, before + gained.shared, rtol=1e-12, atol=1e-12)
+
+
+def test_the_linear_link_is_bayesian_regression_of_the_reward() -> None:
+    """With items' and users' blocks all but fixed at zero, whatever the order of the slots."""
+    config = HybridConfig(2, 3, 0.7, 1e-12, 1e-12, link="linear", noise_variance=0.3)
+    batch = batch_of(300, seed=5)
+    mixed = rows_of(batch, np.random.default_rng(0).permutation(300).tolist())
+    z = np.stack([np.outer(x, f).ravel() for x, f in zip(batch.contexts, batch.items, strict=True)])
+    wished = np.linalg.solve(z.T @ z / 0.3 + np.eye(6) / 0.7, z.T @ batch.rewards / 0.3)
+    for some in (batch, mixed):
+        learnt = ShardLearner(config).learn(some, {})
+        np.testing.assert_allclose(moments(learnt.shared, 6, 0.7)[0], wished, rtol=1e-9)

@@ -79,6 +79,26 @@ def test_bernstein_sequences_cover_at_every_look_and_close_in(mean: float) -> No
     assert width < (0.03 if mean == 0.02 else 0.1)
 
 
+def test_bernstein_sequences_are_the_published_formula_value_by_value() -> None:
+    """Bet and centre of each value are made of those before it: else the sequence would not cover."""
+    values = np.random.default_rng(7).random(200)
+    log = np.log(2 / 0.05)
+    bets = weighted = spent = 0.0
+    mean, variance, total, squares = 0.5, 0.25, 0.0, 0.0
+    for t, x in enumerate(values.tolist(), start=1):
+        bet = min(0.5, np.sqrt(2 * log / (variance * t * np.log(1 + t))))
+        bets, weighted = bets + bet, weighted + bet * x
+        spent += (x - mean) ** 2 * (-np.log(1 - bet) - bet)
+        total += x
+        mean = (0.5 + total) / (t + 1)
+        squares += (x - mean) ** 2
+        variance = (0.25 + squares) / (t + 1)
+    sequence = BernsteinSequence()
+    sequence.add(values)
+    wished = weighted / bets + np.array([-1, 1]) * (log + spent) / bets
+    np.testing.assert_allclose(sequence.interval(), wished, rtol=1e-12)
+
+
 def test_bernstein_sequences_do_not_depend_on_how_the_stream_is_cut() -> None:
     values = np.random.default_rng(4).random(300)
     whole, pieces = BernsteinSequence(), BernsteinSequence()

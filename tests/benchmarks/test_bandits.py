@@ -124,7 +124,7 @@ def test_a_perfect_player_scores_one_and_waits_are_counted() -> None:
 
 def test_the_engine_repeats_with_its_seed_with_every_option() -> None:
     exploration = Exploration(scheme="optimistic", rate=0.1, temperature=0.05)
-    setting = Setting(HybridConfig(9, 9), exploration, 0.05, discount=0.99, aim=10)
+    setting = Setting(HybridConfig(9, 9, shared_life_ms=99.0, item_life_ms=50.0), exploration, 0.05, aim=10)
     runs = [play(ChurningWorld(7, mean_life=100.0), HybridPlayer(setting), 300, 3, 7) for _ in range(2)]
     np.testing.assert_array_equal(runs[0].got, runs[1].got)
     assert runs[0].exact.all()
@@ -159,7 +159,7 @@ def test_the_film_suite_runs_in_a_tiny_form() -> None:
     config = HybridConfig(MovieWorld(0, data).context_dim, MovieWorld(0, data).item_dim)
     entry = Entry(lambda: HybridPlayer(Setting(config, Exploration(), 0.2)))
     one = command.measure(suite, entry, range(2))
-    assert one == command.measure(suite, entry, range(2)) | {"seconds_per_seed": one["seconds_per_seed"]}
+    assert one["scores"] == command.measure(suite, entry, range(2))["scores"]
     assert 0.0 < one["score"]["mean"] < 1.0
 
 
@@ -171,6 +171,16 @@ def test_absent_rivals_are_skipped_and_said_to_be(monkeypatch: pytest.MonkeyPatc
     assert report["policies"] == {}
     assert all("not installed" in why for why in report["skipped"].values())
     assert "skipped" in [cell for column in command.table("", report).columns for cell in column.cells]
+
+
+def test_seeds_that_a_file_holds_are_not_played_again() -> None:
+    suite = replace(SUITES["cold"], rounds=20, ours="us", entries={"us": Entry(Recorder)})
+    *_, two = command.run(suite, command.Seeds(0, 2), {})
+    played = two["policies"]["us"]["plays"]
+    *_, three = command.run(suite, command.Seeds(0, 3), two["policies"])
+    assert [one["seed"] for one in three["policies"]["us"]["plays"]] == [0, 1, 2]
+    assert three["policies"]["us"]["plays"][:2] == played
+    assert played[0]["score"] != played[1]["score"]
 
 
 def test_ours_is_compared_on_the_seeds_both_played() -> None:

@@ -96,7 +96,7 @@ def test_what_is_recommended_keeps_what_was_set_before_and_is_what_a_server_read
     read = read_tuned(tmp_path / "tuned.env")
     assert (read.knn.neighbours, read.knn.idf_power) == (600, 1.0)
     assert read == of_server(settings)
-    make_live(settings)
+    assert make_live(settings).recommender.settings == read
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,16 @@ from state.events import (
     User,
     encode,
 )
-from state.keys import CONTROL, item_unit, lane_unit, meta_key, subject_key, subject_unit, unit_prefix
+from state.keys import (
+    CONTROL,
+    item_unit,
+    lane_unit,
+    meta_key,
+    outbox_key,
+    subject_key,
+    subject_unit,
+    unit_prefix,
+)
 from state.partition import shard_of
 from state.settings import Settings
 from state.subject import SubjectRecord, decode_subject
@@ -108,11 +117,13 @@ class Processes:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.children: list[Child] = []
+        self.workers: list[Child] = []
         self.apis: list[str] = []
 
     def worker(self, **changes: Any) -> Child:
         """Start a worker."""
-        return self._start("worker", msgspec.structs.replace(self.settings, **changes))
+        self.workers.append(self._start("worker", msgspec.structs.replace(self.settings, **changes)))
+        return self.workers[-1]
 
     def server(self) -> str:
         """Start a server; returns its address."""
@@ -231,6 +242,30 @@ class Rig:
 
         await until(has_ended, f"process {child.pid} ends", STOP_PATIENCE_S)
         return child.wait()
+
+    async def is_sent(self) -> bool:
+        """Return whether every outbox is empty."""
+        keys = [outbox_key(unit_prefix(self.settings.namespace, unit)) for unit in self.units]
+        async with redis_client(self.settings, timeout_s=5.0) as redis:
+            return not any([await redis.llen(key) for key in keys])
+
+    async def rest(self) -> None:
+        """End all workers once they have sent all they have committed: the topics tell everything then.
+
+        What one commits in its last moment is sent by another.
+        """
+        while True:
+            await until(self.is_sent, "every outbox is sent")
+            ending = [worker for worker in self.processes.workers if is_alive(worker)]
+            for worker in ending:
+                worker.terminate()
+            for worker in ending:
+                await self.ended(worker)
+            if await self.is_sent():
+                return
+            before = await self.epochs()
+            self.processes.worker()
+            await self.claimed(since=before)
 
     async def command(self, *arguments: str) -> str:
         """Run a ``headwater`` command and return what it prints."""

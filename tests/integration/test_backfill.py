@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headwater.imports.progress import progress_path
+from headwater.imports.reading import CHUNK
+from headwater.topic_reader import read_to_end
 from state.events import Click, encode
 from state.subject import HOUR_MS
 from tests.integration.rig import Rig, make_items, now_ms, until
@@ -20,6 +22,8 @@ from tests.integration.traffic import assert_exact
 ROWS = 12_000
 HISTORY = "history-"
 SPAN_MS = 19 * 24 * HOUR_MS
+LONG_S, FASTEST = 30.0, 20_000
+"""How long an import takes at least, s, at a rate that lets it be as fast as all but the fastest machines."""
 
 
 def write_history(path: Path, rows: int = ROWS) -> Counter[str]:
@@ -87,7 +91,7 @@ async def test_killed_importer_and_worker_count_every_row_once_and_live_outcomes
     await rig.catalogue(make_items(GENRES, 10))
     async with steady(rig) as visits:
         await more_folded(rig, 10)
-        first = backfill(rig, path, "--rate", "3000")
+        first = backfill(rig, path, "--rate", "1000")
         await imported(rig, ROWS // 6)
         first.kill()
         await said(rig, first, -signal.SIGKILL)
@@ -117,10 +121,10 @@ async def test_windows_close_and_answers_stay_fresh_while_a_long_import_goes_on(
     rig: Rig, tmp_path: Path
 ) -> None:
     path = tmp_path / "clicks.jsonl"
-    write_history(path, 100_000)
+    write_history(path, int(LONG_S * FASTEST))
     await rig.start()
     await rig.catalogue(make_items(GENRES, 10))
-    running = backfill(rig, path)
+    running = backfill(rig, path, "--rate", str(FASTEST))
     await imported(rig, 1)
     async with steady(rig) as visits:
         await more_folded(rig, 60)
@@ -134,6 +138,25 @@ async def test_windows_close_and_answers_stay_fresh_while_a_long_import_goes_on(
     running.terminate()
     assert "the same command goes on" in await said(rig, running, 130)
     await assert_late_free(rig, visits.truth.events)
+
+
+async def test_an_import_goes_only_so_far_ahead_of_workers_that_are_away(rig: Rig, tmp_path: Path) -> None:
+    path, ahead = tmp_path / "clicks.jsonl", 500
+    write_history(path)
+    waiting = backfill(rig, path, "--ahead", str(ahead))
+
+    async def sent() -> Counter[int]:
+        return Counter([record.partition async for record in read_to_end(rig.settings, "clicks")])
+
+    async def is_ahead() -> bool:
+        return max((await sent()).values(), default=0) >= ahead
+
+    await until(is_ahead, f"{ahead} rows of a partition are sent")
+    await asyncio.sleep(2.0)  # time to go on, were it not to wait
+    assert max((await sent()).values()) < ahead + 2 * CHUNK
+    await rig.start(servers=0)
+    assert f"{ROWS:,} sent" in await said(rig, waiting)
+    assert (await rig.folded()).subjects["imported.clicks"] == ROWS
 
 
 async def assert_late_free(rig: Rig, published: Counter[str]) -> None:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from serving.requests import RecommendationAnswer
 from tests.integration.rig import Rig, click_on, feedback_on, impression_of
 
+VISITS_EACH = 8
+"""After so many, on average, others come: who has seen a whole catalogue gets slates nobody learns from."""
+
 
 @dataclass
 class Truth:
@@ -29,7 +32,7 @@ class Visits:
     rig
         The engine.
     users
-        How many different users visit.
+        How many different users visit at a time.
     seed
         Of what they do.
     """
@@ -49,7 +52,8 @@ class Visits:
         running: set[asyncio.Task[None]] = set()
         async with asyncio.TaskGroup() as group:
             while not self._stopped.is_set():
-                task = group.create_task(self.visit(f"user-{self._random.randrange(self._users)}"))
+                before = number // (VISITS_EACH * self._users) * self._users
+                task = group.create_task(self.visit(f"user-{before + self._random.randrange(self._users)}"))
                 running.add(task)
                 task.add_done_callback(running.discard)
                 number += 1

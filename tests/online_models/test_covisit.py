@@ -30,6 +30,7 @@ def plain_scores(streams: Any, query: Any, r: CoVisitSettings = WIDE) -> dict[in
     """The same recipe in dictionaries, with ages counted back from now."""
     pairs: dict[tuple[int, int], float] = defaultdict(float)
     visits: dict[int, float] = defaultdict(float)
+    idf: dict[int, float] = {}
     total = 0.0
     for number, session in enumerate(streams):
         for at, item in enumerate(session):
@@ -38,6 +39,7 @@ def plain_scores(streams: Any, query: Any, r: CoVisitSettings = WIDE) -> dict[in
             weight = math.exp(-age / r.session_decay)
             visits[item] += weight
             total += weight
+            idf[item] = math.log(1 + total / visits[item])  # as of its latest click: both fade alike
             met = {item}
             for back, other in enumerate(reversed(session[max(0, at - r.window) : at]), start=1):
                 if other not in met:
@@ -56,7 +58,7 @@ def plain_scores(streams: Any, query: Any, r: CoVisitSettings = WIDE) -> dict[in
                     scores[right] += share * weight
     for item in set(query) & scores.keys():
         scores[item] *= r.in_session * (r.current if item == query[-1] else 1.0)
-    return {i: s * (1 + r.idf_weight * math.log(1 + total / visits[i])) for i, s in scores.items() if s}
+    return {i: s * (1 + r.idf_weight * idf[i]) for i, s in scores.items() if s}
 
 
 @settings(max_examples=120, deadline=None)
@@ -81,11 +83,11 @@ def test_whole_sessions_leave_the_same_tables_as_their_clicks_one_by_one(streams
 
 
 def test_both_directions_count_and_the_forward_one_more() -> None:
-    visits = fed([[1, 2]] * 5)
+    visits = fed([[1, 2]] * 50)
     forward = ranked(visits, [1])[2]
     backward = ranked(visits, [2])[1]
     assert 0 < backward < forward
-    assert backward == pytest.approx(0.7 * forward, rel=0.03)
+    assert backward == pytest.approx(0.7 * forward, rel=0.1)
 
 
 def test_what_is_clicked_together_lately_beats_what_was_long_ago() -> None:
@@ -129,7 +131,7 @@ def test_latest_scores_reach_beyond_the_limit() -> None:
 def test_a_session_without_clicks_changes_nothing() -> None:
     visits = CoVisits(WIDE)
     visits.add_session([])
-    assert visits.scale() == 1.0
+    assert visits.begun == 0
     with pytest.raises(ValueError, match="item is -1"):
         visits.add_session([3, -1])
 
@@ -139,3 +141,20 @@ def test_bad_values_are_named() -> None:
         CoVisits(WIDE).add([], -1)
     with pytest.raises(ValueError, match="window is 0"):
         CoVisitSettings(window=0)
+
+
+def test_what_is_seen_with_what_was_found_is_found_by_hops() -> None:
+    visits = CoVisits(WIDE)
+    for session in ([1, 2], [2, 3], [1, 2], [3, 4]):
+        visits.add_session(session)
+    found, _ = visits.score([1], limit=10)
+    assert set(found.tolist()) == {1, 2}
+    beyond = visits.hops(10).tolist()
+    assert 3 in beyond
+    assert 4 not in beyond
+
+
+def test_hops_of_nothing_found_are_none() -> None:
+    visits = CoVisits(WIDE)
+    visits.score([7], limit=10)
+    assert visits.hops(10).size == 0

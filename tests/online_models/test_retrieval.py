@@ -12,12 +12,15 @@ from online_models.blend import FEATURES
 from online_models.retrieval import Recommender, RecommenderSettings, warm_up
 from online_models.session_embedding import SessionEmbeddingSettings
 from online_models.session_knn import SessionIndex, SessionKnnSettings
+from state.packing import pack_arrays, unpack_arrays
 
 DATA = Path(os.environ.get("HEADWATER_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 SMALL = RecommenderSettings(
     knn=SessionKnnSettings(max_sessions=50),
     embedding=SessionEmbeddingSettings(dim=8, negatives=8, recent=100),
-    learn_every=3,
+    learn_every=5,
+    learn_early=3,
+    early_clicks=25,
 )
 
 clicks = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 14), st.integers(0, 10_000)), max_size=80)
@@ -98,6 +101,34 @@ def test_clicks_in_bulk_leave_what_clicks_one_by_one_leave(events: Any, cut: Any
             np.testing.assert_array_equal(left, right)
 
 
+@settings(max_examples=25, deadline=None)
+@given(clicks, clicks)
+def test_a_restored_recommender_answers_and_goes_on_bit_for_bit(events: Any, later: Any) -> None:
+    recommender = fed(events)
+    arrays, meta = unpack_arrays(pack_arrays(*recommender.snapshot()))
+    twin = Recommender.restore(arrays, meta)
+    for event in [None, *later]:
+        if event is not None:
+            recommender.add(*event)
+            twin.add(*event)
+        for query in ([], [1], [3, 2, 9]):
+            answers = (r.recommend(query, 10_000, 20) for r in (recommender, twin))
+            for left, right in zip(*answers, strict=True):
+                np.testing.assert_array_equal(left, right)
+    for left, right in zip(recommender.snapshot()[0].items(), twin.snapshot()[0].items(), strict=True):
+        assert left[0] == right[0]
+        np.testing.assert_array_equal(left[1], right[1], err_msg=left[0])
+    assert recommender.settings == twin.settings
+
+
+def test_a_snapshot_that_does_not_fit_is_refused() -> None:
+    arrays, meta = fed([(1, 5, 0), (1, 9, 2)]).snapshot()
+    with pytest.raises(ValueError, match="version 99, wanted 1"):
+        Recommender.restore(arrays, {**meta, "version": 99})
+    with pytest.raises(ValueError, match="snapshot's vector is none, wanted float32"):
+        Recommender.restore({n: a for n, a in arrays.items() if n != "embedding.vector"}, meta)
+
+
 def test_a_load_without_lessons_leaves_the_blend_alone() -> None:
     events = [(n // 3, n % 7, n) for n in range(60)]
     loaded = fed(())
@@ -107,6 +138,34 @@ def test_a_load_without_lessons_leaves_the_blend_alone() -> None:
     np.testing.assert_array_equal(
         np.sort(loaded.recommend([1, 2], 60, 20).rows), np.sort(fed(events).recommend([1, 2], 60, 20).rows)
     )
+
+
+def test_lessons_are_frequent_at_first_and_rarer_later() -> None:
+    recommender, lessons = fed(()), []
+    for click in range(60):
+        before = recommender.blend.lessons
+        recommender.add(1, click % 2, click)
+        lessons += [click + 1] * (recommender.blend.lessons - before)
+    assert lessons == [*range(3, 26, 3), *range(30, 61, 5)]
+
+
+def test_scores_of_the_sources_are_inputs_of_the_blend() -> None:
+    recommender = fed([(n, item, n) for n in range(6) for item in (1, 2 + n % 2, 4)])
+    answer = recommender.recommend([1], 10, 10)
+    at = {name: place for place, name in enumerate(recommender.names)}
+    for share, scores in (
+        ("knn_share", dict(zip(*recommender.index.score([1], 10, limit=40), strict=True))),
+        ("covisit_share", dict(zip(*recommender.covisits.score([1], limit=40), strict=True))),
+    ):
+        best = max(score for row, score in scores.items() if row != 1)
+        wished = [min(1.0, scores.get(row, 0.0) / best) for row in answer.rows.tolist()]
+        np.testing.assert_allclose(answer.inputs[:, at[share]], wished, rtol=1e-12)
+    rules = dict(zip(answer.rows.tolist(), answer.inputs[:, at["rule_share"]].tolist(), strict=True))
+    assert min(rules[2], rules[3]) > 0.999  # the older of the two has faded a little
+    assert 0 < rules[4] < 1.0
+    absent = dict(zip(answer.rows.tolist(), answer.inputs[:, at["rule_absent"]].tolist(), strict=True))
+    assert absent[1] == 1.0
+    assert absent[4] == 0.0
 
 
 def test_a_click_shows_in_the_very_next_answer() -> None:
@@ -127,7 +186,11 @@ def test_a_removed_item_is_never_recommended_until_it_is_clicked_again() -> None
     recommender = fed([(n, item, n) for n in range(10) for item in (1, 2, 3)])
     recommender.remove_item(2)
     assert 2 not in recommender.recommend([1], 10, 20).rows
+    recommender.remove_item(1_000_000)
     recommender.add(50, 2, 50)
+    answer, popular = recommender.recommend([], 60, 20), recommender.names.index("popular")
+    inputs = dict(zip(answer.rows.tolist(), answer.inputs[:, popular].tolist(), strict=True))
+    assert inputs[2] == pytest.approx(np.log1p(1.0) / 5.0)
     assert 2 in recommender.recommend([], 60, 20).rows
 
 
@@ -145,7 +208,7 @@ def test_rows_far_apart_are_taken_as_they_come() -> None:
 
 def test_the_blend_learns_what_the_sources_are_worth() -> None:
     rng = np.random.default_rng(0)
-    recommender = Recommender(RecommenderSettings(learn_every=2))
+    recommender = Recommender(RecommenderSettings(learn_every=2, learn_early=2))
     hits: list[bool] = []
     for session in range(3000):
         begin = int(rng.integers(0, 500))
@@ -167,8 +230,8 @@ def test_bad_values_are_named() -> None:
         fed([]).add_many([1], [-3], [0])
     with pytest.raises(ValueError, match=r"\(1,\), \(2,\), \(1,\)"):
         fed([]).add_many([1], [1, 2], [0])
-    with pytest.raises(ValueError, match="learn_every is 0"):
-        RecommenderSettings(learn_every=0)
+    with pytest.raises(ValueError, match="learn_early is 0"):
+        RecommenderSettings(learn_early=0)
 
 
 def test_warm_up_leaves_nothing_to_compile() -> None:

@@ -25,13 +25,17 @@ class Shop:
     names: tuple[str, ...] = ("cheap",)
     first_weights: Mapping[str, float] = {"content_rank": 0.5}
 
-    def __init__(self) -> None:
+    def __init__(self, *, hides_known: bool = False) -> None:
+        self.hides_known = hides_known
         self.asked: list[Query] = []
 
     def catalogue(self) -> Catalogue:
         return Catalogue(
             AVAILABLE, np.zeros(ITEMS, np.int64), HASHES, CODES, np.zeros((ITEMS, 2), np.float32)
         )
+
+    def wanted(self, query: Query) -> Wanted:
+        return Wanted(query.items if self.hides_known else NONE, HASHES[:0], NONE, ITEMS)
 
     def parts(self, query: Query) -> Sequence[Part]:
         self.asked.append(query)
@@ -149,6 +153,21 @@ def test_lessons_ask_the_root_what_requests_ask_it_and_learn_its_inputs() -> Non
     assert extras.asked[-1].session is not None
     at = recommender.names.index("cheap")
     assert recommender.blend.weights[at] > 0.1
+
+
+def test_lessons_are_about_what_the_root_says_may_be_shown() -> None:
+    recommender = Recommender(SMALL, Shop(hides_known=True))
+    for session in range(200):
+        for item in (3, 3, 4):  # whoever takes 3 takes it again at once, but the root never shows it again
+            recommender.add(session, item, session)
+    lessons = recommender.blend.lessons
+    assert lessons > 0
+    before = recommender.blend.weights.copy()
+    for session in range(200, 200 + 2 * SMALL.learn_every):
+        recommender.add(session, 3, session)
+        recommender.add(session, 3, session)
+    assert recommender.blend.lessons == lessons
+    assert recommender.blend.weights.tolist() == before.tolist()
 
 
 def test_without_a_root_nothing_but_clicks_answers() -> None:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from bandits.exploration import Exploration
 from bandits.slates import SlateProblem, decision_seed, draw_slate, slate_propensities
 from serving import relaw
-from serving.candidates import LIMIT, SOURCES, retrieve
+from serving.candidates import SOURCES, retrieve
 from serving.decide import LOGGED_CUTS, POLICY, answer_items, decide, in_holdout, to_event
 from serving.live import LiveState
 from serving.service import static_items
+from serving.sources import LIMIT
 from serving.visitor import asked_of
 from state.decoding import MAX_BYTES, decode_event
 from state.events import Decision, encode
@@ -231,11 +232,11 @@ def test_a_new_item_is_a_candidate_even_where_everything_else_fills_the_list() -
         live.put_item(encode(item(10_000 + number, published_at=NOW + number)))
     asked = asked_of(live, call("u1").request, regular(live), "u1", NOW)
     found = retrieve(live, asked)
-    assert (len(found.rows), set(found.sources)) == (LIMIT, set("neft"))
+    assert (len(found.rows), set(found.sources)) == (LIMIT, set("nefhct"))
     assert {f"i{10_000 + n}" for n in range(5)} <= {live.items.ids[row] for row in found.rows.tolist()}
 
 
-def test_a_decision_of_two_hundred_candidates_takes_eight_kilobytes() -> None:
+def test_a_decision_of_all_the_candidates_there_can_be_takes_eight_kilobytes() -> None:
     live = crowded()
     asked = call("u1", regular(live))
     event = logged(live, asked)

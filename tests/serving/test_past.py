@@ -111,13 +111,9 @@ async def test_what_happens_while_sessions_are_taken_in_is_kept_and_counts_once(
 
 
 async def test_history_counts_in_trends_at_once_and_teaches_nothing() -> None:
-    live, taught = shop(), []
-
-    def teach(session: int, row: int, at_ms: int) -> None:
-        taught.append((session, row, at_ms))
-
-    live.apply_shard(0, ShardFeed(history=interactions(OLD)), teach)
-    assert taught == []
+    live = shop()
+    live.apply_shard(0, ShardFeed(history=interactions(OLD)))
+    assert live.recommender.blend.lessons == 0
     assert live.sessions.sessions == 0
     counts = live.trends.scores(np.array([live.items.row("i5")]), AT - 10**8)
     assert counts[0][-1] == pytest.approx(2.0, rel=1e-3)

@@ -11,8 +11,8 @@ from bandits.ope.shadow import ShadowEvaluation
 from serving.candidates import SOURCES
 from serving.metrics import ServerMetrics
 from serving.preview import Preview, new_items, preview
-from serving.preview_routes import Promotion, promotion_wish
-from serving.scoreboard import ScoreboardAnswer, Sights, scores, show_scores
+from serving.scoreboard import Promotion, ScoreboardAnswer, Sights, promotion_wish, scores
+from serving.scoreboard_gauges import show_scores
 from state.decoding import Refusal
 from state.events import NEW_SOURCE
 from state.evidence import Cell, Sight

@@ -17,7 +17,7 @@ def shown_and_clicked(**changes: Any) -> Folded:
     folded = shard(**changes)
     folded.fold([decision(), impression(decision=1), click("b", decision=1)])
     folded.fold([], AT + 700_000)
-    assert set(folded.hash("bandit")) == {b"shared", b"i:a", b"i:b", b"i:c"}
+    assert set(folded.hash("bandit")) - {b"prior"} == {b"shared", b"i:a", b"i:b", b"i:c"}
     return folded
 
 
@@ -63,7 +63,7 @@ def test_a_block_goes_when_it_has_learnt_nothing_for_its_life() -> None:
     folded.fold([], AT + BLOCK_LIFE - DAY_MS)
     assert set(folded.hash("learnt")) == {b"a", b"b", b"c"}
     folded.fold([], AT + BLOCK_LIFE + 2 * DAY_MS)
-    assert set(folded.hash("bandit")) == {b"shared"}
+    assert set(folded.hash("bandit")) == {b"shared", b"prior"}
     assert folded.hash("learnt") == {}
     assert decode_shard_feed(folded.feeds[-1]).bandit_items == ["a", "b", "c"]
 
@@ -75,7 +75,7 @@ def test_a_block_that_learns_on_stays() -> None:
     folded.fold([decision(["a"], at=again, number=2), impression(["a"], at=again, decision=2)])
     folded.fold([], again + 700_000)
     folded.fold([], AT + life + 2 * DAY_MS)
-    assert set(folded.hash("bandit")) == {b"shared", b"i:a"}
+    assert set(folded.hash("bandit")) == {b"shared", b"prior", b"i:a"}
 
 
 def test_blocks_of_an_older_version_begin_their_life_at_the_first_sweep() -> None:
@@ -86,7 +86,7 @@ def test_blocks_of_an_older_version_begin_their_life_at_the_first_sweep() -> Non
     folded.fold([], late)
     assert b"i:a" in folded.hash("bandit")
     folded.fold([], late + BLOCK_LIFE + 2 * DAY_MS)
-    assert set(folded.hash("bandit")) == {b"shared"}
+    assert set(folded.hash("bandit")) == {b"shared", b"prior"}
 
 
 def test_a_shard_loaded_between_sweeps_forgets_the_same() -> None:

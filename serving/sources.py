@@ -1,0 +1,156 @@
+"""What a server's catalogue adds to the sources that live on clicks: content, newcomers, trends."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from online_models.candidates import Catalogue, Wanted
+from online_models.neighbourhoods import Neighbourhoods
+from online_models.ranking import PROFILE, PROFILE_WEIGHTS, Visit, describe
+from online_models.sources import CATEGORY_TREND, CONTENT, HISTORY, NEW, TREND, Part, Query
+from online_models.trends import Trends
+from serving.items import IntArray, ItemTable
+from state.packing import FloatArray
+
+LIMIT = 180
+"""Candidates of a decision: as many as it can log, with all their scores, in eight kilobytes."""
+RECENT = 30
+_TOLD = 50
+_DECAYS: FloatArray = np.power(0.85, np.arange(RECENT + _TOLD - 1, -1, -1), dtype=np.float64)
+"""By age of position; the last place is the newest interaction's."""
+_LATEST = 3
+"""Interactions, the newest ones, around which similar content is looked for; the others are history."""
+_CONTENT, _HISTORY, _NEW, _TREND, _CATEGORY = 30, 15, 10, 60, 30
+"""Candidates of each source."""
+_RANKED_FOR_MS = 5_000
+"""Event time for which the ranking of a category is kept."""
+
+_NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
+_NO_HASHES: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
+
+
+class Asked(Struct, frozen=True):
+    """What retrieval is asked, in rows.
+
+    Attributes
+    ----------
+    recent
+        (n,) rows interacted with, oldest first.
+    weights
+        (n,) their interest, decayed by age of position.
+    session
+        Session hash, which must not vote for itself.
+    excluded
+        (m,) rows that must not appear.
+    seen_hashes
+        Hashes of items that must not appear again.
+    categories
+        Category codes to stay within; empty for all.
+    now_ms
+        Event time of the request.
+    owed
+        Rows of new items to bring along.
+    trend_only
+        Whether the longest trend alone is wanted, which is what the hold-out is shown.
+    """
+
+    recent: IntArray
+    weights: FloatArray
+    session: int
+    excluded: IntArray
+    seen_hashes: NDArray[np.uint64]
+    categories: tuple[int, ...]
+    now_ms: int
+    owed: IntArray = _NO_ROWS
+    trend_only: bool = False
+
+
+class CatalogueSources:
+    """The further sources of a recommender that serves a catalogue.
+
+    Parameters
+    ----------
+    items, alike, trends
+        The catalogue, what is alike in it, and what is popular.
+    """
+
+    names: tuple[str, ...] = PROFILE
+    first_weights: Mapping[str, float] = PROFILE_WEIGHTS
+
+    def __init__(self, items: ItemTable, alike: Neighbourhoods, trends: Trends) -> None:
+        self._items, self._alike, self._trends = items, alike, trends
+        self._ranked: dict[int, tuple[int, IntArray]] = {}
+
+    def catalogue(self) -> Catalogue:
+        """Give the live catalogue, by item row."""
+        return self._items.arrays()
+
+    def wanted(self, query: Query) -> Wanted:
+        """Say what a visit may be shown of which nothing else is known: nothing it has met."""
+        return Wanted(query.items, _NO_HASHES, _NO_ROWS, LIMIT)
+
+    def parts(self, query: Query) -> Sequence[Part]:
+        """Give further candidates; newcomers before trends, which would fill all room there is."""
+        asked = cast("Asked | None", query.visit)
+        seen = 0 if asked is None else len(asked.seen_hashes)
+        if asked is not None and asked.trend_only:
+            return [Part(TREND, self._trending(-1, seen))]
+        recent = query.items
+        owed = [] if asked is None or not len(asked.owed) else [Part(NEW, asked.owed)]
+        parts = [
+            *owed,
+            Part(CONTENT, self._alike.around(recent[-_LATEST:], _CONTENT)),
+            Part(NEW, self._items.newest(_NEW)),
+            Part(HISTORY, self._alike.around(recent[:-_LATEST], _HISTORY)),
+        ]
+        category = self._category(query, asked)
+        if category >= 0:
+            parts.append(Part(CATEGORY_TREND, self._leading(category, query.now_ms, seen)))
+        parts += (Part(TREND, self._trending(n, seen)) for n in range(len(self._trends.half_lives_s)))
+        return parts
+
+    def last_resort(self, _: Query) -> Sequence[Part]:
+        """Give every item, the newest first."""
+        return [Part(NEW, self._items.newest(len(self._items)))]
+
+    def inputs(self, query: Query, rows: IntArray) -> FloatArray:
+        """Describe candidates (m,) by the columns `PROFILE`, shape (m, 9)."""
+        asked = cast("Asked | None", query.visit)
+        if asked is None:
+            visit = Visit(query.items, decayed_interest(len(query.items)), query.now_ms)
+        else:
+            visit = Visit(asked.recent, asked.weights, asked.now_ms)
+        kinds = len(self._items.category_codes)
+        return describe(self._items.arrays(), self._trends.counts(), visit, rows, kinds)
+
+    def _trending(self, half_life: int, seen: int) -> IntArray:
+        index = range(len(self._trends.half_lives_s))[half_life]
+        return self._trends.top_rows(index, _TREND + seen // 4)
+
+    def _category(self, query: Query, asked: Asked | None) -> int:
+        """Return the first category asked for, else the one most of the visit's items have; -1 for none."""
+        if asked is not None and asked.categories:
+            return asked.categories[0]
+        codes = self._items.codes[query.items].ravel()
+        codes = codes[codes >= 0]
+        return int(np.bincount(codes).argmax()) if codes.size else -1
+
+    def _leading(self, category: int, now_ms: int, seen: int) -> IntArray:
+        """Return the most popular rows of a category, ranked anew after a while."""
+        ranked_at, rows = self._ranked.get(category, (0, None))
+        wished = _CATEGORY + seen // 4
+        if rows is None or abs(now_ms - ranked_at) > _RANKED_FOR_MS or len(rows) < wished:
+            held = self._items.codes[: len(self._items)]
+            rows = np.flatnonzero((held == category).any(axis=1))
+            counts = self._trends.scores(rows, now_ms)[:, len(self._trends.half_lives_s) // 2]
+            rows = rows[np.argsort(-counts, kind="stable")]
+            self._ranked[category] = (now_ms, rows)
+        return rows[:wished]
+
+
+def decayed_interest(count: int) -> FloatArray:
+    """Return the weight by age of position of `count` interactions, oldest first, shape (count,)."""
+    return _DECAYS[len(_DECAYS) - count :]
