@@ -135,7 +135,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--events", type=int, default=4_000, help="visits of a run")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each document")
     parser.add_argument("--seed", type=int, default=1, help="the first of them")
-    parser.add_argument("--only", nargs="+", choices=list(RANKINGS), default=list(RANKINGS), metavar="RANKING")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(RANKINGS), default=list(RANKINGS), metavar="RANKING"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     return parser
 
@@ -145,7 +147,9 @@ def main() -> None:
     given = options().parse_args()
     data = load_movielens()
     users = np.unique([visit.user for visit in visits(data.ratings[: given.events])], return_inverse=True)[1]
-    print(f"MovieLens-100K, n {given.events} requests a run of {K} slots, {given.seeds} seeds from {given.seed}")
+    print(
+        f"MovieLens-100K, n {given.events} requests a run of {K} slots, {given.seeds} seeds from {given.seed}"
+    )
     runs: dict[str, list[Run]] = {}
     for seed in range(given.seed, given.seed + given.seeds):
         for name in given.only:
