@@ -69,7 +69,8 @@ class EmpiricalBayes:
         items, users
             Stored blocks by id.
         """
-        blocks = (shared[None], np.array(list(items.values())), np.array(list(users.values())))
+        # By id: sums must round alike in whatever order blocks were learnt or loaded.
+        blocks = (shared[None], *(np.array([held[key] for key in sorted(held)]) for held in (items, users)))
         for _ in range(STEPS):
             self.now = _with(self.now, dict(self._better(*blocks)))
         return self.now

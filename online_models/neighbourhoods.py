@@ -16,12 +16,13 @@ UNKNOWN, STALE, FRESH = 0, 1, 2
 
 
 class NeighbourLists(NamedTuple):
-    """Lists by item row, most alike first; N = rows, C = neighbours kept."""
+    """Lists, most alike first; N = item rows, S = lists, one for each item held, C = neighbours kept."""
 
-    rows: NDArray[np.int32]  # (N, C)
-    sims: VectorArray  # (N, C) cosines
-    held: NDArray[np.int32]  # (N,)
+    place: NDArray[np.int32]  # (N,) which list is the row's, where its state is not `UNKNOWN`
     state: NDArray[np.uint8]  # (N,) `UNKNOWN`, `STALE` or `FRESH`
+    rows: NDArray[np.int32]  # (S, C)
+    sims: VectorArray  # (S, C) cosines
+    held: NDArray[np.int32]  # (S,)
 
 
 @compiled
@@ -30,68 +31,73 @@ def _is_before(sim: float, row: int, other_sim: float, other: int) -> bool:
 
 
 @compiled
-def _insert(t: NeighbourLists, row: int, other: int, sim: float) -> None:
+def _insert(t: NeighbourLists, place: int, other: int, sim: float) -> None:
     """Put an item that a list does not hold at its place in it; the least alike makes room."""
-    held, most = t.held[row], t.rows.shape[1]
-    at = held
+    held, most = t.held[place], t.rows.shape[1]
+    rows, sims, at = t.rows[place], t.sims[place], held
     if held == most:
         at = held - 1
-        if not _is_before(sim, other, t.sims[row, at], t.rows[row, at]):
+        if not _is_before(sim, other, sims[at], rows[at]):
             return
     else:
-        t.held[row] = held + 1
-    while at > 0 and _is_before(sim, other, t.sims[row, at - 1], t.rows[row, at - 1]):
-        t.rows[row, at], t.sims[row, at] = t.rows[row, at - 1], t.sims[row, at - 1]
+        t.held[place] = held + 1
+    while at > 0 and _is_before(sim, other, sims[at - 1], rows[at - 1]):
+        rows[at], sims[at] = rows[at - 1], sims[at - 1]
         at -= 1
-    t.rows[row, at], t.sims[row, at] = other, sim
+    rows[at], sims[at] = other, sim
 
 
 @compiled
-def _drop(t: NeighbourLists, row: int, other: int) -> None:
-    kept = 0
-    for at in range(t.held[row]):
-        if t.rows[row, at] != other:
-            t.rows[row, kept], t.sims[row, kept] = t.rows[row, at], t.sims[row, at]
+def _drop(t: NeighbourLists, place: int, other: int) -> None:
+    kept, rows, sims = 0, t.rows[place], t.sims[place]
+    for at in range(t.held[place]):
+        if rows[at] != other:
+            rows[kept], sims[kept] = rows[at], sims[at]
             kept += 1
-    t.held[row] = kept
+    t.held[place] = kept
 
 
 @compiled
 def _settle(t: NeighbourLists, row: int, found: IntArray, sims: VectorArray) -> None:
     """Take a row's neighbours as they were found, and tell each of them of the row."""
-    size = 0
+    size, own = 0, t.place[row]
     for n in range(found.shape[0]):
         other = found[n]
         if other == row:
             continue
         if size < t.rows.shape[1]:
-            t.rows[row, size], t.sims[row, size] = other, sims[n]
+            t.rows[own, size], t.sims[own, size] = other, sims[n]
             size += 1
         if t.state[other] == FRESH:
-            _drop(t, other, row)
-            _insert(t, other, row, sims[n])
-    t.held[row] = size
+            _drop(t, t.place[other], row)
+            _insert(t, t.place[other], row, sims[n])
+    t.held[own] = size
     t.state[row] = FRESH
 
 
 @compiled
 def _forget(t: NeighbourLists, row: int) -> None:
     """Take a row out of the lists of its own neighbours, where it mostly stands, and empty its own."""
-    for n in range(t.held[row]):
-        _drop(t, t.rows[row, n], row)
-    t.held[row] = 0
+    own = t.place[row]
+    for n in range(t.held[own]):
+        other = t.rows[own, n]
+        if t.state[other] != UNKNOWN:
+            _drop(t, t.place[other], row)
+    t.held[own] = 0
 
 
 @compiled
 def _around(t: NeighbourLists, recent: IntArray, limit: int) -> IntArray:
     """Take lists in turn, the newest row's first, until there are `limit`; repeats are left to the caller."""
     out, size = np.empty(limit, np.int64), 0
-    for place in range(t.rows.shape[1]):
+    for at in range(t.rows.shape[1]):
         for back in range(recent.shape[0] - 1, -1, -1):
             row = recent[back]
-            if row < t.held.shape[0] and place < t.held[row] and size < limit:
-                out[size] = t.rows[row, place]
-                size += 1
+            if size < limit and row < t.state.shape[0] and t.state[row] != UNKNOWN:
+                place = t.place[row]
+                if at < t.held[place]:
+                    out[size] = t.rows[place, at]
+                    size += 1
     return out[:size]
 
 
@@ -121,24 +127,31 @@ class Neighbourhoods:
 
     def __init__(self, vectors: ItemVectors, kept: int = KEPT) -> None:
         self.vectors, self._kept = vectors, kept
-        self._lists = _empty(64, kept)
+        self._lists = _empty(64, 64, kept)
+        self._free = list(range(63, -1, -1))
         self._stale: deque[int] = deque()
 
     def put(self, row: int, vector: ArrayLike) -> None:
         """Add or replace an item's vector; it is settled by `settle`, or when it is asked for."""
         self.vectors.put(row, vector)
         self._reserve(row + 1)
-        if self._lists.state[row] != STALE:
+        state = self._lists.state
+        if state[row] == STALE:
+            return
+        if state[row] == FRESH:
             _forget(self._lists, row)
-            self._lists.state[row] = STALE
-            self._stale.append(row)
+        else:
+            self._lists.place[row] = self._free.pop()
+        state[row] = STALE
+        self._stale.append(row)
 
     def remove(self, row: int) -> None:
         """Take an item out; unknown items are no error."""
         self.vectors.remove(row)
-        if row < len(self._lists.held):
+        if row < len(self._lists.state) and self._lists.state[row] != UNKNOWN:
             _forget(self._lists, row)
             self._lists.state[row] = UNKNOWN
+            self._free.append(int(self._lists.place[row]))
 
     def settle(self, most: int) -> int:
         """Let at most so many changed items find their neighbours; returns how many are left."""
@@ -185,30 +198,35 @@ class Neighbourhoods:
             _settle(self._lists, row, found, np.round(sims, 6).astype(np.float32))
 
     def _reserve(self, rows: int) -> None:
-        held = len(self._lists.held)
-        if rows > held:
-            more = _empty(max(rows, 2 * held) - held, self._kept)
-            t = self._lists
-            self._lists = NeighbourLists(
-                rows=np.concatenate([t.rows, more.rows]),
-                sims=np.concatenate([t.sims, more.sims]),
-                held=np.concatenate([t.held, more.held]),
-                state=np.concatenate([t.state, more.state]),
+        t = self._lists
+        if rows > len(t.state):
+            more = max(rows, 2 * len(t.state)) - len(t.state)
+            t = t._replace(place=np.pad(t.place, (0, more)), state=np.pad(t.state, (0, more)))
+        if not self._free:
+            size = len(t.held)
+            t = t._replace(
+                rows=np.pad(t.rows, ((0, size), (0, 0))),
+                sims=np.pad(t.sims, ((0, size), (0, 0))),
+                held=np.pad(t.held, (0, size)),
             )
+            self._free = list(range(2 * size - 1, size - 1, -1))
+        self._lists = t
 
 
-def _empty(rows: int, kept: int) -> NeighbourLists:
+def _empty(rows: int, lists: int, kept: int) -> NeighbourLists:
     return NeighbourLists(
-        rows=np.zeros((rows, kept), np.int32),
-        sims=np.zeros((rows, kept), np.float32),
-        held=np.zeros(rows, np.int32),
+        place=np.zeros(rows, np.int32),
         state=np.zeros(rows, np.uint8),
+        rows=np.zeros((lists, kept), np.int32),
+        sims=np.zeros((lists, kept), np.float32),
+        held=np.zeros(lists, np.int32),
     )
 
 
 def warm_up() -> None:
     """Compile (or load from disk) the loops of this module."""
-    lists, rows = _empty(3, 1), np.arange(1, 3)
+    lists, rows = _empty(3, 3, 1), np.arange(1, 3)
+    lists.place[:] = np.arange(3)
     _settle(lists, 0, rows, np.ones(2, np.float32))
     lists.state[:] = FRESH
     _settle(lists, 0, rows, np.ones(2, np.float32))

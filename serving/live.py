@@ -43,8 +43,8 @@ SETTLED_AT_ONCE = 16
 """Changed items that find what is like them before anything else goes on: some 3 ms of processor."""
 LESSON_SESSIONS = 400
 """Sessions, the latest ones, that teach the blend when the live state is loaded."""
-LEARN_EVERY = 4
-"""One interaction in so many teaches the blend."""
+LEARN_EARLY = 4
+"""While there have been few, one interaction in so many teaches the blend."""
 _item_decoder = msgspec.json.Decoder(Item)
 _DEFAULT_LAWS = Laws(Explorations())
 _DEFAULT_RANKING = Rankings()
@@ -248,9 +248,10 @@ class LiveState:
         return self._rankings.get(surface, _DEFAULT_RANKING)
 
 
-def served_retrieval(settings: RecommenderSettings, learn_every: int = LEARN_EVERY) -> RecommenderSettings:
+def served_retrieval(settings: RecommenderSettings, learn_early: int = LEARN_EARLY) -> RecommenderSettings:
     """Return a recommender's settings as a server wants them: soon taught by the little it has seen."""
-    return replace(settings, blend=BlendSettings(prior=10.0), learn_every=learn_every)
+    later = max(settings.learn_every, learn_early)
+    return replace(settings, blend=BlendSettings(prior=10.0), learn_early=learn_early, learn_every=later)
 
 
 def item_vector(item: Item, dim: int) -> VectorArray:

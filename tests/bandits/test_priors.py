@@ -68,6 +68,15 @@ def test_without_data_the_guess_holds_and_little_data_moves_it_little() -> None:
     assert found.item_variance < 30 * TRUE.item_variance
 
 
+def test_the_order_in_which_blocks_are_held_changes_no_bit() -> None:
+    """A shard loads its blocks in any order and must go on as the one that learnt them."""
+    items = blocks_of(np.random.default_rng(0), 300, TRUE.item_prior, 20)
+    shuffled = {key: items[key] for key in np.random.default_rng(1).permutation(sorted(items)).tolist()}
+    shared = np.zeros(packed_size(20))
+    first, second = (EmpiricalBayes(TRUE).estimate(shared, held, {}) for held in (items, shuffled))
+    assert first == second
+
+
 def test_no_stream_takes_a_variance_further_than_its_span() -> None:
     bayes = EmpiricalBayes(TRUE)
     odd = blocks_of(np.random.default_rng(0), 50, TRUE.item_prior * 1e6, 50)

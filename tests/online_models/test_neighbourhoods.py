@@ -100,3 +100,17 @@ def test_what_is_removed_has_no_neighbours_until_it_comes_back() -> None:
     alike.put(0, [1.0, 0.0])
     assert alike.around([0], 5).tolist() == [1]
     assert alike.nbytes() > 0
+
+
+def test_memory_follows_the_items_held_not_those_ever_met() -> None:
+    rng, alike = np.random.default_rng(2), Neighbourhoods(vectors(4))
+    for row in range(60):
+        alike.put(row, rng.normal(size=4))
+    alike.settle(100)
+    lists = alike._lists.rows.nbytes
+    for row in range(60, 1_000):
+        alike.remove(row - 60)
+        alike.put(row, rng.normal(size=4))
+        alike.settle(1)
+    assert alike._lists.rows.nbytes == lists
+    assert set(alike.around([999], 5).tolist()) <= set(range(940, 1_000))

@@ -20,12 +20,12 @@ WORLD = World()
 
 @pytest.fixture(scope="module")
 def followed() -> LiveState:
-    return WORLD.by_feed(learn_every=10**9)
+    return WORLD.by_feed(learn_early=10**9)
 
 
 @pytest.fixture(scope="module")
 def loaded() -> LiveState:
-    return WORLD.by_load(learn_every=10**9)
+    return WORLD.by_load(learn_early=10**9)
 
 
 @pytest.mark.parametrize("user", [f"u{n}" for n in range(0, 40, 3)] + ["stranger"])

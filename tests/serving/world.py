@@ -8,7 +8,7 @@ import numpy as np
 from bandits.ranking import ranking_policy
 from online_models.retrieval import RecommenderSettings
 from serving.decide import Call
-from serving.live import LEARN_EVERY, LiveState, served_retrieval
+from serving.live import LEARN_EARLY, LiveState, served_retrieval
 from serving.requests import RecommendationRequest
 from state.events import Item, encode
 from state.feed import decode_item_feed, decode_shard_feed
@@ -26,9 +26,9 @@ CATEGORIES = ("drama", "comedy", "thriller")
 NOW = AT + 3_600_000
 
 
-def empty(learn_every: int = LEARN_EVERY) -> LiveState:
+def empty(learn_early: int = LEARN_EARLY) -> LiveState:
     """Return a live state that knows nothing, whose blend learns from one interaction in so many."""
-    retrieval = served_retrieval(RecommenderSettings(half_lives_s=HALF_LIVES_S), learn_every)
+    retrieval = served_retrieval(RecommenderSettings(half_lives_s=HALF_LIVES_S), learn_early)
     return LiveState(ranking_policy(), retrieval)
 
 
@@ -101,9 +101,9 @@ class World:
             rows.append(feedback("hide", shown[-1], at=at + 6_000, user=user, session_id=f"s{n}"))
         self.shard.fold(rows, at)
 
-    def by_feed(self, learn_every: int = LEARN_EVERY) -> LiveState:
+    def by_feed(self, learn_early: int = LEARN_EARLY) -> LiveState:
         """Return a live state that followed every feed entry from the beginning."""
-        live = empty(learn_every)
+        live = empty(learn_early)
         for raw in self.catalogue.feeds:
             live.apply_items(decode_item_feed(raw))
         live.settle(len(live.items))
@@ -112,9 +112,9 @@ class World:
         live.put_blocks(0, {name.decode(): raw for name, raw in self.shard.hash("bandit").items()})
         return live
 
-    def by_load(self, learn_every: int = LEARN_EVERY) -> LiveState:
+    def by_load(self, learn_early: int = LEARN_EARLY) -> LiveState:
         """Return a live state loaded from what is stored now."""
-        live = empty(learn_every)
+        live = empty(learn_early)
         for raw in self.catalogue.hash("items").values():
             live.put_item(raw)
         live.settle(len(live.items))
