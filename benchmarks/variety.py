@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from benchmarks._inprocess import K, SURFACE, Engine
-from benchmarks.ablation import BEGAN_MS, RATE, catalogue_item, demo_settings
+from benchmarks.ablation import BEGAN_MS, RATE, _item, demo_settings
 from headwater.datasets import Movie, MovieLens, load_movielens
 from headwater.demo.traffic import visits
 from headwater.evaluation.measures import difference
@@ -81,7 +81,7 @@ def play(data: MovieLens, events: int, seed: int, name: str) -> Run:
 def _published(movie: Movie, newest: int) -> Item:
     """Return a film that came out on the first day of its year, the newest ones as the traffic begins."""
     age_ms = round(1000 * YEAR_S * (newest - (movie.year or newest - 100)))
-    return replace(catalogue_item(movie), published_at=max(1, BEGAN_MS - age_ms))
+    return replace(_item(movie), published_at=max(1, BEGAN_MS - age_ms))
 
 
 def _variety(live: LiveState, slate: Sequence[RecommendedItem]) -> tuple[float, float]:
