@@ -112,7 +112,7 @@ def play(data: MovieLens, events: int, seed: int, without: Without | None) -> di
     if without is not None:
         live = CutLive(live, without)
     engine = Engine(settings, live, seed)
-    engine.stock([_item(movie) for movie in data.items.values()])
+    engine.stock([catalogue_item(movie) for movie in data.items.values()])
     alone = Alone(live, len(data.items)) if without is None else None
     rated: dict[str, set[int]] = {}
     hits: dict[str, list[bool]] = {}
@@ -143,7 +143,8 @@ def _stages(decided: Decided, row: int) -> dict[str, bool]:
     }
 
 
-def _item(movie: Movie) -> Item:
+def catalogue_item(movie: Movie) -> Item:
+    """Return a film as the demo publishes it."""
     attributes: dict[str, Any] = {"year": float(movie.year)} if movie.year else {}
     return Item(
         event_id=f"catalogue-{movie.item_id}", occurred_at=BEGAN_MS, item_id=movie.item_id, title=movie.title,

@@ -1,9 +1,9 @@
 """What variety, repetition and freshness cost: the demo's traffic under one ranking document after the other.
 
-Every run replays the same visits in one process through the served path, which learns as it does when it serves
-(`benchmarks.ablation` says how), with one ranking document in force. Beside hit rate@10 stand what the document is
-for: likeness of a slate's items, categories in it, share of the catalogue shown and age of what is shown; and what
-the decision takes.
+Every run replays the same visits in one process through the served path, which learns as it does when it
+serves (`benchmarks.ablation` says how), with one ranking document in force. Beside hit rate@10 stand what the
+document is for: likeness of a slate's items, categories in it, share of the catalogue shown and age of what is
+shown; and what the decision takes.
 """
 
 import argparse
@@ -17,8 +17,8 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from benchmarks._inprocess import K, SURFACE, Engine
-from benchmarks.ablation import BEGAN_MS, RATE, _item, demo_settings
+from benchmarks._inprocess import SURFACE, Engine, K
+from benchmarks.ablation import BEGAN_MS, RATE, catalogue_item, demo_settings
 from headwater.datasets import Movie, MovieLens, load_movielens
 from headwater.demo.traffic import visits
 from headwater.evaluation.measures import difference
@@ -81,7 +81,7 @@ def play(data: MovieLens, events: int, seed: int, name: str) -> Run:
 def _published(movie: Movie, newest: int) -> Item:
     """Return a film that came out on the first day of its year, the newest ones as the traffic begins."""
     age_ms = round(1000 * YEAR_S * (newest - (movie.year or newest - 100)))
-    return replace(_item(movie), published_at=max(1, BEGAN_MS - age_ms))
+    return replace(catalogue_item(movie), published_at=max(1, BEGAN_MS - age_ms))
 
 
 def _variety(live: LiveState, slate: Sequence[RecommendedItem]) -> tuple[float, float]:
