@@ -2,8 +2,8 @@
 
 Every run replays the same visits in one process through the served path, which learns as it does when it
 serves (`benchmarks.ablation` says how), with one ranking document in force. Beside hit rate@10 stand what the
-document is for: likeness of a slate's items, categories in it, share of the catalogue shown and age of what is
-shown; and what the decision takes.
+document is for: likeness of a slate's items, categories in it, share of the catalogue and age of
+what is shown; and what the decision takes.
 """
 
 import argparse

@@ -40,7 +40,7 @@ def test_every_event_of_a_visit_is_folded_and_outcomes_teach_the_click_model() -
     data, settings = films(60), ablation.demo_settings(1)
     live = make_live(settings)
     engine = Engine(settings, live, 1)
-    engine.stock([ablation._item(movie) for movie in data.items.values()])
+    engine.stock([ablation.catalogue_item(movie) for movie in data.items.values()])
     for n in range(40):
         call = engine.call("u1", "s1", ablation.BEGAN_MS + 1000 * n)
         decided, slate = engine.answer(call)
