@@ -23,7 +23,7 @@ demo: setup  ## Watch the engine learn from live traffic
 	$(BIN)/headwater demo --events $(EVENTS) $(DEMO_FLAGS)
 
 test: setup  ## Run the tests, with a real broker and a real store
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: setup  ## Style, types, import contracts, generated documents
 	$(BIN)/ruff check .
