@@ -57,20 +57,17 @@ def ranking_registry() -> FeatureRegistry:
         ("knn", "trend_mid"),
         ("content", "affinity"),
     ]
-    sourced = [replace(one, source=_SOURCES[one.name]) for one in [*features, _CATEGORY]]
-    return FeatureRegistry(sourced, crosses, [("category",), ("category", "new_user")])
+    sourced = [replace(one, source=_SOURCES[one.name]) for one in features]
+    return FeatureRegistry(sourced, crosses)
 
 
-_CATEGORY = Feature(
-    "category", "code", 0.0, "item", "now", "first category of the item, by `online_models.hashing.code_of`"
-)
 _SOURCES = dict.fromkeys(("knn", "knn_rank"), "session index")
 _SOURCES |= dict.fromkeys(("content", "content_last", "content_rank"), "catalogue and recent interactions")
 _SOURCES |= dict.fromkeys(("trend_fast", "trend_mid", "trend_slow", "rising", "novelty"), "trends")
 _SOURCES |= dict.fromkeys(("affinity", "repeat", "session_length", "new_user"), "subject record")
 _SOURCES |= dict.fromkeys(("covisit", "covisit_rank"), "co-visitation")
 _SOURCES |= dict.fromkeys(("embedding", "embedding_rank"), "session embedding")
-_SOURCES |= {"position": "slate", "item_age": "catalogue", "category": "catalogue", "blend": "blend"}
+_SOURCES |= {"position": "slate", "item_age": "catalogue", "blend": "blend"}
 
 
 PROFILE_WEIGHTS = {"content": 0.3, "trend_fast": 0.4, "trend_mid": 0.6, "affinity": 0.2}
@@ -104,7 +101,7 @@ class ClickInputs:
 
     def __init__(self, registry: FeatureRegistry, names: tuple[str, ...]) -> None:
         wished = [_FROM_BLEND.get(name, name) for name in registry.names]
-        missing = [name for name in wished if name not in (*names, *_OWN, _CATEGORY.name)]
+        missing = [name for name in wished if name not in names and name not in _OWN]
         if missing:
             msg = f"the blend has no inputs {missing}, wanted one for each feature but {_OWN}"
             raise ValueError(msg)

@@ -12,7 +12,6 @@ from serving.live import LiveState
 from state.packing import FloatArray
 
 _ARMS = ("knn", "knn_rank", "content", "content_last", "trend_fast", "trend_slow", "affinity", "novelty")
-_CATEGORY = ranking_registry().place("category")
 _ARM_COLUMNS = [ranking_registry().place(name) for name in _ARMS]
 
 
@@ -27,9 +26,7 @@ class Visitor(Struct, frozen=True):
 def feature_matrix(live: LiveState, found: Found, visitor: Visitor) -> FloatArray:
     """Return the click model's inputs (k, f) for candidates, at position 0."""
     length = float(visitor.session_length)
-    inputs = live.click_inputs.of(found.inputs, found.scores, length, is_new=visitor.is_new)
-    inputs[:, _CATEGORY] = live.items.kinds[found.rows]
-    return inputs
+    return live.click_inputs.of(found.inputs, found.scores, length, is_new=visitor.is_new)
 
 
 def policy_context(visitor: Visitor, found: Found) -> FloatArray:

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.candidates import Catalogue
-from online_models.hashing import code_of
 from online_models.texts import Texts
 from state.events import Item
 from state.subject import id_hash
@@ -35,8 +34,6 @@ class ItemTable:
         (rows,) ms since 1970; 0 where unknown.
     hashes
         (rows,) 64-bit hash of the id, as seen items are remembered.
-    kinds
-        (rows,) code of each item's first category, as the click model knows it; 0 where it has none.
     codes
         (rows, MAX_CATEGORIES) category codes of each item, -1 where it has fewer.
     signatures
@@ -56,7 +53,6 @@ class ItemTable:
         self.available: BoolArray = np.zeros(64, dtype=np.bool_)
         self.published_at: IntArray = np.zeros(64, dtype=np.int64)
         self.hashes: NDArray[np.uint64] = np.zeros(64, dtype=np.uint64)
-        self.kinds: NDArray[np.float64] = np.zeros(64)
         self.codes: NDArray[np.int32] = np.full((64, MAX_CATEGORIES), -1, dtype=np.int32)
         self.signatures: NDArray[np.uint64] = np.zeros(64, dtype=np.uint64)
         self.vectors: NDArray[np.float32] = np.zeros((64, dim), dtype=np.float32)
@@ -101,7 +97,6 @@ class ItemTable:
         known = self.category_codes
         codes = [known.setdefault(name, len(known)) for name in item.categories[:MAX_CATEGORIES]]
         self.titles[row] = item.title
-        self.kinds[row] = code_of(item.categories[0]) if item.categories else 0
         self.codes[row] = codes + [-1] * (MAX_CATEGORIES - len(codes))
         self.published_at[row] = item.published_at or 0
         self.available[row] = item.available
@@ -140,7 +135,6 @@ class ItemTable:
         self.available = np.pad(self.available, (0, size))
         self.published_at = np.pad(self.published_at, (0, size))
         self.hashes = np.pad(self.hashes, (0, size))
-        self.kinds = np.pad(self.kinds, (0, size))
         self.signatures = np.pad(self.signatures, (0, size))
         self.blocks = np.pad(self.blocks, (0, size))
         self.codes = np.pad(self.codes, ((0, size), (0, 0)), constant_values=-1)
