@@ -132,5 +132,5 @@ class Crowd:
             candidates=Candidates([], "", "", ""), context=packed(CONTEXT_DIM),
             features=packed(SLOTS, len(ranking_registry())), arms=packed(SLOTS, ARM_DIM),
             logits=packed(SLOTS), exploration={"rate": 0.05}, seed=1,
-            versions=Versions("policy", 1, 1, "features"),
+            versions=Versions("policy", 1, 1, ranking_registry().fingerprint()),
         )  # fmt: skip
