@@ -23,7 +23,7 @@ demo: setup  ## Watch the engine learn from live traffic
 	$(BIN)/headwater demo --events $(EVENTS) $(DEMO_FLAGS)
 
 test: setup  ## Run the tests, with a real broker and a real store
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: setup  ## Style, types, import contracts, generated documents
 	$(BIN)/ruff check .
@@ -33,6 +33,7 @@ lint: setup  ## Style, types, import contracts, generated documents
 	$(BIN)/headwater schema --check
 	$(BIN)/headwater settings --check
 	$(BIN)/headwater retention --check
+	$(BIN)/headwater features --check
 
 test-kafka: setup  ## Run the integration tests and a short demo on Apache Kafka 4.x and 3.9
 	$(BIN)/python -m tests.kafka.broker --version 4.x -- $(BIN)/python -m pytest -q tests/kafka tests/state/test_topics.py tests/integration tests/headwater/test_deadletters.py tests/headwater/test_demo_run.py
@@ -47,6 +48,7 @@ schema: setup  ## Write the generated documents
 	$(BIN)/headwater schema
 	$(BIN)/headwater settings
 	$(BIN)/headwater retention
+	$(BIN)/headwater features
 
 lock: setup  ## Resolve the lock file anew
 	$(BIN)/python -m pip install --quiet uv

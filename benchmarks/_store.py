@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from bandits.hybrid import ShardLearner, SlotBatch
 from bandits.ranking import ranking_policy
 from benchmarks._synthetic import Shop, item_id, user_id
+from online_models.heads import HeadModels, Labels
 from online_models.ranking import prior_model, ranking_registry
 from online_models.trends import Trends
 from state.clients import redis_client
@@ -147,7 +148,8 @@ def _learn(rng: np.random.Generator, slots: int, items: int) -> tuple[ShardLearn
 def learnt_model(seed: int) -> bytes:
     """Return a click model's snapshot that has learnt from random slots."""
     registry, rng = ranking_registry(), np.random.default_rng([seed, 6])
-    model = prior_model(registry)
-    model.learn_many(rng.random((2_000, len(registry))), (rng.random(2_000) < 0.1).astype(np.float64))
-    arrays, document = model.snapshot()
-    return pack_arrays(arrays, document)
+    heads = HeadModels(prior_model(registry))
+    rows, clicks = rng.random((2_000, len(registry))), (rng.random(2_000) < 0.1).astype(np.float64)
+    heads.learn(rows, Labels(clicks, {}))
+    arrays, document = heads.snapshot()
+    return pack_arrays(arrays, document | {"offset": 0})

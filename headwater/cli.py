@@ -20,6 +20,8 @@ LAZY: dict[str, str] = {
     "deadletters": "headwater.deadletters:deadletters",
     "explore": "headwater.explore_preview:explore",
     "export": "headwater.export:export",
+    "features": "headwater.features_page:features_page",
+    "models": "headwater.models:models",
     "plan": "headwater.plan:plan",
     "producers": "headwater.producers:producers",
     "ranking": "headwater.ranking_command:ranking",

@@ -14,7 +14,7 @@ from state.clients import kafka_security, redis_client
 from state.control_reads import read_current, read_history
 from state.decoding import Refusal
 from state.events import Control, encode
-from state.exploration import Budgets, Document, Explorations, Shadows
+from state.exploration import Budgets, Document, Explorations, Shadows, settings_of
 from state.ranking import Rankings
 from state.settings import Settings
 from state.topics import topic_name
@@ -32,7 +32,7 @@ async def change_document(settings: Settings, name: str, wish: Wish) -> Said:
         if not wish.given and wish.restores is None:
             return True, [describe(name, now_in_force(latest, _now_ms()))]
         event = change_event(name, latest, wish, _now_ms(), settings.dwell_ms)
-        await _publish(settings, event)
+        await publish(settings, event)
         return await _until_in_force(redis, settings, event)
     except Refusal as refusal:
         return False, [str(refusal)]
@@ -68,6 +68,8 @@ def _settings(document: Document) -> str:
         return f"costs {_bound(document.cost_per_hour)}"
     if isinstance(document, Rankings):
         return ranked(document)
+    if not isinstance(document, Explorations):
+        return ", ".join(f"{name} {value}" for name, value in settings_of(document).items())
     parts = [document.scheme, f"rate {document.rate:g}", f"temperature {document.temperature:g}"]
     parts += ["a coin a slate"] if document.mode == "single_slot" else []
     parts += [f"floor {document.floor:g}"] if document.floor else []
@@ -110,7 +112,8 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def _publish(settings: Settings, event: Control) -> None:
+async def publish(settings: Settings, event: Control) -> None:
+    """Publish a change of a control document."""
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka, **kafka_security(settings)) as producer:
         topic = topic_name(settings.namespace, "control")
         await producer.send_and_wait(topic, value=encode(event), key=event.name.encode(), partition=0)

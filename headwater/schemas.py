@@ -17,6 +17,7 @@ _ABOUT = {
     "users": "profiles, consent, login merges, erasure requests",
     "decisions": "slates as the server decided them",
     "outcomes": "closed decisions with rewards and propensities",
+    "directives": "what model lanes are told to do",
     "deadletters": "events that could not be understood, with their reasons",
     "control": "versioned control documents",
 }

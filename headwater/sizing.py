@@ -23,6 +23,7 @@ from headwater.population import (
     popularity,
     visitors,
 )
+from online_models.heads import FOLLOWING, HeadModels, Labels
 from online_models.ranking import prior_model, ranking_registry
 from state.events import Outcome, OutcomeSlot, encode
 from state.evidence import Cell, encode_cells
@@ -31,7 +32,7 @@ from state.feed import Interaction, ShardFeed, encode_feed
 from state.keys import decision_key, subject_key, subject_unit, unit_prefix
 from state.outbox import Message, encode_message
 from state.packing import pack_arrays
-from state.retention import DAY_MS, EVIDENCE_HOURS, FEED_CAP, MAX_UNSENT
+from state.retention import DAY_MS, EVIDENCE_HOURS, FEED_CAP, MAX_UNSENT, MODEL_VERSIONS_KEPT
 from state.sessions import SessionRow, encode_session
 from state.settings import Settings
 from state.store_memory import StoreLayout, entries_cost, hash_cost, strings_cost
@@ -39,8 +40,13 @@ from state.subject import encode_subject
 from stream.closing import encode_kept, keep
 
 SAMPLE = 4_000
+CATEGORIES = 200
+"""Of a catalogue, as hashed crosses meet them."""
 SEALED = 8
 DAY_S = 86_400
+NAMED_VERSIONS = 2
+LIFECYCLE = 16_000
+"""Bytes of what is known of one surface's models besides their weights."""
 PEAK = 3.0
 """How much busier the busiest hour is than the mean."""
 SHARD_ROWS = 800.0
@@ -163,11 +169,14 @@ def session_rows(visitor: Visitor) -> list[SessionRow]:
 
 
 def model_length() -> int:
-    """Return the length of a click model's snapshot that has learnt."""
+    """Return the length of a surface's models, all heads, that have learnt."""
     registry, rng = ranking_registry(), np.random.default_rng(6)
-    model = prior_model(registry)
-    model.learn_many(rng.random((500, len(registry))), (rng.random(500) < 0.1).astype(np.float64))
-    arrays, document = model.snapshot()
+    heads, rows = HeadModels(prior_model(registry)), rng.random((20_000, len(registry)))
+    rows[:, registry.codes] = rng.integers(1, CATEGORIES, (len(rows), len(registry.codes)))
+    clicks = (rng.random(len(rows)) < 0.1).astype(np.float64)
+    following = {head: (rng.random(len(rows)) < 0.2).astype(np.float64) for head in FOLLOWING}
+    heads.learn(rows, Labels(clicks, following))
+    arrays, document = heads.snapshot()
     return len(pack_arrays(arrays, document))
 
 
@@ -215,7 +224,8 @@ class _Sizes:
         """Return what makes each family."""
         return [
             self._subject, self._decision, self._session, self._open, self._trends, self._bandit,
-            self._learnt, self._items, self._models, self._evidence, self._newcomers, self._spending,
+            self._learnt, self._items, self._models, self._versions, self._lifecycle, self._evidence,
+            self._newcomers, self._spending,
             self._feed, self._outbox, self._counters,
         ]  # fmt: skip
 
@@ -276,6 +286,16 @@ class _Sizes:
         length = self._sample.model
         units = self._settings.lanes
         return self._hash("models", [8], [length], self._people.surfaces * units, units)
+
+    def _versions(self) -> Family:
+        """Return what is kept of earlier champions: a week of days, and a few with names."""
+        length, units = self._sample.model, self._settings.lanes
+        count = self._people.surfaces * units * (MODEL_VERSIONS_KEPT + NAMED_VERSIONS)
+        return self._hash("model_versions", [11], [length], count, units)
+
+    def _lifecycle(self) -> Family:
+        units = self._settings.lanes
+        return self._hash("lifecycle", [8], [LIFECYCLE], self._people.surfaces * units, units)
 
     def _evidence(self) -> Family:
         """Return a week of hours of each surface: new and returning visitors under one rate."""

@@ -13,7 +13,7 @@ from online_models.arrays import FloatArray
 from online_models.correction import Correction
 from online_models.drift import DriftWatch
 from online_models.features import FeatureRegistry
-from online_models.learners import ArrayMachine, Learner, LinearLearner, MachineLearner
+from online_models.learners import ArrayAdaGrad, ArrayMachine, Learner, LinearLearner, MachineLearner
 from online_models.prequential import Prequential, Report, log_losses
 from online_models.scorer import CompiledScorer, sigmoid
 
@@ -24,6 +24,10 @@ SHORTENING, SHORTEST = 0.03, 5_000.0
 """What a drift alarm leaves of the memory, and the rows it never goes below."""
 RECOVERY = 4.0
 """A shortened memory has grown by a factor e after so many times its own length."""
+
+LARGEST = 1e6
+"""Inputs of one row: the products of larger ones could leave the range of numbers."""
+_FIRST_SQUARES = 0.05
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -53,7 +57,7 @@ class ClickModelSettings:
     kind
         ``linear`` (logistic regression) or ``fm`` (factorisation machine).
     factors, latent_rate, seed
-        Of a factorisation machine: latent factors a feature, > 0, their rate of SGD, > 0, and what their
+        Of a factorisation machine: latent factors a feature, > 0, their learning rate, > 0, and what their
         first values are drawn with.
     """
 
@@ -65,7 +69,7 @@ class ClickModelSettings:
     window: int = 20_000
     kind: str = "linear"
     factors: int = 8
-    latent_rate: float = 0.5
+    latent_rate: float = 0.05
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -97,6 +101,58 @@ class ClickModel:
         self.memory_rows = self.settings.memory_rows
         self._raw, self._corrected = (Prequential(self.settings.window) for _ in range(2))
         self._learner = _learner(registry, self.settings)
+        self._said = asdict(self.settings)
+        self._held: Arrays | None = None  # the weights as arrays, until the next step
+
+    @classmethod
+    def begin(
+        cls,
+        registry: FeatureRegistry,
+        settings: ClickModelSettings,
+        weights: Mapping[str, float],
+        intercept: float,
+    ) -> Self:
+        """Make a model that begins with weights by column, 0 for others, and moves on from them."""
+        model = cls(registry, settings)
+        arrays = model._learner.arrays()
+        columns = model._columns()
+        held = np.array([weights.get(name, 0.0) for name in columns])
+        # AdaGrad's first steps would jump past the weights if its sums of squares began at zero.
+        squares = np.full(len(columns), _FIRST_SQUARES)
+        given = {"weights": held, "squares": squares, "intercept": np.array([intercept])}
+        model._learner.load(arrays | given, 0)
+        model._held = None
+        return model
+
+    @classmethod
+    def warm(
+        cls,
+        registry: FeatureRegistry,
+        settings: ClickModelSettings,
+        arrays: Mapping[str, NDArray[Any]],
+        meta: Mapping[str, Any],
+    ) -> Self:
+        """Make a model that begins with what the model of a snapshot has learnt, column by column.
+
+        Features, crosses and kind may differ: a column both have keeps its weight and how sure it is, another
+        begins at 0; buckets and latent factors are kept where they mean the same.
+        """
+        model = cls.begin(registry, settings, {}, float(arrays["intercept"][0]))
+        held, places = model._learner.arrays(), {name: n for n, name in enumerate(meta["columns"])}
+        for place, name in enumerate(model._columns()):
+            if name in places:
+                for part in ("weights", "squares"):
+                    held[part][place] = arrays[part][places[name]]
+        if [list(parts) for parts in registry.hashed] == meta["hashed"] and settings.kind == "linear":
+            held |= {name: arrays[name] for name in ("buckets", "bucket_weights", "bucket_squares")}
+        if held["latents"].shape == arrays["latents"].shape and meta["columns"] == model._columns():
+            held |= {name: arrays[name] for name in ("latents", "latent_squares")}
+        model._learner.load(held, 0)
+        model._held = None
+        return model
+
+    def _columns(self) -> list[str]:
+        return list(self.registry.columns if self.settings.kind == "linear" else self.registry.names)
 
     @property
     def river(self) -> Any:
@@ -150,6 +206,7 @@ class ClickModel:
         has_drifted = self.drift.update(corrected, clicks, losses)
         self.correction.learn(logits, clicks)
         self._forget(len(inputs), has_drifted=has_drifted)
+        self._held = None
         parts = -(-len(inputs) // self.settings.sub_batch)
         for rows, targets in zip(np.array_split(inputs, parts), np.array_split(clicks, parts), strict=True):
             self._learner.learn(rows, targets)
@@ -168,6 +225,11 @@ class ClickModel:
         return CompiledScorer.from_snapshot(self._weights(), {"fingerprint": self.registry.fingerprint()})
 
     def _weights(self) -> Arrays:
+        if self._held is None:
+            self._held = self._taken()
+        return self._held
+
+    def _taken(self) -> Arrays:
         linear, hashing = self.settings.kind == "linear", self.registry.hashing
         some = slice(None) if linear else slice(0)
         return self._learner.arrays() | {
@@ -189,7 +251,8 @@ class ClickModel:
             "fingerprint": self.registry.fingerprint(),
             "crosses": [list(pair) for pair in self.registry.crosses],
             "hashed": [list(parts) for parts in self.registry.hashed],
-            "settings": asdict(self.settings),
+            "columns": self._columns(),
+            "settings": self._said,
             "steps": self.steps,
             "memory_rows": self.memory_rows,
             "correction": correction,
@@ -229,10 +292,6 @@ class ClickModel:
         model._corrected = Prequential.restore(arrays["judged_bins"], meta["judged"])
         return model
 
-    def load(self, arrays: Mapping[str, NDArray[Any]], steps: int) -> None:
-        """Take up weights of another model of the same kind and crosses; measures stay as they are."""
-        self._learner.load(arrays, steps)
-
     def _forget(self, rows: int, *, has_drifted: bool) -> None:
         kept = math.exp(-rows / self.memory_rows)
         if has_drifted:
@@ -250,10 +309,11 @@ class ClickModel:
             wish = f"wanted (n, {len(self.registry)}), (n,)"
             msg = f"inputs, clicks have shapes {inputs.shape}, {clicks.shape}, {wish}"
             raise ValueError(msg)
-        if len(clicks) == 0 or not np.all(np.isfinite(inputs)) or not np.all((clicks == 0) | (clicks == 1)):
-            msg = (
-                f"batch of {len(clicks)} rows holds numbers that are not finite or clicks other than 0 and 1"
-            )
+        amounts = np.abs(inputs).max(axis=0, initial=0.0)
+        amounts[self.registry.codes] = 0.0
+        if len(clicks) == 0 or not np.all(amounts <= LARGEST) or not np.all((clicks == 0) | (clicks == 1)):
+            held = f"numbers that are not finite or beyond {LARGEST:g}, or clicks other than 0 and 1"
+            msg = f"batch of {len(clicks)} rows holds {held}"
             raise ValueError(msg)
 
 
@@ -264,7 +324,7 @@ def _learner(registry: FeatureRegistry, settings: ClickModelSettings) -> Learner
     machine = ArrayMachine(
         n_factors=settings.factors,
         weight_optimizer=optim.AdaGrad(rates[0]),
-        latent_optimizer=optim.SGD(settings.latent_rate),
+        latent_optimizer=ArrayAdaGrad(settings.latent_rate),
         l2_weight=settings.l2,
         intercept_lr=rates[1],
         seed=settings.seed,

@@ -59,6 +59,7 @@ class Correction:
         self._prior: FloatArray = np.diag([self.settings.slope_prior, self.settings.shift_prior])
         self._precision = self._prior.copy()
         self._rows = 0
+        self._said = asdict(self.settings)
         self.values: FloatArray = np.array([1.0, 0.0])
 
     def apply(self, logits: FloatArray) -> FloatArray:
@@ -87,7 +88,7 @@ class Correction:
 
     def snapshot(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """State as arrays and JSON-ready values."""
-        meta = {"settings": asdict(self.settings), "rows": self._rows}
+        meta = {"settings": self._said, "rows": self._rows}
         return {"correction": self.values.copy(), "correction_precision": self._precision.copy()}, meta
 
     @classmethod

@@ -14,6 +14,7 @@ from online_models.features import FeatureRegistry
 from online_models.hashing import buckets
 from online_models.scorer import sigmoid
 
+LATENT_SQUARES = 0.05
 BUCKET_SQUARES = 0.002
 """What a bucket's sum of squared gradients begins with: AdaGrad's first step would be the whole rate."""
 
@@ -61,7 +62,8 @@ class ArrayRegression(linear_model.LogisticRegression):
         river: Any = self  # its methods are untyped
         saved = river._enter_learn_mode(set(columns))
         try:
-            river._fit(x=columns, y=clicks, w=1.0, get_grad=partial(river._eval_gradient_many, inputs))
+            with np.errstate(over="ignore"):  # River's loss takes exp of the logit; 1 / infinity is right
+                river._fit(x=columns, y=clicks, w=1.0, get_grad=partial(river._eval_gradient_many, inputs))
         finally:
             river._exit_learn_mode(saved)
 
@@ -131,6 +133,7 @@ class LinearLearner:
             "bucket_weights": _values(held, met),
             "bucket_squares": _values(squares, met),
             "latents": np.zeros((0, 0)),
+            "latent_squares": np.zeros((0, 0)),
         }
 
     def load(self, arrays: Mapping[str, NDArray[Any]], steps: int) -> None:
@@ -144,6 +147,25 @@ class LinearLearner:
         squares = dict(zip(names, both["squares"], strict=True))
         self._model.optimizer.g2 = collections.defaultdict(float, squares)
         self._model.optimizer.n_iterations = steps
+
+
+class ArrayAdaGrad(optim.base.Optimizer):
+    """AdaGrad (Duchi, Hazan, Singer 2011) for one array of weights; River's own takes dicts only.
+
+    Parameters
+    ----------
+    rate
+        Learning rate, > 0.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__(rate)
+        self.squares: FloatArray = np.zeros(0)
+
+    def _step_with_vector(self, w: Any, g: Any) -> Any:
+        self.squares += g**2
+        w -= self.learning_rate / np.sqrt(self.squares) * g
+        return w
 
 
 class ArrayMachine(facto.FMClassifier):
@@ -172,7 +194,7 @@ class ArrayMachine(facto.FMClassifier):
 
 
 class MachineLearner:
-    """Factorisation machine over the features, by AdaGrad for weights and SGD for latent factors.
+    """Factorisation machine over the features, by AdaGrad: what features measure differs by their scale.
 
     Codes, products and hashed crosses are left out: pairs are what it learns by itself.
 
@@ -187,14 +209,17 @@ class MachineLearner:
     def __init__(self, registry: FeatureRegistry, machine: ArrayMachine) -> None:
         self._registry, self._names, self._model = registry, list(registry.names), machine
         self._optimizer: Any = machine.weight_optimizer
+        self._latent: Any = machine.latent_optimizer
         self._amounts = np.ones(len(registry))
         self._amounts[registry.codes] = 0.0
         rng = np.random.default_rng(machine.seed)
-        self._bind(rng.normal(0.0, 0.05, (len(registry), machine.n_factors)) * self._amounts[:, None])
+        factors = rng.normal(0.0, 0.05, (len(registry), machine.n_factors)) * self._amounts[:, None]
+        self._bind(factors, np.full(factors.shape, LATENT_SQUARES))
 
-    def _bind(self, factors: FloatArray) -> None:
+    def _bind(self, factors: FloatArray, squares: FloatArray) -> None:
         river: Any = self._model
         river.factors = np.ascontiguousarray(factors)
+        self._latent.squares = np.array(squares)
         for name, row in zip(self._names, river.factors, strict=True):
             self._model.latents[name] = row
 
@@ -213,10 +238,11 @@ class MachineLearner:
         self._model.learn_arrays(inputs * self._amounts, self._names, clicks)
 
     def scale_memory(self, kept: float) -> None:
-        """Forget of past gradients all but a share `kept`; latent factors have a steady rate."""
+        """Forget of past gradients all but a share `kept`."""
         squares = self._optimizer.g2
         for name in squares:
             squares[name] *= kept
+        self._latent.squares *= kept
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """State; without buckets."""
@@ -229,6 +255,7 @@ class MachineLearner:
             "bucket_weights": np.zeros(0),
             "bucket_squares": np.zeros(0),
             "latents": river.factors.copy(),
+            "latent_squares": self._latent.squares.copy(),
         }
 
     def load(self, arrays: Mapping[str, NDArray[Any]], steps: int) -> None:
@@ -239,7 +266,7 @@ class MachineLearner:
         squares = dict(zip(self._names, arrays["squares"].tolist(), strict=True))
         self._optimizer.g2 = collections.defaultdict(float, squares)
         self._optimizer.n_iterations = steps
-        self._bind(arrays["latents"])
+        self._bind(arrays["latents"], arrays["latent_squares"])
 
 
 def one_hot(places: IntArray) -> tuple[list[int], FloatArray]:

@@ -1,11 +1,14 @@
 """The features a served slate is ranked by, and the weights a model begins with before it has learnt."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from online_models._ranking_loops import PROFILE, Visit, click_inputs, describe, example, taste
 from online_models.arrays import FloatArray, IntArray
-from online_models.click import ClickModel
+from online_models.click import ClickModel, ClickModelSettings
 from online_models.features import Feature, FeatureRegistry
+from online_models.heads import HeadModels
 
 __all__ = [
     "PRIOR_INTERCEPT", "PRIOR_WEIGHTS", "PROFILE", "PROFILE_WEIGHTS", "ClickInputs", "Visit", "describe",
@@ -54,7 +57,17 @@ def ranking_registry() -> FeatureRegistry:
         ("knn", "trend_mid"),
         ("content", "affinity"),
     ]
-    return FeatureRegistry(features, crosses)
+    sourced = [replace(one, source=_SOURCES[one.name]) for one in features]
+    return FeatureRegistry(sourced, crosses)
+
+
+_SOURCES = dict.fromkeys(("knn", "knn_rank"), "session index")
+_SOURCES |= dict.fromkeys(("content", "content_last", "content_rank"), "catalogue and recent interactions")
+_SOURCES |= dict.fromkeys(("trend_fast", "trend_mid", "trend_slow", "rising", "novelty"), "trends")
+_SOURCES |= dict.fromkeys(("affinity", "repeat", "session_length", "new_user"), "subject record")
+_SOURCES |= dict.fromkeys(("covisit", "covisit_rank"), "co-visitation")
+_SOURCES |= dict.fromkeys(("embedding", "embedding_rank"), "session embedding")
+_SOURCES |= {"position": "slate", "item_age": "catalogue", "blend": "blend"}
 
 
 PROFILE_WEIGHTS = {"content": 0.3, "trend_fast": 0.4, "trend_mid": 0.6, "affinity": 0.2}
@@ -119,19 +132,10 @@ PRIOR_WEIGHTS = {"blend": 1.0, "position": -0.3}
 
 PRIOR_INTERCEPT = -3.5
 
-_PRIOR_SQUARES = 0.05
 
-
-def prior_model(registry: FeatureRegistry) -> ClickModel:
+def prior_model(registry: FeatureRegistry, settings: ClickModelSettings | None = None) -> ClickModel:
     """Return a click model that begins with the prior weights and moves on from them as it learns."""
-    arrays, meta = ClickModel(registry).snapshot()
-    weights = np.zeros(len(registry.columns))
-    for name, weight in PRIOR_WEIGHTS.items():
-        weights[registry.place(name)] = weight
-    # AdaGrad's first steps would jump past the prior if its sums of squares began at zero.
-    squares = np.full(len(registry.columns), _PRIOR_SQUARES)
-    arrays |= {"weights": weights, "squares": squares, "intercept": np.array([PRIOR_INTERCEPT])}
-    return ClickModel.restore(registry, arrays, meta)
+    return ClickModel.begin(registry, settings or ClickModelSettings(), PRIOR_WEIGHTS, PRIOR_INTERCEPT)
 
 
 def warm_up() -> None:
@@ -145,4 +149,5 @@ def warm_up() -> None:
     inputs = ClickInputs(registry, (*names, *_FROM_BLEND.values()))
     wide = np.zeros((1, len(registry)))
     wide[:, : described.shape[1]] = described
-    prior_model(registry).scorer().logits(inputs.of(wide, np.ones(1), 1.0, is_new=False))
+    rows_of = inputs.of(wide, np.ones(1), 1.0, is_new=False)
+    HeadModels(prior_model(registry)).ranker({}).logits(rows_of)

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from serving.dashboard import dashboard_page
 from serving.ledger import read_ledger
+from serving.models import MODEL_ROUTES
 from serving.preview_routes import PREVIEW_ROUTES
 from serving.privacy import delete_user, get_receipt, get_user
 from serving.problems import BadRequest
@@ -160,7 +161,7 @@ def routes() -> Router:
     """Return every route of the server."""
     handlers: list[Any] = [
         get_recommendations, post_recommendations, post_events, *TUNING_ROUTES, *PREVIEW_ROUTES,
-        get_user, delete_user, get_receipt, get_attribution, get_producers, get_stats, healthz, readyz,
-        metrics, openapi, dashboard,
+        *MODEL_ROUTES, get_user, delete_user, get_receipt, get_attribution, get_producers, get_stats,
+        healthz, readyz, metrics, openapi, dashboard,
     ]  # fmt: skip
     return Router(path="/", route_handlers=handlers)

@@ -27,6 +27,7 @@ from serving.hotpath import with_hot_path
 from serving.live import LiveState, served_retrieval
 from serving.logbook import BATCH_BYTES, Logbook
 from serving.metrics import ServerMetrics
+from serving.models import ModelsReader
 from serving.preview import PreviewReader
 from serving.privacy import Privacy
 from serving.problems import on_crash, on_deep_nesting, on_http_error, on_refusal, on_validation_error
@@ -115,6 +116,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     app.state.privacy = Privacy(settings, feeds, gateway)
     app.state.sync, app.state.metrics = sync, metrics
     app.state.attribution = AttributionReader(settings, feeds)
+    app.state.models = ModelsReader(settings, feeds, live)
     app.state.previews, app.state.scoreboard = (
         PreviewReader(settings, feeds, live.count_new),
         ScoreboardReader(settings, feeds),

@@ -16,10 +16,10 @@ from online_models.blend import BlendSettings
 from online_models.content import content_vector, projected
 from online_models.covisit import CoVisits
 from online_models.embeddings import ItemVectors, ItemVectorSettings
+from online_models.heads import FORMAT, HeadModels, HeadsScorer, Ranker
 from online_models.neighbourhoods import Neighbourhoods
 from online_models.ranking import ClickInputs, prior_model, ranking_registry
 from online_models.retrieval import Recommender, RecommenderSettings
-from online_models.scorer import CompiledScorer
 from online_models.session_knn import SessionIndex
 from online_models.trends import Trends
 from serving.exploring import Laws
@@ -31,6 +31,7 @@ from serving.sources import CatalogueSources
 from state.events import Item
 from state.exploration import DOCUMENT_TYPES, Budgets, Document, Explorations, Shadows, decode_document
 from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
+from state.model_documents import ModelPolicy
 from state.packing import unpack_arrays, unpack_vector
 from state.ranking import Rankings
 
@@ -64,17 +65,20 @@ class LiveState:
     def __init__(self, policy: HybridConfig, retrieval: RecommenderSettings) -> None:
         self.registry = ranking_registry()
         self.fingerprint = self.registry.fingerprint()
-        self._prior = prior_model(self.registry).scorer()
+        self._prior = HeadsScorer.from_snapshot(*HeadModels(prior_model(self.registry)).snapshot())
+        self._prior_ranker = Ranker([self._prior], {})
         settings = ItemVectorSettings(search_effort=SEARCH_EFFORT)
         self.items = ItemTable(settings.dim)
         self.vectors = ItemVectors(settings)
         self.alike = Neighbourhoods(self.vectors)
-        self.scorers: dict[str, CompiledScorer] = {}
+        self._lanes: dict[str, dict[int, HeadsScorer]] = {}
+        self._rankers: dict[str, Ranker] = {}
         self.model_versions: dict[str, int] = {}
         self._laws: dict[str, Laws] = {}
         self._rankings: dict[str, Rankings] = {}
         self._shadows: dict[str, ShadowLaws] = {}
         self.budget = Budgets()
+        self.policies: dict[str, ModelPolicy] = {}
         self._policy, self._retrieval = policy, retrieval
         self.watermarks: dict[int, int] = {}
         self.forget_subjects()
@@ -186,16 +190,24 @@ class LiveState:
         if row is not None:
             self.alike.remove(row)
 
-    def put_model(self, surface: str, raw: bytes) -> None:
-        """Take in a click model snapshot; one learnt over other features is left aside."""
+    def put_model(self, surface: str, raw: bytes, lane: int = 0) -> None:
+        """Take in a lane's models of a surface; those learnt over other features are left aside."""
         arrays, document = unpack_arrays(raw)
-        if document["fingerprint"] == self.fingerprint:  # of others not even the arrays need be the same
-            scorer = CompiledScorer.from_snapshot(arrays, document)
-            self.scorers[surface], self.model_versions[surface] = scorer, int(document["steps"])
+        if document.get("format") == FORMAT and document["fingerprint"] == self.fingerprint:
+            self._lanes.setdefault(surface, {})[lane] = HeadsScorer.from_snapshot(arrays, document)
+            self._rank(surface)
 
-    def scorer(self, surface: str) -> CompiledScorer:
-        """Return a surface's click model; the prior one where nothing was learnt yet."""
-        return self.scorers.get(surface, self._prior)
+    def _rank(self, surface: str) -> None:
+        lanes = [scorer for _, scorer in sorted(self._lanes.get(surface, {}).items())]
+        policy = self.policies.get(surface)
+        ranker = Ranker(lanes or [self._prior], policy.weights() if policy else {})
+        self._rankers[surface] = ranker
+        if lanes:
+            self.model_versions[surface] = ranker.steps
+
+    def scorer(self, surface: str) -> Ranker:
+        """Return what a surface ranks by; the prior model where nothing was learnt yet."""
+        return self._rankers.get(surface, self._prior_ranker)
 
     def put_control(self, name: str, raw: bytes) -> None:
         """Take in a control document."""
@@ -209,8 +221,11 @@ class LiveState:
             self._rankings[key] = document
         elif isinstance(document, Shadows):
             self._shadows[key] = ShadowLaws(document)
-        elif key == "all":
+        elif isinstance(document, Budgets):
             self.budget = document
+        elif isinstance(document, ModelPolicy):
+            self.policies[key] = document
+            self._rank(key)
 
     async def count_new(self, since_ms: int) -> int:
         """Return how many available items were published at or after a time, ms."""

@@ -127,7 +127,7 @@ class Sync:
                     self.live.put_item(raw)
             else:
                 for surface, raw in hashes[0].items():
-                    self.live.put_model(surface.decode(), raw)
+                    self.live.put_model(surface.decode(), raw, int(name[1:]))
         self.live.settle(len(self.live.items))
         self.live.load_sessions(sessions)
 
@@ -198,12 +198,14 @@ class Sync:
         if not fields:
             return
         key = control_key if name == CONTROL else models_key
-        put = self.live.put_control if name == CONTROL else self.live.put_model
-        for field, raw in zip(
-            fields, await self._redis.hmget(key(self._prefixes[name]), fields), strict=True
-        ):
-            if raw is not None:
-                put(field, raw)
+        found = await self._redis.hmget(key(self._prefixes[name]), fields)
+        for field, raw in zip(fields, found, strict=True):
+            if raw is None:
+                continue
+            if name == CONTROL:
+                self.live.put_control(field, raw)
+            else:
+                self.live.put_model(field, raw, int(name[1:]))
 
 
 def _loaded_keys(name: str) -> list[Any]:

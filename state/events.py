@@ -235,6 +235,7 @@ class OutcomeSlot(Struct, omit_defaults=True):
     """One closed slot: what it was worth and how likely it was shown.
 
     ``defaulted`` says that nobody earned the reward: it is what the surface gives slots without any.
+    ``earned`` names heads (``dwell``, ``purchase``) whose feedback came inside the window.
     """
 
     item_id: str
@@ -244,6 +245,7 @@ class OutcomeSlot(Struct, omit_defaults=True):
     explored: bool = False
     flag: str = ""
     defaulted: bool = False
+    earned: list[str] = []
 
 
 NEW_SOURCE = "f"
@@ -280,6 +282,7 @@ class Outcome(Event, kw_only=True, omit_defaults=True):
     """One closed decision; ``event_id`` is the decision id, ``occurred_at`` when its window closed.
 
     ``unseen`` says that no impression came: the surface takes its decisions for shown when they were made.
+    ``labels`` are the heads whose slots' ``earned`` is known, ``facets`` those of the decision.
     ``coins`` is None where no policy drew the slate, or its slots explored at different rates. ``shadows`` is
     as in the decision.
     """
@@ -294,6 +297,8 @@ class Outcome(Event, kw_only=True, omit_defaults=True):
     versions: Versions
     rung: str = ""
     unseen: bool = False
+    labels: list[str] = []
+    facets: dict[str, str] = {}
     coins: Coins | None = None
     shadows: dict[str, Packed] = {}
 
@@ -339,6 +344,20 @@ class Control(Event, kw_only=True, omit_defaults=True):
     restores: Annotated[int, Meta(ge=0)] | None = None
 
 
+class Directive(Event, kw_only=True, omit_defaults=True):
+    """What control passes on to a model lane: an accepted document of one of the kinds lanes follow.
+
+    ``event_id`` and ``occurred_at`` are those of the change.
+    """
+
+    name: str
+    document: dict[str, Any]
+    version: int
+    changed_by: str = ""
+    why: str = ""
+    forced: bool = False
+
+
 def subject_of(user_id: str | None, session_id: str) -> str:
     """Return the subject a visitor's events are keyed by."""
     return user_id or f"s:{session_id}"
@@ -354,6 +373,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
     "users": User,
     "decisions": Decision,
     "outcomes": Outcome,
+    "directives": Directive,
     "deadletters": DeadLetter,
     "control": Control,
 }

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct, field
 
 from state.decoding import Refusal
 from state.events import Name
+from state.model_documents import MODEL_DOCUMENTS, ModelDocument
 from state.ranking import Rankings
 from state.versioned import Versioned
 
@@ -174,12 +175,13 @@ class Shadows(Versioned, kw_only=True, forbid_unknown_fields=True):
     policies: Annotated[dict[Name, Shadow], Meta(max_length=8)] = msgspec.field(default_factory=dict)
 
 
-Document = Explorations | Budgets | Rankings | Shadows
+Document = Explorations | Budgets | Rankings | Shadows | ModelDocument
 DOCUMENT_TYPES: Mapping[str, type[Document]] = {
     "exploration": Explorations,
     "budget": Budgets,
     "ranking": Rankings,
     "shadows": Shadows,
+    **MODEL_DOCUMENTS,
 }
 ENGINE_FIELDS = (*Versioned.__struct_fields__, "until", "before")
 _decoders = {kind: msgspec.json.Decoder(type_) for kind, type_ in DOCUMENT_TYPES.items()}
@@ -207,7 +209,7 @@ def read_document(name: str, said: Mapping[str, Any]) -> Document:
     kind, known = DOCUMENT_TYPES.get(name.partition("/")[0]), ", ".join(DOCUMENT_TYPES)
     if kind is None:
         raise Refusal("unknown_control", "name", name, f"one of {known}, then / and a name")
-    given = [field for field in ENGINE_FIELDS if field in said]
+    given = [one for one in ENGINE_FIELDS if one in said]
     if given:
         raise Refusal("bad_document", given[0], said[given[0]], "nothing: the engine fills it in")
     try:

@@ -138,6 +138,21 @@ def models_key(prefix: str) -> str:
     return f"{prefix}models"
 
 
+def model_shadows_key(prefix: str) -> str:
+    """Hash: snapshots of models that learn without serving, by surface and name."""
+    return f"{prefix}model_shadows"
+
+
+def model_versions_key(prefix: str) -> str:
+    """Hash: kept snapshots of champions, by surface and number."""
+    return f"{prefix}model_versions"
+
+
+def lifecycle_key(prefix: str) -> str:
+    """Hash: what is known of each surface's models besides their weights."""
+    return f"{prefix}lifecycle"
+
+
 def learnt_outcomes_key(prefix: str) -> str:
     """Hash: outcomes a lane has learnt lately, page by page."""
     return f"{prefix}outcomes"

@@ -35,6 +35,8 @@ class OpenDecision(Struct, array_like=True):
         The impression's.
     again
         Further impressions: event time and surface, earliest first.
+    labels
+        Item -> head -> event time, ms, of the first feedback that earned it.
     """
 
     subject: str
@@ -46,6 +48,7 @@ class OpenDecision(Struct, array_like=True):
     surface: str = ""
     shown_on: str = ""
     again: list[tuple[int, str]] = field(default_factory=list)
+    labels: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 _decoder = msgspec.msgpack.Decoder(OpenDecision)

@@ -50,6 +50,12 @@ TRIED_CAP = 400
 """Versions of exploration documents whose results a shard keeps."""
 HISTORY_CAP = 100
 """Versions of one control document that can be looked at and brought back."""
+MODEL_VERSIONS_KEPT = 8
+"""Kept snapshots of a surface's champions in a lane: so many with a name, and so many without."""
+MODEL_STEPS_KEPT = 50
+"""Steps of the history of a surface's models."""
+MOST_SHADOWS = 4
+"""Models of one surface that learn without serving."""
 SWEEP_MS = 3_600_000
 """How much event time passes between two sweeps of a shard's shared rows."""
 
@@ -105,7 +111,7 @@ def _topics(settings: Settings) -> list[Kept]:
     ]
     rows += [
         Kept("topic", kind, "retention.ms", short, "decision_retention_s", "by the broker")
-        for kind in ("decisions", "outcomes")
+        for kind in ("decisions", "outcomes", "directives")
     ]
     rows += [
         Kept("topic", kind, "retention.ms", raw, "raw_retention_s", "by the broker")
@@ -156,7 +162,11 @@ def _keys(settings: Settings) -> list[Kept]:
         Kept("key", "evidence", "event time", EVIDENCE_HOURS * 3_600_000, None,
              f"an hour and surface; of each at most {EVIDENCE_CELLS} kinds of decisions"),
         Kept("key", "scoreboard", "cap", SHADOWS_CAP, None, "shadow policies of a lane; more find no room"),
-        Kept("key", "models", "fixed", None, None, "one click model a surface and lane"),
+        Kept("key", "models", "fixed", None, None, "one champion, all heads, a surface and lane"),
+        Kept("key", "model_shadows", "cap", MOST_SHADOWS, None, "of a surface and lane; one more is refused"),
+        Kept("key", "model_versions", "cap", 2 * MODEL_VERSIONS_KEPT, None,
+             "of one surface and lane, half of them with names; the oldest go first"),
+        Kept("key", "lifecycle", "cap", MODEL_STEPS_KEPT, None, "steps of a surface; the oldest go first"),
         Kept("key", "control", "fixed", None, None, "one document a name"),
         Kept("key", "history", "cap", HISTORY_CAP, None, "versions of one document; the oldest goes first"),
     ]  # fmt: skip

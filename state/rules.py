@@ -38,6 +38,25 @@ class SurfaceRules(Struct, frozen=True, forbid_unknown_fields=True):
             )
 
 
+class HeadRule(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which feedback says that a click has led to what a head of the click model asks for.
+
+    Attributes
+    ----------
+    kinds
+        Kinds of feedback; they need not be worth any reward.
+    at_least
+        Where set, only feedback of such a value counts.
+    """
+
+    kinds: Annotated[tuple[str, ...], Meta(min_length=1, max_length=16)]
+    at_least: float | None = None
+
+    def counts(self, kind: str, value: float | None) -> bool:
+        """Return whether feedback earns the head."""
+        return kind in self.kinds and (self.at_least is None or (value or 0.0) >= self.at_least)
+
+
 _DEFAULT = SurfaceRules()
 
 

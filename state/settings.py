@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
 
-from state.rules import SurfaceKey, SurfaceRules
+from state.rules import HeadRule, SurfaceKey, SurfaceRules
 
 PREFIX = "HEADWATER_"
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -47,6 +47,13 @@ DEFAULT_FEEDBACK = {
     "add_to_cart": FeedbackKind(reward=1.0),
     "purchase": FeedbackKind(reward=1.0),
     "rating": FeedbackKind(value_scale=5.0),
+}
+
+
+HeadName = Literal["dwell", "purchase"]
+DEFAULT_HEADS: dict[HeadName, HeadRule] = {
+    "dwell": HeadRule(kinds=("dwell",), at_least=30.0),
+    "purchase": HeadRule(kinds=("purchase",)),
 }
 
 
@@ -153,6 +160,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     attribution
         JSON object: surface, or ``*`` for all others -> rewards (``first``, ``max`` or ``sum``, the latter
         with a cap), default_reward, learn_unseen; docs/attribution.md says what they do.
+    heads
+        JSON object: ``dwell`` and ``purchase`` -> kinds of feedback that count as such, and the value they
+        must reach (``at_least``); replaces the defaults. docs/models.md says what they do.
     seed
         Makes the random part of decision ids repeat; only for trying and tests.
     log_level
@@ -209,6 +219,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     redis_timeout_ms: Positive = 50
     feedback: dict[str, FeedbackKind] = field(default_factory=DEFAULT_FEEDBACK.copy)
     attribution: dict[SurfaceKey, SurfaceRules] = field(default_factory=dict)
+    heads: dict[HeadName, HeadRule] = field(default_factory=DEFAULT_HEADS.copy)
     seed: int | None = None
     log_level: Annotated[str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
 
@@ -319,7 +330,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 
 _CREDENTIALS = re.compile(r"//.*@")
-_JSON = ("feedback", "attribution", "half_lives_s", "knn", "covisits")
+_JSON = ("feedback", "attribution", "heads", "half_lives_s", "knn", "covisits")
 _NOT_SETTINGS = {"TEST_KAFKA", "DATA", "CACHE"}
 
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -118,7 +119,19 @@ def _without_offset(value: bytes) -> bytes:
     return pack_arrays(arrays, document)
 
 
-_STRIPPED: dict[str, Callable[[bytes], bytes]] = {"models": _without_offset}
+def _without_offsets(value: bytes) -> bytes:
+    document: dict[str, Any] = msgspec.json.decode(value)
+    for version in document["versions"]:
+        del version["offset"], version["checksum"]
+    return msgspec.json.encode(document, order="sorted")
+
+
+_STRIPPED: dict[str, Callable[[bytes], bytes]] = {
+    "models": _without_offset,
+    "model_shadows": _without_offset,
+    "model_versions": _without_offset,
+    "lifecycle": _without_offsets,
+}
 
 
 async def hash_state(redis: Any, namespace: str) -> StateHash:

@@ -116,8 +116,8 @@ def topic_specs(
             raise ValueError(f"{field}: {count} is below 1")
     kept = topic_retention(settings)
     counts = dict.fromkeys((*SUBJECT_KINDS, "journal", "deadletters"), shards)
-    counts |= {"items": item_shards, "outcomes": lanes, "control": 1}
-    order = (*SUBJECT_KINDS, "items", "outcomes", "journal", "deadletters", "control")
+    counts |= {"items": item_shards, "outcomes": lanes, "directives": lanes, "control": 1}
+    order = (*SUBJECT_KINDS, "items", "outcomes", "directives", "journal", "deadletters", "control")
     return [_spec(topic_name(namespace, kind), counts[kind], kept[kind]) for kind in order]
 
 

@@ -6,7 +6,7 @@ alone, not on the order they arrive in, as long as none is late.
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -17,6 +17,8 @@ from stream.rewards import with_reward
 ITEMS_KEPT = 200
 """Items of one decision whose rewards are kept: as many as an impression may list."""
 IMPRESSIONS_KEPT = 16
+NOTHING = "nothing"
+"""Verdict on feedback that is worth nothing and whose decision never arrived, or has closed."""
 OUTCOMES = ("outcome", "assumed")
 """Verdicts that send an outcome."""
 
@@ -30,7 +32,7 @@ class Closed(Struct):
         The decision, and what was known of it.
     verdict
         ``outcome`` (decided and shown), ``assumed`` (decided, never shown, of a surface that learns from
-        such), ``unseen`` (decided, never shown) or ``orphan`` (its decision never arrived).
+        such), ``unseen`` (decided, never shown), ``orphan`` (its decision never arrived) or ``nothing``.
     shown_at, until
         When it was shown, or is assumed to have been, and the last moment of its window, ms.
     """
@@ -44,6 +46,11 @@ class Closed(Struct):
     def inside(self, item_id: str) -> list[Reward]:
         """Return an item's rewards inside the window, earliest first."""
         return [reward for reward in self.entry.rewards.get(item_id, ()) if reward.at_ms <= self.until]
+
+    def earned(self, item_id: str) -> list[str]:
+        """Return the heads an item earned inside the window."""
+        labels = self.entry.labels.get(item_id)
+        return sorted([head for head, at_ms in labels.items() if at_ms <= self.until]) if labels else []
 
 
 class Attribution:
@@ -104,6 +111,18 @@ class Attribution:
         known = entry.rewards.get(item_id)
         if known is not None or len(entry.rewards) < ITEMS_KEPT:
             entry.rewards[item_id] = with_reward(known or (), reward)
+        self._schedule(decision_id, entry)
+
+    def on_labels(
+        self, decision_id: str, subject: str, item_id: str, heads: Sequence[str], at_ms: int
+    ) -> None:
+        """Note that feedback earned heads for one item of a decision."""
+        entry = self._entry(decision_id, subject, at_ms)
+        known = entry.labels.get(item_id)
+        if known is None and len(entry.labels) < ITEMS_KEPT:
+            known = entry.labels[item_id] = {}
+        if known is not None:
+            known |= {head: min(at_ms, known.get(head, at_ms)) for head in heads}
         self._schedule(decision_id, entry)
 
     def forget(self, subject: str) -> list[str]:
@@ -190,7 +209,8 @@ class Attribution:
         is_shown = self._is_shown(entry)
         verdict = "outcome" if is_shown else "assumed" if self._is_assumed(entry) else "unseen"
         shown_at = entry.shown_at if is_shown else entry.first_at
-        verdict = verdict if entry.decided else "orphan"
+        if not entry.decided:
+            verdict = "orphan" if entry.shown_at or entry.rewards else NOTHING
         return Closed(decision_id, entry, verdict, shown_at, shown_at + self._window_ms)
 
 

@@ -33,6 +33,7 @@ class Kept(Struct, array_like=True):
     arms: bytes
     logits: bytes
     features: str
+    facets: dict[str, str] = {}
     coins: Coins | None = None
     shadows: dict[str, str] = {}
 
@@ -85,7 +86,7 @@ def keep(decision: Decision) -> Kept:
         raise _refused(decision, slots)
     return Kept(
         decision.surface, decision.rung, decision.versions, decision.slots, context, arms, logits,
-        decision.features, coins_of(decision), decision.shadows,
+        decision.features, decision.facets, coins_of(decision), decision.shadows,
     )  # fmt: skip
 
 
@@ -159,11 +160,14 @@ def judge(closed: Closed, decision: Kept, rules: SurfaceRules) -> Judged:
     return Judged(closed, decision, places, rewards, [worth is not None for worth in worths])
 
 
-def to_outcome(judged: Judged, lane: int, closed_at: int) -> Outcome:
-    """Return the message that closes a whole decision."""
+def to_outcome(judged: Judged, lane: int, closed_at: int, heads: Sequence[str] = ()) -> Outcome:
+    """Return the message that closes a whole decision; `heads` are those whose labels are known."""
     decision = judged.decision
     earnings = zip(judged.places, judged.rewards, judged.earned, strict=True)
     slots = [_outcome_slot(decision, *earning) for earning in earnings]
+    if judged.closed.entry.labels:
+        for slot in slots:
+            slot.earned = judged.closed.earned(slot.item_id)
     features, logits = decision.features, _floats(decision.logits)
     if len(slots) != len(decision.slots):
         features = to_base64(from_base64(features).reshape(len(decision.slots), -1)[judged.places])
@@ -181,6 +185,8 @@ def to_outcome(judged: Judged, lane: int, closed_at: int) -> Outcome:
         versions=decision.versions,
         rung=decision.rung,
         unseen=judged.closed.verdict == "assumed",
+        labels=list(heads),
+        facets=decision.facets,
         coins=decision.coins,
         shadows=decision.shadows,
     )

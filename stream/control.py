@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from state.decoding import Refusal
-from state.events import Control, encode
+from state.events import Control, Directive, encode
+from state.exploration import Document, settings_of
 from state.feed import NamesFeed, encode_feed
 from state.keys import control_key, counters_key, history_key, redriven_key
+from state.model_documents import MODEL_DOCUMENTS
 from state.retention import HISTORY_CAP
 from stream.documents import ControlDocuments, versioned
 from stream.effects import Counters, Effects, Place
@@ -22,12 +24,14 @@ class ControlLogic:
         The control unit.
     dwell_ms
         Event time between two changes of one name that are not forced.
+    lanes
+        How many model lanes there are to pass documents about models on to.
     """
 
     kinds = ("control",)
 
-    def __init__(self, place: Place, dwell_ms: int) -> None:
-        self.place, self._dwell_ms = place, dwell_ms
+    def __init__(self, place: Place, dwell_ms: int, lanes: int = 1) -> None:
+        self.place, self._dwell_ms, self._lanes = place, dwell_ms, lanes
 
     @property
     def hashes(self) -> list[str]:
@@ -85,4 +89,21 @@ class ControlLogic:
         effects.write(history_key(self.place.prefix), versioned(name, document.version), encode(document))
         if document.version > HISTORY_CAP:
             effects.erase(history_key(self.place.prefix), versioned(name, document.version - HISTORY_CAP))
+        if name.partition("/")[0] in MODEL_DOCUMENTS:
+            self._pass_on(row.event, document, effects)
         return name
+
+    def _pass_on(self, event: Control, document: Document, effects: Effects) -> None:
+        """Tell every lane: what it learns by has to stand in its own log."""
+        directive = Directive(
+            event_id=event.event_id,
+            occurred_at=event.occurred_at,
+            name=event.name,
+            document=settings_of(document),
+            version=document.version,
+            changed_by=event.changed_by,
+            why=event.why,
+            forced=event.forced,
+        )
+        for lane in range(self._lanes):
+            effects.send("directives", event.name.encode(), encode(directive), lane)

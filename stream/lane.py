@@ -1,33 +1,45 @@
-"""The folder's logic for one model lane: outcomes teach the click model of their surface."""
+"""The folder's logic for one model lane: outcomes teach the models of their surface, directives rule them."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-
-import numpy as np
+from typing import Any
 
 from online_models.click import ClickModel
 from online_models.features import FeatureRegistry
+from online_models.heads import CLICK, FORMAT, HeadModels
 from online_models.ranking import prior_model
-from state.events import Outcome
+from state.events import Directive, Outcome
 from state.feed import NamesFeed, encode_feed
 from state.keys import (
     counters_key,
     evidence_key,
     learnt_outcomes_key,
+    lifecycle_key,
+    model_shadows_key,
+    model_versions_key,
     models_key,
     redriven_key,
     scoreboard_key,
 )
+from state.models import Lifecycle, decode_lifecycle, encode_lifecycle
 from state.outbox import Arrivals
-from state.packing import FloatArray, from_base64, pack_arrays, unpack_arrays
+from state.packing import unpack_arrays
+from stream.directives import follow, promote_shown
 from stream.effects import Counters, Effects, Place
 from stream.evidence import Evidence, Scoreboard
 from stream.learnt import LearntOutcomes
+from stream.lessons import lesson_of
 from stream.redriven import Redriven
 from stream.rows import Row
+from stream.surface_models import Challenger, SurfaceModels
 
 _SEEN = "seen:"
-_HASHES = (models_key, counters_key, learnt_outcomes_key, redriven_key, evidence_key, scoreboard_key)
+_NEXT = "o:outcomes"
+_HASHES = (
+    models_key, model_shadows_key, model_versions_key, lifecycle_key, counters_key, learnt_outcomes_key,
+    redriven_key, evidence_key, scoreboard_key,
+)  # fmt: skip
+Hash = Mapping[bytes, bytes]
 
 
 class LaneLogic:
@@ -41,7 +53,7 @@ class LaneLogic:
         The features the models are learnt over.
     """
 
-    kinds = ("outcomes",)
+    kinds = ("outcomes", "directives")
 
     def __init__(self, place: Place, registry: FeatureRegistry) -> None:
         self.place, self._registry = place, registry
@@ -49,30 +61,51 @@ class LaneLogic:
     @property
     def hashes(self) -> list[str]:
         """Hash keys to load before the first fold."""
-        prefix = self.place.prefix
-        return [key(prefix) for key in _HASHES]
+        return [key(self.place.prefix) for key in _HASHES]
 
     def restore(self, meta: Mapping[str, str], hashes: Mapping[str, dict[bytes, bytes]]) -> None:
         """Take in what the store holds."""
+        prefix = self.place.prefix
         self.outbox_number = int(meta.get("outbox", "0"))
-        self.counters = Counters(hashes[counters_key(self.place.prefix)])
-        self.redriven = Redriven(self.place.prefix, hashes[redriven_key(self.place.prefix)])
+        self.counters = Counters(hashes[counters_key(prefix)])
+        self.redriven = Redriven(prefix, hashes[redriven_key(prefix)])
         self._arrivals = {k[len(_SEEN) :]: Arrivals(v) for k, v in meta.items() if k.startswith(_SEEN)}
-        key = learnt_outcomes_key(self.place.prefix)
+        key = learnt_outcomes_key(prefix)
         self._learnt = LearntOutcomes(key, hashes[key])
-        key = evidence_key(self.place.prefix)
+        key = evidence_key(prefix)
         self._evidence = Evidence(key, hashes[key], self.counters)
-        key = scoreboard_key(self.place.prefix)
+        key = scoreboard_key(prefix)
         self._scoreboard = Scoreboard(key, hashes[key], self.counters)
-        self._models = {}
-        for name, raw in hashes[models_key(self.place.prefix)].items():
-            self._models[name.decode()] = self._restored(raw)
+        self._next = int(meta.get(_NEXT, "0"))
+        lives = {name.decode(): decode_lifecycle(raw) for name, raw in hashes[lifecycle_key(prefix)].items()}
+        shadows, versions = (
+            _by_surface(hashes[key(prefix)]) for key in (model_shadows_key, model_versions_key)
+        )
+        self.models: dict[str, SurfaceModels] = {}
+        for name, raw in hashes[models_key(prefix)].items():
+            surface = name.decode()
+            life = lives.get(surface, Lifecycle())
+            self.models[surface] = self._restored(raw, life, shadows[surface], versions[surface])
 
-    def _restored(self, raw: bytes) -> ClickModel:
+    def _restored(
+        self, raw: bytes, life: Lifecycle, shadows: Mapping[str, bytes], versions: Mapping[str, bytes]
+    ) -> SurfaceModels:
         arrays, document = unpack_arrays(raw)
-        if document["fingerprint"] != self._registry.fingerprint():
-            return prior_model(self._registry)  # learnt over other features: it has to begin again
-        return ClickModel.restore(self._registry, arrays, document)
+        if document.get("format") != FORMAT or document["fingerprint"] != self._registry.fingerprint():
+            return self._begun_anew(arrays, document)
+        models = SurfaceModels(HeadModels.restore(self._registry, arrays, document), life)
+        running = {name: Challenger.unpacked(self._registry, held) for name, held in shadows.items()}
+        models.restore(int(document["offset"]), running, {int(n): held for n, held in versions.items()})
+        return models
+
+    def _begun_anew(self, arrays: Mapping[str, Any], document: Mapping[str, Any]) -> SurfaceModels:
+        """Return models over other features than those stored, with the weights of what both know."""
+        prior = prior_model(self._registry)
+        if document.get("format") != FORMAT:
+            return SurfaceModels(HeadModels(prior))
+        own = {name[len(CLICK) + 1 :]: held for name, held in arrays.items() if name.startswith(f"{CLICK}.")}
+        click = ClickModel.warm(self._registry, prior.settings, own, document["heads"][CLICK])
+        return SurfaceModels(HeadModels(click))
 
     def next_due(self) -> int | None:
         """Return None: nothing here waits for time."""
@@ -86,28 +119,36 @@ class LaneLogic:
         """Take in nothing."""
 
     def fold(self, rows: Sequence[Row], watermark: int) -> Effects:
-        """Learn from the outcomes of a micro-batch, surface by surface."""
+        """Learn from the outcomes of a micro-batch, surface by surface, and follow directives in between."""
         effects = Effects(self.place, self.counters, self.outbox_number)
-        by_surface: dict[str, list[Outcome]] = defaultdict(list)
-        following = rows[-1].offset + 1 if rows else 0
+        waiting: dict[str, list[Outcome]] = defaultdict(list)
+        touched: set[str] = set()
         for row in rows:
+            if row.kind == "outcomes":
+                self._next = row.offset + 1
             if not self._is_new(row):
                 continue
             if row.refusal is not None:
                 effects.refuse(row, row.refusal.reason, str(row.refusal))
+            elif isinstance(row.event, Directive):
+                surface = row.event.name.partition("/")[2]
+                self._learn(surface, waiting.pop(surface, []))
+                self._follow(surface, row.event)
+                touched.add(surface)
             elif isinstance(row.event, Outcome) and self._is_first(row.event):
                 self.counters.add("outcomes")
-                by_surface[row.event.surface].append(row.event)
+                waiting[row.event.surface].append(row.event)
+                touched.add(row.event.surface)
                 self._evidence.add(row.event)
                 self._scoreboard.add(row.event)
                 self.redriven.take(row, effects)
-        for surface, outcomes in by_surface.items():
-            self._learn(surface, outcomes, (effects, following))
+        for surface, outcomes in waiting.items():
+            self._learn(surface, outcomes)
+        self._write(effects, sorted(touched))
         self.redriven.expire(watermark, effects)
         self._learnt.write(effects)
         self._evidence.write(effects, watermark)
         self._scoreboard.write(effects)
-        effects.change.feed = encode_feed(NamesFeed(sorted(by_surface)))
         effects.change.meta.update({_SEEN + source: a.encode() for source, a in self._arrivals.items()})
         self.outbox_number = effects.outbox_number
         return effects
@@ -127,7 +168,7 @@ class LaneLogic:
             return True
         if self._arrivals.setdefault(row.source, Arrivals()).is_new(row.number):
             return True
-        self.counters.add("outcomes.duplicate")
+        self.counters.add(f"{row.kind}.duplicate")
         return False
 
     def _is_redriven_again(self, row: Row) -> bool:
@@ -136,28 +177,51 @@ class LaneLogic:
             self.counters.add("outcomes.redriven_again")
         return is_again
 
-    def _learn(self, surface: str, outcomes: Sequence[Outcome], to: tuple[Effects, int]) -> None:
-        effects, following = to
-        model = self._models.get(surface)
-        if model is None:
-            model = self._models[surface] = prior_model(self._registry)
-        blocks, rewards = [], []
-        for outcome in outcomes:
-            rows = learnable_rows(outcome, len(self._registry))
-            blocks.append(rows[0])
-            rewards.append(rows[1])
-        features, clicked = np.concatenate(blocks), np.concatenate(rewards)
-        if len(features):
-            model.learn_many(features, clicked)
-        arrays, document = model.snapshot()
-        document["offset"] = following  # all outcomes before it, and none after, are in the model
-        effects.write(models_key(self.place.prefix), surface, pack_arrays(arrays, document))
+    def _of(self, surface: str) -> SurfaceModels:
+        models = self.models.get(surface)
+        if models is None:
+            models = self.models[surface] = SurfaceModels(HeadModels(prior_model(self._registry)))
+        return models
+
+    def _learn(self, surface: str, outcomes: Sequence[Outcome]) -> None:
+        if not outcomes:
+            return
+        ours = self._registry.fingerprint()
+        known = [outcome for outcome in outcomes if outcome.versions.features == ours]
+        if len(known) < len(outcomes):
+            self.counters.add("outcomes.other_features", len(outcomes) - len(known))
+        models, at_ms = self._of(surface), max(outcome.occurred_at for outcome in outcomes)
+        models.learn(lesson_of(known, len(self._registry)), at_ms, self._next)
+        promote_shown(models, at_ms)
+
+    def _follow(self, surface: str, directive: Directive) -> None:
+        done = follow(self._of(surface), directive, self._registry)
+        self.counters.add("directives" if done else "directives.refused")
+
+    def _write(self, effects: Effects, surfaces: Sequence[str]) -> None:
+        prefix = self.place.prefix
+        for surface in surfaces:
+            models = self.models[surface]
+            effects.write(models_key(prefix), surface, models.packed())
+            shadows, versions = models.take_moved()
+            _write_parts(effects, model_shadows_key(prefix), surface, shadows)
+            _write_parts(effects, model_versions_key(prefix), surface, versions)
+            if models.is_due():
+                effects.write(lifecycle_key(prefix), surface, encode_lifecycle(models.told()))
+        effects.change.feed = encode_feed(NamesFeed(list(surfaces)))
 
 
-def learnable_rows(outcome: Outcome, width: int) -> tuple[FloatArray, FloatArray]:
-    """Return features (n, f) and clicks (n,) of an outcome's slots; none for other features."""
-    features = from_base64(outcome.features)
-    if features.size != len(outcome.slots) * width:
-        return np.empty((0, width)), np.empty(0)
-    rewards = np.array([float(slot.reward > 0 and not slot.defaulted) for slot in outcome.slots])
-    return features.reshape(-1, width), rewards
+def _write_parts(effects: Effects, key: str, surface: str, parts: Mapping[Any, bytes | None]) -> None:
+    for name, raw in parts.items():
+        if raw is None:
+            effects.erase(key, f"{surface}#{name}")
+        else:
+            effects.write(key, f"{surface}#{name}", raw)
+
+
+def _by_surface(stored: Hash) -> dict[str, dict[str, bytes]]:
+    found: dict[str, dict[str, bytes]] = defaultdict(dict)
+    for name, raw in stored.items():
+        surface, _, part = name.decode().partition("#")
+        found[surface][part] = raw
+    return found

@@ -10,7 +10,7 @@ from state.keys import CONTROL
 from state.settings import Settings
 from stream.units import shard_rules
 
-FOLD_VERSION = 2
+FOLD_VERSION = 3
 """Raised whenever the same events fold to another state than before."""
 
 Rules = dict[str, Any]
@@ -28,7 +28,7 @@ def unit_rules(settings: Settings, unit: str) -> Rules:
         rules |= {name: getattr(told, name) for name in names}
         rules["token_secret"] = _digest(settings.secret())
     elif unit == CONTROL:
-        rules["dwell_ms"] = settings.dwell_ms
+        rules |= {"dwell_ms": settings.dwell_ms, "lanes": settings.lanes}
     elif unit.startswith("m"):
         registry = ranking_registry()
         rules |= {"features": registry.fingerprint(), "crosses": registry.declaration()}

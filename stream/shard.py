@@ -31,7 +31,7 @@ from state.rules import rules_of
 from state.subject import SubjectRecord
 from state.tokens import decision_time
 from stream.admission import Admission, SubjectRow
-from stream.attribution import OUTCOMES, Attribution, Closed
+from stream.attribution import NOTHING, OUTCOMES, Attribution, Closed
 from stream.closing import (
     Judged,
     Kept,
@@ -90,7 +90,7 @@ class ShardLogic:
     kinds = SUBJECT_KINDS
 
     def __init__(self, place: Place, rules: ShardRules) -> None:
-        self.place, self.rules = place, rules
+        self.place, self.rules, self._heads = place, rules, sorted(rules.heads)
         self.subjects = Subjects(place.prefix, rules.subject_ttl_ms)
         self._fold_one: dict[str, Callable[[Row], None]] = {
             "impressions": self._impression,
@@ -226,6 +226,17 @@ class ShardLogic:
             self._interact(event, feedback_interest(kind, event.value) if kind.sign > 0 else 0.0)
         if kind.reward > 0:
             self._reward(event, kind.reward)
+        heads = [name for name, rule in self.rules.heads.items() if rule.counts(event.kind, event.value)]
+        if heads and event.decision is not None:
+            self._label(event, event.decision, heads)
+
+    def _label(self, event: Feedback, token: str, heads: Sequence[str]) -> None:
+        """Note what feedback says of the heads; what belongs to no open decision is no loss to count."""
+        decision_id = self.rules.signer.open(token, event.subject, event.occurred_at)
+        if decision_id is None or self._is_over(decision_id, decision_time(decision_id)):
+            return
+        self.attribution.on_labels(decision_id, event.subject, event.item_id, heads, event.occurred_at)
+        self._touched_open.add(decision_id)
 
     def _interact(self, event: Click | Feedback, interest: float) -> None:
         record = self.subjects.touch(event.subject)
@@ -324,7 +335,8 @@ class ShardLogic:
     def _close(self) -> None:
         outcomes: list[Judged] = []
         for closed in self.attribution.close(self.watermark):
-            self.counters.add(f"closed.{closed.verdict}")
+            if closed.verdict != NOTHING:
+                self.counters.add(f"closed.{closed.verdict}")
             decision = self.decisions.pop(closed.decision_id, None)
             self._erase_open(closed.decision_id)
             if decision is not None and closed.verdict in ("unseen", "assumed"):
@@ -349,7 +361,7 @@ class ShardLogic:
 
     def _send_outcome(self, judged: Judged) -> None:
         lane = self.place.number % self.rules.lanes
-        outcome = to_outcome(judged, lane, self.watermark)
+        outcome = to_outcome(judged, lane, self.watermark, self._heads)
         self.counters.add(f"outcomes.{outcome.surface}")
         self.counters.add(f"rewarded.{outcome.surface}", int(any(judged.earned)))
         self.surfaces.add("closed", outcome.surface)

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from bandits.hybrid import HybridConfig
-from state.rules import SurfaceRules
-from state.settings import FeedbackKind
+from state.rules import HeadRule, SurfaceRules
+from state.settings import FeedbackKind, HeadName
 from state.tokens import TokenSigner
 from stream.forgetting import ErasureRules
 from stream.interactions import Caps
@@ -27,6 +27,7 @@ class ShardRules(Struct, frozen=True):
     caps: Caps
     feedback: Mapping[str, FeedbackKind]
     attribution: Mapping[str, SurfaceRules]
+    heads: Mapping[HeadName, HeadRule]
     signer: TokenSigner
     policy: HybridConfig
     half_lives_s: tuple[float, ...]

@@ -20,7 +20,7 @@ from stream.lane import LaneLogic
 from stream.shard import ShardLogic
 from stream.shard_rules import ShardRules
 
-KINDS = (*SUBJECT_KINDS, "items", "outcomes", "control")
+KINDS = (*SUBJECT_KINDS, "items", "outcomes", "directives", "control")
 """Topic kinds a worker reads."""
 
 
@@ -28,7 +28,9 @@ def unit_of(kind: str, partition: int) -> str:
     """Return the unit that folds a topic-partition."""
     if kind in SUBJECT_KINDS:
         return subject_unit(partition)
-    return {"items": item_unit(partition), "outcomes": lane_unit(partition)}.get(kind, CONTROL)
+    if kind in LaneLogic.kinds:
+        return lane_unit(partition)
+    return item_unit(partition) if kind == "items" else CONTROL
 
 
 def logic_maker(settings: Settings, unit: str, partition: int) -> Callable[[], UnitLogic]:
@@ -38,7 +40,7 @@ def logic_maker(settings: Settings, unit: str, partition: int) -> Callable[[], U
         rules = shard_rules(settings)
         return lambda: ShardLogic(place, rules)
     if unit == CONTROL:
-        return lambda: ControlLogic(place, settings.dwell_ms)
+        return lambda: ControlLogic(place, settings.dwell_ms, settings.lanes)
     if unit.startswith("i"):
         return lambda: CatalogueLogic(place)
     registry = ranking_registry()
@@ -61,6 +63,7 @@ def shard_rules(settings: Settings) -> ShardRules:
         caps=Caps(settings.hidden_cap, settings.seen_cap, settings.idle_ms),
         feedback=settings.feedback,
         attribution=settings.attribution,
+        heads=settings.heads,
         signer=TokenSigner(settings.secret()),
         policy=ranking_policy(Lives(*settings.policy_lives_ms)),
         half_lives_s=settings.trend_half_lives_s,

@@ -13,13 +13,16 @@ from online_models import trends
 from state.clients import kafka_security, redis_client
 from state.events import Control, encode
 from state.keys import CONTROL
+from state.models import Lifecycle
 from state.settings import Settings
 from state.topics import topic_name
 from stream.engine import Bundle, EngineApp, EngineSettings, bounds, build_app, run_worker
 from stream.folder import Folder
 from stream.gauges import lag_of
 from stream.guardrails import Watch
+from stream.lane import LaneLogic
 from stream.metrics import WorkerMetrics
+from stream.model_metrics import ModelCollector
 from stream.ports import WorkerPorts, start_position
 from stream.rows import Row, decode_row
 from stream.rules import unit_rules
@@ -50,6 +53,7 @@ class Worker:
         self.metrics = WorkerMetrics()
         self.folders: dict[str, Folder] = {}
         self.metrics.registry.register(SurfaceCollector(self._surface_counts))
+        self.metrics.registry.register(ModelCollector(self._model_facts))
         self.metrics.gauges.read = lambda: [folder.reading() for folder in list(self.folders.values())]
         self._kinds = {topic_name(settings.namespace, kind): kind for kind in KINDS}
         self._ports: WorkerPorts | None = None
@@ -107,6 +111,11 @@ class Worker:
         for unit, folder in list(self.folders.items()):
             if isinstance(folder.logic, ShardLogic):
                 yield unit, folder.logic.surfaces.totals
+
+    def _model_facts(self) -> Iterator[tuple[str, Mapping[str, Lifecycle]]]:
+        for unit, folder in list(self.folders.items()):
+            if isinstance(folder.logic, LaneLogic):
+                yield unit, {name: models.lifecycle for name, models in list(folder.logic.models.items())}
 
     def _tp(self, kind: str, partition: int) -> TopicPartition:
         return topic_name(self.settings.namespace, kind), partition

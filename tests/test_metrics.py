@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from serving.metrics import ServerMetrics
 from stream.metrics import WorkerMetrics
+from stream.model_metrics import ModelCollector
 
 PAGE = (Path(__file__).parents[1] / "docs/metrics.md").read_text()
 LINE = re.compile(r"^\| `(\w+)` \| ([\w, ]*)\|", re.MULTILINE)
@@ -42,3 +44,9 @@ def test_the_documented_labels_are_the_exported_ones() -> None:
         listed = documented(section)
         for name, labels in labelled(metrics).items():
             assert listed[name] == labels, name
+
+
+def test_every_measure_of_a_click_model_is_documented() -> None:
+    families: list[Any] = list(ModelCollector(tuple).collect())
+    told = {one.name: {*one._labelnames} for one in families}
+    assert documented("Click models") == told

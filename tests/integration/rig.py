@@ -58,6 +58,8 @@ SESSION_TIMEOUT_S = 6.0 if ON_KAFKA else 2.0
 # Divided by the speed-up: 2 s, and more where broker and test share a machine with a Java process.
 LATENESS_S = 1000.0 if ON_KAFKA else 400.0
 HTTP_TIMEOUT_S = 20.0
+# Servers close what was idle for 5 s: a request that is just being sent then is lost with the connection.
+HTTP_IDLE_S = 1.0
 
 Child = subprocess.Popen[bytes]
 _answers = msgspec.json.Decoder(RecommendationAnswer)
@@ -173,7 +175,9 @@ class Rig:
         specs = topic_specs(settings.namespace, settings.shards, settings.item_shards, settings.lanes)
         await create_topics(settings.kafka, specs, settings.replication)
         timeout = aiohttp.ClientTimeout(total=HTTP_TIMEOUT_S)
-        self.http = await self._stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+        connector = aiohttp.TCPConnector(keepalive_timeout=HTTP_IDLE_S)
+        session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        self.http = await self._stack.enter_async_context(session)
         producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all", linger_ms=0)
         self.producer = await self._stack.enter_async_context(producer)
         return self

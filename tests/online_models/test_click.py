@@ -271,6 +271,20 @@ def test_learning_from_arrays_is_what_river_learns_from_data_frames() -> None:
 _BOTH: Any = (ArrayRegression, linear_model.LogisticRegression)
 
 
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 1e6))
+@settings(max_examples=20)
+def test_no_row_however_large_leaves_anything_that_is_no_number(seed: Any, scale: Any) -> None:
+    for kind in MODELS:
+        model, rng = taught_kind(kind, rows=200), np.random.default_rng(seed)
+        for _ in range(4):
+            inputs, clicks = rich_slots(rng, 100)
+            inputs[:, :4] = np.clip(inputs[:, :4] * scale, -1e6, 1e6)
+            assert np.isfinite(model.learn_many(inputs, clicks)).all()
+        arrays, meta = model.snapshot()
+        assert all(np.isfinite(values).all() for values in arrays.values())
+        assert np.isfinite([meta["judged"]["loss"], meta["judged"]["recent_loss"]]).all()
+
+
 def test_a_machine_learns_a_row_as_river_does() -> None:
     rng, columns = np.random.default_rng(5), ["a", "b", "c"]
 

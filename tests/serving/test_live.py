@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from online_models.heads import HeadModels
 from online_models.ranking import prior_model, ranking_registry
 from serving.decide import answer_items, decide
 from serving.items import MAX_CATEGORIES, ItemTable
@@ -96,7 +97,7 @@ def test_an_item_out_of_stock_is_known_and_not_available() -> None:
 def test_a_model_of_other_features_is_left_aside() -> None:
     live = empty()
     before = live.scorer("home")
-    arrays, document = prior_model(ranking_registry()).snapshot()
+    arrays, document = HeadModels(prior_model(ranking_registry())).snapshot()
     live.put_model("home", pack_arrays(arrays, document | {"fingerprint": "other"}))
     assert live.scorer("home") is before
     assert live.model_versions == {}

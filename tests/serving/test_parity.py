@@ -11,7 +11,7 @@ from serving.features import feature_matrix
 from serving.visitor import asked_of, visitor_of
 from state.events import Decision, Impression, ShownItem, encode
 from state.packing import from_base64
-from stream.lane import learnable_rows
+from stream.lessons import lesson_of
 from tests.serving.world import HALF_LIVES_S, NOW, World, call
 from tests.stream.folding import row, shard, token
 
@@ -86,7 +86,7 @@ def test_what_the_click_model_learns_is_what_was_decided_by_bit_for_bit() -> Non
     outcomes = {one.event_id: one for one in folded.outcomes()}
     assert len(outcomes) == len(DECISIONS)
     for decided, event in DECISIONS:
-        learnt, _ = learnable_rows(outcomes[event.event_id], WIDTH)
+        learnt = lesson_of([outcomes[event.event_id]], WIDTH).inputs
         assert learnt.tolist() == as_ranked(decided).tolist()
 
 

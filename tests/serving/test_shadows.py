@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from bandits.exploration import Exploration
-from bandits.slates import SlateProblem, slate_propensities
+from bandits.slates import slate_propensities
 from serving.decide import decide, to_event
 from serving.live import LiveState
+from serving.relaw import problem_of, slots_of
 from state.decoding import decode_event
 from state.events import Decision, encode
 from state.exploration import Explorations, Shadow, Shadows
-from state.packing import FloatArray, from_base64
+from state.packing import from_base64
 from state.subject import SubjectRecord
 from tests.serving.world import NOW, World, call
 
@@ -35,17 +36,11 @@ def logged(live: LiveState, number: int = 1, **more: Any) -> Decision:
     return event
 
 
-def chosen(event: Decision) -> tuple[FloatArray, Any]:
-    ids, scores = event.candidates.item_ids, from_base64(event.candidates.scores)
-    return scores, np.array([ids.index(slot.item_id) for slot in event.slots])
-
-
 def test_a_shadows_weights_are_its_propensities_over_the_logged_ones_down_to_each_slot() -> None:
     live = watched({"wide": Shadow(rate=0.3)}, rate=0.1)
     event = logged(live)
-    scores, indices = chosen(event)
     law = Exploration("epsilon", rate=0.3, temperature=0.05, optimism=0.3)
-    target = slate_propensities(SlateProblem(scores, len(indices)), indices, law)
+    target = slate_propensities(problem_of(event), slots_of(event), law)
     wished = np.cumprod(target / [slot.propensity for slot in event.slots])
     np.testing.assert_allclose(from_base64(event.shadows["wide@4"]), wished, rtol=1e-12)
 

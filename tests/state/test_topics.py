@@ -29,7 +29,14 @@ def test_subject_topics_share_one_partition_count() -> None:
     specs = by_kind(topic_specs("hw", shards=7, item_shards=3, lanes=2))
     assert {specs[kind].partitions for kind in SUBJECT_KINDS} == {7}
     counts = {kind: spec.partitions for kind, spec in specs.items() if kind not in SUBJECT_KINDS}
-    assert counts == {"items": 3, "outcomes": 2, "journal": 7, "deadletters": 7, "control": 1}
+    assert counts == {
+        "items": 3,
+        "outcomes": 2,
+        "directives": 2,
+        "journal": 7,
+        "deadletters": 7,
+        "control": 1,
+    }
 
 
 def test_only_the_catalogue_is_compacted() -> None:
@@ -45,7 +52,7 @@ def test_control_is_kept_whole_for_ever_as_each_change_is_judged_by_the_ones_bef
 def test_decisions_are_kept_for_a_month_and_raw_events_for_a_quarter() -> None:
     specs = by_kind(topic_specs("hw", shards=1))
     short = {kind for kind, spec in specs.items() if spec.retention_ms == 30 * DAY_MS}
-    assert short == {"decisions", "outcomes"}
+    assert short == {"decisions", "outcomes", "directives"}
     others = {kind: spec.retention_ms for kind, spec in specs.items() if kind not in {*short, "control"}}
     assert set(others.values()) == {90 * DAY_MS}
 

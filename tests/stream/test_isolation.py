@@ -111,7 +111,7 @@ class LogPorts:
 
 @pytest.fixture
 async def ports(runtime: EmbeddedRuntime, namespace: str) -> AsyncIterator[LogPorts]:
-    redis = redis_client(Settings(redis=runtime.redis, token_secret="a secret of the tests"))
+    redis = redis_client(Settings(redis=runtime.redis, token_secret="a secret of the tests"), timeout_s=5.0)
     ports = LogPorts(redis, [item(n, "poison" if n in (2, 5) else "good") for n in range(8)])
     place = Place(unit_prefix(namespace, "i0"), "i0", 0)
     ports.folder = Folder(lambda: Poisoned(place), 0, ports)
@@ -126,7 +126,7 @@ async def test_poison_among_good_items_becomes_dead_letters_and_every_good_item_
     assert ports.folder is not None
     await ports.folder.start()
     await ports.seek({("items", 0): None})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while ports.folder.positions() != {("items", 0): 8} or len(ports.messages("deadletters")) < 2:
             await asyncio.sleep(0.01)
     stored = await ports.redis.hkeys(items_key(unit_prefix(namespace, "i0")))

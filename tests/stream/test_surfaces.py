@@ -12,7 +12,7 @@ from state.events import Outcome
 from state.marks import content_mark
 from state.packing import unpack_vector
 from state.rules import SurfaceRules
-from stream.lane import learnable_rows
+from stream.lessons import lesson_of
 from stream.rows import Row
 from stream.surface_metrics import SurfaceCollector
 from stream.surfaces import MAX_SURFACES, SurfaceCounters
@@ -119,7 +119,7 @@ def test_a_default_reward_teaches_the_policy_and_is_no_click() -> None:
     folded.fold([decision(), impression(decision=1)], AT)
     folded.fold([], OVER)
     (outcome,) = folded.outcomes()
-    _, clicked = learnable_rows(outcome, DIMS[2])
+    clicked = lesson_of([outcome], DIMS[2]).labels.clicks
     assert clicked.tolist() == [0.0, 0.0, 0.0]
     assert (folded.count("rewarded.home"), counts(folded)["defaulted:home"]) == (0, 3)
     plain = shard()

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from online_models.click import ClickModel
 from online_models.features import Feature, FeatureRegistry
+from online_models.heads import HeadModels, HeadsScorer, Ranker
 from online_models.ranking import prior_model, ranking_registry
-from online_models.scorer import CompiledScorer
 from state.events import Control, Item, Outcome, OutcomeSlot, Versions, encode
 from state.exploration import Explorations
 from state.feed import Interaction, decode_item_feed, decode_names_feed
@@ -26,7 +26,8 @@ from stream.catalogue import CatalogueLogic
 from stream.closing import judge, keep
 from stream.control import ControlLogic
 from stream.effects import Counters, Effects, Place
-from stream.lane import LaneLogic, learnable_rows
+from stream.lane import LaneLogic
+from stream.lessons import lesson_of
 from stream.rows import Row, decode_row
 from stream.sessions import Sessions
 from stream.shard import ShardLogic
@@ -185,11 +186,17 @@ def lane(store: Store | None = None) -> Folded:
 
 
 def outcome(
-    number: int, *, source: str = "0", surface: str = "home", rng: int = 0, width: int = WIDTH
+    number: int,
+    *,
+    source: str = "0",
+    surface: str = "home",
+    rng: int = 0,
+    width: int = WIDTH,
+    features: str = REGISTRY.fingerprint(),
 ) -> Row:
     random = np.random.default_rng((rng, number))
-    features = random.random((4, width))
-    slots = [OutcomeSlot(f"i{n}", n, float(features[n, 1] > 0.5), 0.5) for n in range(4)]
+    rows = random.random((4, width))
+    slots = [OutcomeSlot(f"i{n}", n, float(rows[n, 1] > 0.5), 0.5) for n in range(4)]
     event = Outcome(
         event_id=f"d{source}-{number}",
         occurred_at=AT,
@@ -198,16 +205,16 @@ def outcome(
         lane=0,
         shown_at=AT,
         slots=slots,
-        features=to_base64(features),
+        features=to_base64(rows),
         logits=to_base64(np.zeros(4)),
-        versions=Versions("p", 1, 1, REGISTRY.fingerprint()),
+        versions=Versions("p", 1, 1, features),
     )
     marks = [(SOURCE_HEADER, source.encode()), (NUMBER_HEADER, str(number).encode())]
     return row("outcomes", event, headers=marks)
 
 
 def model(folded: Folded, surface: str = "home") -> ClickModel:
-    return ClickModel.restore(REGISTRY, *unpack_arrays(folded.hash("models")[surface.encode()]))
+    return HeadModels.restore(REGISTRY, *unpack_arrays(folded.hash("models")[surface.encode()])).click
 
 
 def test_outcomes_teach_the_click_model_of_their_surface() -> None:
@@ -226,10 +233,10 @@ def test_a_stored_model_scores_as_the_one_that_learnt() -> None:
     folded.fold([outcome(n) for n in range(1, 50)])
     inputs = np.random.default_rng(3).random((20, WIDTH))
     reference = prior_model(REGISTRY)
-    rows = [learnable_rows(event, WIDTH) for event in _events(49)]
-    reference.learn_many(np.concatenate([x for x, _ in rows]), np.concatenate([y for _, y in rows]))
-    scorer = CompiledScorer.from_snapshot(*unpack_arrays(folded.hash("models")[b"home"]))
-    np.testing.assert_array_equal(scorer.logits(inputs), reference.scorer().logits(inputs))
+    lesson = lesson_of(_events(49), WIDTH)
+    reference.learn_many(lesson.inputs, lesson.labels.clicks)
+    ranker = Ranker([HeadsScorer.from_snapshot(*unpack_arrays(folded.hash("models")[b"home"]))], {})
+    np.testing.assert_array_equal(ranker.logits(inputs), reference.scorer().logits(inputs))
 
 
 def _events(count: int) -> list[Outcome]:
@@ -281,34 +288,43 @@ def test_a_lane_restarts_with_its_model_to_the_last_bit() -> None:
     assert broken.store.state() == plain.store.state()
 
 
-def test_a_model_learnt_over_other_features_begins_again() -> None:
+def test_over_other_features_a_model_begins_with_the_weights_of_those_it_knew() -> None:
     folded = lane()
-    folded.fold([outcome(1)])
+    folded.fold([outcome(n) for n in range(1, 100)])
     registry = FeatureRegistry([*REGISTRY.features, Feature("more")], REGISTRY.crosses)
     other = Folded(LaneLogic(LANE, registry), folded.store)
-    one = outcome(2, width=WIDTH + 1)
-    other.fold([one])
+    assert isinstance(other.logic, LaneLogic)
+    begun = other.logic.models["home"].heads.click
+    known = model(folded).river.weights
+    assert {name: begun.river.weights[name] for name in registry.columns} == {"more": 0.0} | {
+        name: known[name] for name in REGISTRY.columns
+    }
+    assert begun.rows == 0
+    other.fold([outcome(200, width=WIDTH + 1, features=registry.fingerprint())])
     _, document = unpack_arrays(other.hash("models")[b"home"])
-    assert document["fingerprint"] == registry.fingerprint()
-    assert document["judged"] == prior_after_one(registry, one)
-
-
-def prior_after_one(registry: FeatureRegistry, one: Row) -> object:
-    fresh = prior_model(registry)
-    assert isinstance(one.event, Outcome)
-    fresh.learn_many(*learnable_rows(one.event, len(registry)))
-    return fresh.snapshot()[1]["judged"]
+    assert (document["fingerprint"], document["heads"]["click"]["judged"]["rows"]) == (
+        registry.fingerprint(),
+        4,
+    )
 
 
 def test_an_outcome_with_other_features_teaches_nothing() -> None:
     folded = lane()
-    folded.fold([outcome(1, width=WIDTH + 1)])
-    assert (folded.count("outcomes"), model(folded).rows) == (1, 0)
+    folded.fold([outcome(1, width=WIDTH + 1), outcome(2, features="of another version")])
+    assert (folded.count("outcomes"), model(folded).rows) == (2, 0)
+    assert folded.count("outcomes.other_features") == 1
 
 
 @pytest.mark.parametrize(
     ("kind", "partition", "unit"),
-    [("clicks", 3, "3"), ("users", 0, "0"), ("items", 2, "i2"), ("outcomes", 1, "m1"), ("control", 0, "c")],
+    [
+        ("clicks", 3, "3"),
+        ("users", 0, "0"),
+        ("items", 2, "i2"),
+        ("outcomes", 1, "m1"),
+        ("control", 0, "c"),
+        ("directives", 1, "m1"),
+    ],
 )
 def test_every_topic_partition_belongs_to_one_unit(kind: str, partition: int, unit: str) -> None:
     assert unit_of(kind, partition) == unit
@@ -319,7 +335,7 @@ def test_every_topic_partition_belongs_to_one_unit(kind: str, partition: int, un
 
 def test_a_subject_shards_topics_are_all_folded_by_one_unit() -> None:
     assert {unit_of(kind, 2) for kind in ShardLogic.kinds} == {"2"}
-    assert set(ShardLogic.kinds) | {"items", "outcomes", "control"} == set(KINDS)
+    assert set(ShardLogic.kinds) | {"items", "outcomes", "directives", "control"} == set(KINDS)
 
 
 def test_the_session_cap_is_shared_by_the_shards() -> None:

@@ -1,0 +1,73 @@
+"""A live state without one source or one family of features; everything else learns and serves as ever."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from online_models.retrieval import Recommender, RecommenderSettings
+from online_models.sources import KNN, LABELS, ExtraSources, Part, Query
+from serving.live import LiveState
+from serving.sources import CatalogueSources
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "session neighbours": ("knn_", "both_ranks", "repeat_knn"),
+    "co-visitation": ("covisit_", "both_ranks"),
+    "two steps of co-visitation": ("hop_",),
+    "sequential rules": ("rule_",),
+    "session embedding": ("embedding",),
+    "content": ("content", "history_rank"),
+    "popularity and trends": ("popular", "recent", "rising", "trend_", "category_trend_", "surface_trend_"),
+    "age and novelty": ("age", "item_age", "novelty", "new_rank"),
+    "repetition": ("repeat",),
+    "taste of categories": ("affinity",),
+}
+"""Family of inputs -> how their names begin, where the blend has such; a product of two belongs to both."""
+_NO_ROWS = np.zeros(0, np.int64)
+
+
+class Without(Struct, frozen=True):
+    """What is left out: sources by code, and families of inputs."""
+
+    sources: frozenset[int] = frozenset()
+    families: frozenset[str] = frozenset()
+
+
+def inputs_of(without: Without, names: Sequence[str]) -> list[int]:
+    """Return the columns, out of all names, that say nothing any more."""
+    starts = [f"{LABELS[code]}_rank" for code in without.sources]
+    starts += [start for family in without.families for start in FAMILIES[family]]
+    return [column for column, name in enumerate(names) if name.startswith(tuple(starts))]
+
+
+class CutRecommender(Recommender):
+    """The recommender with sources that bring nothing and inputs that are always 0, in lessons too."""
+
+    def __init__(self, settings: RecommenderSettings, extras: ExtraSources, without: Without) -> None:
+        super().__init__(settings, extras)
+        self._without = without
+        self._gone = inputs_of(without, self.names)
+
+    def _parts(self, query: Query) -> list[Part]:
+        kept = [part for part in super()._parts(query) if part.source not in self._without.sources]
+        return kept or [Part(KNN, _NO_ROWS)]
+
+    def _describe(self, query: Query, size: int) -> None:
+        super()._describe(query, size)
+        self._candidates.inputs[:size, self._gone] = 0.0
+
+
+class CutLive(LiveState):
+    """A live state like another that knows nothing yet, whose recommender lacks something."""
+
+    def __init__(self, whole: LiveState, without: Without) -> None:
+        self._without = without
+        super().__init__(whole._policy, whole.recommender.settings)
+
+    def fresh_recommender(self) -> Recommender:
+        """Return a recommender of this catalogue, without what is left out, that has met no click yet."""
+        fresh = CutRecommender(
+            self._retrieval, CatalogueSources(self.items, self.alike, self.trends), self._without
+        )
+        fresh.reserve(len(self.items))
+        return fresh
