@@ -25,18 +25,20 @@ def asked_of(
         weights=weights,
         session=session_hash(subject, record.session_id or request.session_id),
         excluded=excluded,
-        seen_hashes=_seen(record, now_ms - window * 1000),
+        seen_hashes=_seen(record, window, now_ms),
         categories=tuple(live.items.codes_of(request.categories)),
         now_ms=now_ms,
     )
 
 
-def _seen(record: SubjectRecord, since_ms: float) -> NDArray[np.uint64]:
-    """Return the hashes of items interacted with since then, whole hours back."""
-    rows = record.seen_rows()
-    if not len(rows) or rows["hour"][0] >= since_ms // HOUR_MS:
+def _seen(record: SubjectRecord, window_s: float, now_ms: int) -> NDArray[np.uint64]:
+    """Return the hashes of items interacted with in the window, whole hours back; none for no window."""
+    rows, since = record.seen_rows(), (now_ms - 1000 * window_s) // HOUR_MS
+    if not window_s:
+        return rows["item"][:0]
+    if not len(rows) or rows["hour"][0] >= since:
         return rows["item"]
-    return rows["item"][rows["hour"] >= since_ms // HOUR_MS]
+    return rows["item"][rows["hour"] >= since]
 
 
 def visitor_of(record: SubjectRecord, request: RecommendationRequest) -> Visitor:

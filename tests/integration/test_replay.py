@@ -34,8 +34,8 @@ from tests.integration.test_exactness import more_folded, restart, steady
 
 FAMILIES = {
     "subjects", "decisions", "counters", "attribution", "producers", "sessions", "trends", "bandit", "learnt",
-    "items", "item_times", "models", "outcomes", "evidence", "spending", "tried", "control", "history",
-    "watermark",
+    "items", "item_times", "models", "outcomes", "evidence", "spending", "tried", "lifecycle",
+    "control", "history", "watermark",
 }  # fmt: skip
 
 

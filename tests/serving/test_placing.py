@@ -115,6 +115,7 @@ def test_what_was_interacted_with_comes_back_after_the_window_and_not_before() -
 
     assert barred(24 * 90) == {"i3", "i4"}
     assert barred(2) == {"i4"}
+    assert barred(0) == set()
 
 
 def test_the_log_names_the_ranking_it_was_put_together_by_and_stays_small_without() -> None:
