@@ -206,8 +206,9 @@ class LaneLogic:
             shadows, versions = models.take_moved()
             _write_parts(effects, model_shadows_key(prefix), surface, shadows)
             _write_parts(effects, model_versions_key(prefix), surface, versions)
-            if models.is_due():
-                effects.write(lifecycle_key(prefix), surface, encode_lifecycle(models.told()))
+            # With every commit, however little of it is new: a restart must know what no restart would.
+            life = models.told() if models.is_due() else models.lifecycle
+            effects.write(lifecycle_key(prefix), surface, encode_lifecycle(life))
         effects.change.feed = encode_feed(NamesFeed(list(surfaces)))
 
 

@@ -186,6 +186,18 @@ def test_a_champion_put_back_goes_on_as_it_would_have_then() -> None:
     assert once.hash("models") == back.hash("models")
 
 
+def test_a_lane_that_starts_anew_after_every_commit_ends_in_the_same_state() -> None:
+    batches = [[told("challenger", SEEING)], *(outcomes(n, 3, at=AT + 1_000 * n) for n in range(1, 60, 3))]
+    batches[9] = [*batches[9], told("version", {"label": "good"}, 2)]
+    batches[14] = [*batches[14], told("rollback", {"to": "good"}, 3)]
+    steady, restarted = lane(), lane()
+    for batch in batches:
+        steady.fold(batch)
+        restarted = lane(restarted.store)
+        restarted.fold(batch)
+        assert restarted.store.hashes == steady.store.hashes
+
+
 @pytest.mark.parametrize(
     ("kind", "document", "words"),
     [
