@@ -14,7 +14,7 @@ from online_models._click_loop import Models, fold, fold_many
 from online_models._item_clock import empty_clock
 from online_models._snapshots import Arrays, copied, filled, part_of, within
 from online_models._topk import room_for
-from online_models.arrays import FloatArray, IntArray
+from online_models.arrays import FloatArray, IntArray, as_clicks
 from online_models.blend import FIRST_WEIGHTS, Blend, BlendSettings
 from online_models.candidates import NO_CATALOGUE, Wanted
 from online_models.covisit import CoVisits, CoVisitSettings
@@ -225,14 +225,7 @@ class Recommender:
         ValueError
             If an item is negative or the shapes differ.
         """
-        keys, rows, times = (np.ascontiguousarray(a, dtype=np.int64) for a in (sessions, items, at_ms))
-        if not keys.shape == rows.shape == times.shape or keys.ndim != 1:
-            shapes = f"{keys.shape}, {rows.shape}, {times.shape}"
-            msg = f"sessions, items, at_ms have shapes {shapes}, wanted one (n,)"
-            raise ValueError(msg)
-        if rows.min(initial=0) < 0:
-            msg = f"item is {rows.min()}, wanted a row >= 0"
-            raise ValueError(msg)
+        keys, rows, times = as_clicks(sessions, items, at_ms)
         self.reserve(int(rows.max(initial=-1)) + 1)
         done = 0
         while done < len(keys):
@@ -477,6 +470,8 @@ def warm_up() -> None:
     recommender = Recommender(settings)
     for click in range(40):
         recommender.add(click // 4, click % 5, click)
+    recommender.add_many([90, 90], [1, 2], [50, 51])
     recommender.recommend([0, 1], 50, 3)
-    recommender.remove_session(0)
+    recommender.recommend([], 60, 3, novel_only=True)
+    recommender.remove_session(90)
     recommender.remove_item(0)

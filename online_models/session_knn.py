@@ -15,7 +15,7 @@ from online_models import _session_score as scoring
 from online_models import _session_tables as tables
 from online_models._snapshots import Arrays, copied, filled
 from online_models._topk import room_for
-from online_models.arrays import FloatArray, IntArray
+from online_models.arrays import FloatArray, IntArray, as_clicks
 
 _AGE_BITS = 12
 _FIRST_ITEMS = 1024
@@ -186,17 +186,8 @@ class SessionIndex:
         ValueError
             If an item is negative or the shapes differ.
         """
-        keys, rows, times = (np.ascontiguousarray(a, dtype=np.int64) for a in (sessions, items, at_ms))
-        if not keys.shape == rows.shape == times.shape or keys.ndim != 1:
-            shapes = f"{keys.shape}, {rows.shape}, {times.shape}"
-            msg = f"sessions, items, at_ms have shapes {shapes}, wanted one (n,)"
-            raise ValueError(msg)
-        if keys.size == 0:
-            return
-        if rows.min() < 0:
-            msg = f"item is {rows.min()}, wanted a row >= 0"
-            raise ValueError(msg)
-        self.reserve(int(rows.max()) + 1)
+        keys, rows, times = as_clicks(sessions, items, at_ms)
+        self.reserve(int(rows.max(initial=-1)) + 1)
         done = 0
         while done < keys.size:
             done += tables.add_clicks(self.tables, keys[done:], rows[done:], times[done:], self.most)

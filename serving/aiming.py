@@ -28,7 +28,8 @@ def aim_at(owed: Owed, window: IntArray, rows: IntArray) -> FloatArray | None:
     """Return how many impressions candidates of the window are owed, (k,); None where nobody is."""
     if not len(window):
         return None
-    aim = np.where(np.isin(rows, window), owed.of(rows), 0.0)
+    # Not `np.isin`: for a window of ten it costs ten times the comparison.
+    aim = np.where((rows[:, None] == window).any(axis=1), owed.of(rows), 0.0)
     return aim if aim.any() else None
 
 

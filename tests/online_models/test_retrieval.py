@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from online_models.blend import FEATURES
-from online_models.retrieval import Recommender, RecommenderSettings, warm_up
+from online_models.retrieval import Recommender, RecommenderSettings
 from online_models.session_embedding import SessionEmbeddingSettings
 from online_models.session_knn import SessionIndex, SessionKnnSettings
 from state.packing import pack_arrays, unpack_arrays
+from tests.online_models.compiling import compiled_after_warm_up
 
 DATA = Path(os.environ.get("HEADWATER_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 SMALL = RecommenderSettings(
@@ -235,7 +236,18 @@ def test_bad_values_are_named() -> None:
 
 
 def test_warm_up_leaves_nothing_to_compile() -> None:
-    warm_up()
+    work = """
+from online_models.retrieval import Recommender, RecommenderSettings
+recommender = Recommender(RecommenderSettings(learn_early=2))
+for click in range(40):
+    recommender.add(click // 4, click % 5, click)
+recommender.add_many([90, 90, 91], [1, 2, 3], [50, 51, 52])
+recommender.recommend([0, 1], 60, 5, exclude_session=90)
+recommender.recommend([], 60, 5, novel_only=True)
+recommender.remove_session(2)
+recommender.remove_item(3)
+"""
+    assert compiled_after_warm_up("retrieval", work) == ""
 
 
 @pytest.mark.skipif(not (DATA / "serenade_toy").exists(), reason=f"no serenade_toy in {DATA}")

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from online_models.session_knn import SessionIndex, SessionKnnSettings, warm_up
+from online_models.session_knn import SessionIndex, SessionKnnSettings
+from tests.online_models.compiling import compiled_after_warm_up
 
 SMALL = SessionKnnSettings(max_sessions=6, max_length=5, neighbours=4, sample=64, max_query=4, max_age_s=1.0)
 
@@ -223,4 +224,14 @@ def test_bad_values_are_named() -> None:
 
 
 def test_warm_up_leaves_nothing_to_compile() -> None:
-    warm_up()
+    work = """
+from online_models.session_knn import SessionIndex, SessionKnnSettings
+index = SessionIndex(SessionKnnSettings(max_sessions=4))
+for click in range(40):
+    index.add(click // 4, click % 5, click)
+index.add_many([90, 90, 91], [1, 2, 3], [50, 51, 52])
+index.score([0, 1], 60, limit=5, exclude_session=90)
+index.remove_session(8)
+index.remove_item(3)
+"""
+    assert compiled_after_warm_up("session_knn", work) == ""
