@@ -15,6 +15,7 @@ from faust.types import TP
 
 from stream.bundles import Batch, Lease
 from stream.faust_offsets import log_bounds
+from stream.fetch_times import DatedConsumer
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class Progress:
     end
         Next offset the broker will give out, None before its first answer.
     end_seen_ms
-        Unix time of the answer that said so, None before it.
+        Unix time at which the broker was asked for the answer that said so, None before it.
     read_to
         Next offset after the last record fetched.
     lease
@@ -74,7 +75,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         # Faust's assignor keeps partition p of all topics with equal counts together; the round robin that
         # Faust takes for apps without tables does not. Positions are always set by us, so a position out of
         # range is an error and never a reason to start elsewhere.
-        return aiokafka.AIOKafkaConsumer(
+        return DatedConsumer(
             client_id=engine.client_id,
             group_id=self.app.conf.id,
             bootstrap_servers=engine.bootstrap,

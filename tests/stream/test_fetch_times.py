@@ -1,0 +1,41 @@
+"""What a partition's end is known as of: never later than the broker was asked."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from stream.fetch_times import asked_at
+
+
+class Assignment:
+    def __init__(self, **timestamps: int | None) -> None:
+        self.states = {name: SimpleNamespace(timestamp=at) for name, at in timestamps.items()}
+
+    def state_value(self, tp: TopicPartition) -> Any:
+        return self.states[tp.topic]
+
+
+async def fetched(assignment: Assignment, *, asked: int, read: int, topics: tuple[str, ...]) -> bool:
+    """Ask at one moment, and read the answer for these topics at another."""
+    clock = iter([asked])
+
+    async def fetch(held: Any, node: int, request: Any) -> bool:
+        for topic in topics:
+            held.states[topic].timestamp = read
+        return bool(topics)
+
+    request = SimpleNamespace(topics=[(topic, [(0, 17, 1)]) for topic in assignment.states])
+    return await asked_at(fetch, lambda: next(clock))(assignment, 1, request)
+
+
+async def test_an_answer_that_lay_unread_is_dated_by_when_it_was_asked_for() -> None:
+    assignment = Assignment(clicks=100)
+    assert await fetched(assignment, asked=1_000, read=9_000, topics=("clicks",))
+    assert assignment.states["clicks"].timestamp == 1_000
+
+
+async def test_what_the_answer_does_not_tell_of_keeps_its_date() -> None:
+    assignment = Assignment(clicks=700, decisions=None)
+    assert not await fetched(assignment, asked=1_000, read=1_200, topics=())
+    assert (assignment.states["clicks"].timestamp, assignment.states["decisions"].timestamp) == (700, None)
