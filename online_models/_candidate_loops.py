@@ -40,20 +40,27 @@ class Candidates(NamedTuple):
     number: IntArray  # (1,) of the query
 
 
-class Brought(NamedTuple):
-    """Rows of all parts, one part after the other."""
-
-    rows: IntArray  # (n,)
-    ends: IntArray  # (parts,)
-    codes: IntArray  # (parts,) of the sources
-
-
 class Merged(NamedTuple):
     """How many candidates were kept, and what was cut."""
 
     size: int
     cut: IntArray  # (m,) rows, by reason, then in the order they were brought
     reasons: IntArray  # (m,)
+
+
+class Sieve(NamedTuple):
+    """What lets rows of one query through, and what it has cut."""
+
+    available: NDArray[np.bool_]  # of the catalogue, as are the next two
+    hashes: NDArray[np.uint64]
+    codes: NDArray[np.int32]
+    seen: NDArray[np.uint64]
+    categories: IntArray
+    fresh: int  # number of the query times 4
+    most: int  # candidates at most
+    cut: IntArray  # rows, in the order they were brought
+    why: IntArray
+    counts: IntArray  # (2,) candidates kept, rows cut
 
 
 def empty_candidates(room: int, items: int, inputs: int) -> Candidates:
@@ -100,36 +107,54 @@ def _unfit(
 
 
 @compiled
-def gather(c: Candidates, brought: Brought, catalogue: Catalogue, w: Wanted) -> Merged:
-    """Merge parts, drop what may not be shown, keep the first `w.limit`, or as many as there is room for."""
-    fresh, most = _bar(c, w.excluded), min(w.limit, c.rows.shape[0])
-    cut, why = np.empty_like(brought.rows), np.empty_like(brought.rows)
-    available, hashes, codes = catalogue.available, catalogue.hashes, catalogue.codes
-    seen, categories, items = w.seen, w.categories, catalogue.available.shape[0]
-    size, out, part, begin = 0, 0, 0, 0
-    for n in range(brought.rows.shape[0]):
-        while n >= brought.ends[part]:
-            begin = brought.ends[part]
-            part += 1
-        row, source = brought.rows[n], brought.codes[part]
-        if not 0 <= row < c.mark.shape[0]:
+def begin(c: Candidates, catalogue: Catalogue, w: Wanted, most_cut: int) -> Sieve:
+    """Begin a query that may cut so many rows."""
+    return Sieve(
+        catalogue.available,
+        catalogue.hashes,
+        catalogue.codes,
+        w.seen,
+        w.categories,
+        _bar(c, w.excluded),
+        min(w.limit, c.rows.shape[0]),
+        np.empty(most_cut, np.int64),
+        np.empty(most_cut, np.int64),
+        np.zeros(2, np.int64),
+    )
+
+
+@compiled
+def take(c: Candidates, s: Sieve, rows: IntArray, source: int) -> None:
+    """Take a source's rows, best first, as far as they may be shown and there is room."""
+    mark, place, ranks, taken = c.mark, c.place, c.rank, c.rows
+    fresh, size, out, is_open = s.fresh, s.counts[0], s.counts[1], s.available.shape[0] == 0
+    for n in range(rows.shape[0]):
+        row = rows[n]
+        if not 0 <= row < mark.shape[0]:
             continue
-        mark = max(c.mark[row], fresh)
-        if not mark & _BROUGHT:
-            c.mark[row], c.place[row] = mark | _BROUGHT, _NOWHERE
-            reason = 0 if items == 0 else _unfit(available, hashes, codes, seen, categories, row)
-            if mark & _BARRED and reason in (0, ELSEWHERE):
+        met = max(mark[row], fresh)
+        if not met & _BROUGHT:
+            mark[row], place[row] = met | _BROUGHT, _NOWHERE
+            reason = 0 if is_open else _unfit(s.available, s.hashes, s.codes, s.seen, s.categories, row)
+            if met & _BARRED and reason in (0, ELSEWHERE):
                 reason = EXCLUDED
             if reason != 0:
-                cut[out], why[out] = row, reason
+                s.cut[out], s.why[out] = row, reason
                 out += 1
-            elif size < most:
-                c.place[row], c.rows[size], c.first[size], c.sources[size] = size, row, source, 0
-                c.rank[size, :] = 0.0
+            elif size < s.most:
+                place[row], taken[size], c.first[size], c.sources[size] = size, row, source, 0
+                ranks[size, :] = 0.0
                 size += 1
-        at = c.place[row]
+        at = place[row]
         if at != _NOWHERE:
             c.sources[at] |= 1 << source
-            c.rank[at, source] = max(c.rank[at, source], 1.0 / np.sqrt(1.0 + n - begin))
-    order = np.argsort(why[:out], kind="mergesort")
-    return Merged(size, cut[:out][order], why[:out][order])
+            ranks[at, source] = max(ranks[at, source], 1.0 / np.sqrt(1.0 + n))
+    s.counts[0], s.counts[1] = size, out
+
+
+@compiled
+def finish(s: Sieve) -> Merged:
+    """Say how many candidates there are, and what was cut, by reason."""
+    size, out = s.counts
+    order = np.argsort(s.why[:out], kind="mergesort")
+    return Merged(size, s.cut[:out][order], s.why[:out][order])
