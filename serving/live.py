@@ -3,11 +3,12 @@
 Pure: feed entries and stored values go in; nothing here reads a clock or a socket.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 import msgspec
 import numpy as np
+import structlog
 
 from bandits.diversity import signature_of
 from bandits.hybrid import HybridConfig, Posterior, empty_block
@@ -35,6 +36,7 @@ from state.model_documents import ModelPolicy
 from state.packing import unpack_arrays, unpack_vector
 from state.ranking import Rankings
 
+log = structlog.get_logger(__name__)
 SHARED, PRIOR = "shared", "prior"
 CAUGHT_UP_AT_ONCE = 256
 """Items' rows of the policy that one commit makes again where they fade or the prior has changed."""
@@ -190,6 +192,12 @@ class LiveState:
         if row is not None:
             self.alike.remove(row)
 
+    def keep_items(self, item_ids: Set[str]) -> None:
+        """Take out whatever the catalogue no longer holds: nobody told of it while the feed was not read."""
+        for row in np.flatnonzero(self.items.available[: len(self.items)]).tolist():
+            if self.items.ids[row] not in item_ids:
+                self.remove_item(self.items.ids[row])
+
     def put_model(self, surface: str, raw: bytes, lane: int = 0) -> None:
         """Take in a lane's models of a surface; those learnt over other features are left aside."""
         arrays, document = unpack_arrays(raw)
@@ -210,11 +218,15 @@ class LiveState:
         return self._rankers.get(surface, self._prior_ranker)
 
     def put_control(self, name: str, raw: bytes) -> None:
-        """Take in a control document."""
+        """Take in a control document; one that cannot be read leaves the one before it in force."""
         kind, _, key = name.partition("/")
         if kind not in DOCUMENT_TYPES:
             return  # of a later version of the engine
-        document = decode_document(name, raw)
+        try:
+            document = decode_document(name, raw)
+        except msgspec.DecodeError as error:
+            log.warning("control document not understood: the one before it stays", name=name, why=str(error))
+            return
         if isinstance(document, Explorations):
             self._laws[key] = Laws(document)
         elif isinstance(document, Rankings):

@@ -7,6 +7,7 @@ from the store's sessions, as a server that starts would, in small steps, and pu
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ CALM_S = 2.0
 EVERY_S = 60.0
 """How often sessions of an import that goes on are taken in."""
 SCANNED, BUILT = 500, 100
-"""Sessions read, and sessions built, before a request may come between."""
+"""Sessions read, and sessions built or interactions caught up with, before a request may come between."""
 
 
 class PastSessions:
@@ -46,7 +47,7 @@ class PastSessions:
     def __init__(self, live: LiveState, redis: Any, prefixes: Sequence[str]) -> None:
         self._live, self._redis, self._prefixes = live, redis, prefixes
         self._noted_at = self._built_at = 0.0
-        self._entries: list[ShardFeed] = []
+        self._entries: deque[ShardFeed] = deque()
         self._task: asyncio.Task[None] | None = None
         self.rebuilds = 0
 
@@ -64,7 +65,7 @@ class PastSessions:
         is_due = now - self._noted_at > CALM_S or now - self._built_at > EVERY_S
         if is_idle and is_due and self._noted_at > self._built_at:
             self._built_at = now
-            self._entries = []
+            self._entries.clear()
             self._task = asyncio.create_task(self._take_in())
 
     async def stop(self) -> None:
@@ -83,8 +84,9 @@ class PastSessions:
             return
         fresh = self._live.fresh_recommender()
         await self._build(stored, fresh)
+        await self._catch_up(stored, fresh)
         if self._live.recommender is before:  # else everything was loaded anew meanwhile
-            self._catch_up(stored, fresh)
+            fresh.reserve(len(self._live.items))
             fresh.blend = before.blend
             self._live.recommender = fresh
             self.rebuilds += 1
@@ -103,8 +105,11 @@ class PastSessions:
             add_sessions(self._live.items, ordered[first : first + BUILT], fresh, lessons=False)
             await asyncio.sleep(0)
 
-    def _catch_up(self, stored: Stored, fresh: Recommender) -> None:
-        """Add what came while sessions were read and built, unless it was read already."""
+    async def _catch_up(self, stored: Stored, fresh: Recommender) -> None:
+        """Add what came while sessions were read and built, unless it was read already.
+
+        The last step is not waited after: nothing comes between it and the change of recommenders.
+        """
 
         def take(step: Interaction, row: int) -> None:
             item_ids, at_ms = stored.get(step.session, ((), ()))
@@ -112,5 +117,11 @@ class PastSessions:
             if step.session != NO_SESSION and not is_read:
                 fresh.add_many([step.session], [row], [step.at_ms], lessons=False)
 
-        for entry in self._entries:
+        taken = 0
+        while self._entries:
+            entry = self._entries.popleft()
             follow_entry(self._live.items, entry, fresh, take)
+            taken += 1 + len(entry.interactions)
+            if taken >= BUILT and self._entries:
+                taken = 0
+                await asyncio.sleep(0)

@@ -33,6 +33,8 @@ from state.sessions import decode_session
 from state.settings import Settings
 
 log = structlog.get_logger(__name__)
+AFTER_DEFECT_S = 2.0
+"""Wait before everything is loaded anew because an entry or a stored value could not be taken in."""
 Sessions = dict[int, tuple[Sequence[str], Sequence[int]]]
 
 
@@ -79,7 +81,11 @@ class Sync:
         return round((time.monotonic() - read_at) * 1000) if read_at else 1_000_000_000
 
     async def run(self) -> None:
-        """Load, follow, and load again whenever the feeds cannot be followed; runs until cancelled."""
+        """Load, follow, and load again whenever the feeds cannot be followed; runs until cancelled.
+
+        Whatever cannot be taken in, as what a newer worker writes, must not end it: the server would answer
+        from an ever older state.
+        """
         delay = 0.05
         try:
             while True:
@@ -91,6 +97,9 @@ class Sync:
                     log.warning("store unreachable", why=str(error))
                     await asyncio.sleep(delay)
                     delay = min(1.0, delay * 2)
+                except Exception:
+                    log.exception("state of the store not taken in: loading anew")
+                    await asyncio.sleep(AFTER_DEFECT_S)
         finally:
             await self._stop_reading()
 
@@ -112,24 +121,31 @@ class Sync:
         return await self._reads.unit(prefix, [key(prefix) for key in _loaded_keys(name)])
 
     def _apply_loaded(self, loaded: Mapping[str, list[Any]]) -> None:
+        # The catalogue first: lessons of loaded sessions need it.
+        for name, (_, *hashes) in loaded.items():
+            if not name.isdigit():
+                self._load_shared(name, hashes[0])
+        catalogue = [hashes[0] for name, (_, *hashes) in loaded.items() if name.startswith("i")]
+        self.live.keep_items({item_id.decode() for held in catalogue for item_id in held})
         self.live.forget_subjects()
         sessions: Sessions = {}
-        # The catalogue first: lessons of loaded sessions need it.
-        for name, (meta, *hashes) in sorted(loaded.items(), key=lambda unit: unit[0].isdigit()):
-            self._cursors[name] = Cursor(int(meta[0] or 0), int(meta[1] or 0))
+        for name, (_, *hashes) in loaded.items():
             if name.isdigit():
                 self._load_shard(int(name), hashes, sessions)
-            elif name == CONTROL:
-                for document, raw in hashes[0].items():
-                    self.live.put_control(document.decode(), raw)
-            elif name.startswith("i"):
-                for raw in hashes[0].values():
-                    self.live.put_item(raw)
-            else:
-                for surface, raw in hashes[0].items():
-                    self.live.put_model(surface.decode(), raw, int(name[1:]))
         self.live.settle(len(self.live.items))
         self.live.load_sessions(sessions)
+        for name, (meta, *_) in loaded.items():
+            self._cursors[name] = Cursor(int(meta[0] or 0), int(meta[1] or 0))
+
+    def _load_shared(self, name: str, stored: Mapping[bytes, bytes]) -> None:
+        """Take in what the control unit, an item unit or a lane holds."""
+        for key, raw in stored.items():
+            if name == CONTROL:
+                self.live.put_control(key.decode(), raw)
+            elif name.startswith("i"):
+                self.live.put_item(raw)
+            else:
+                self.live.put_model(key.decode(), raw, int(name[1:]))
 
     def _load_shard(self, shard: int, hashes: list[dict[bytes, bytes]], sessions: Sessions) -> None:
         trends, stored, blocks, newcomers, spending = hashes

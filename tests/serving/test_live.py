@@ -207,3 +207,11 @@ def test_a_forgotten_block_is_taken_back_from_one_shard_alone() -> None:
         wished = alone.posterior.score(context, arms, [item_id], None, with_variance=True)
         np.testing.assert_array_equal(mean, wished[0])
         np.testing.assert_array_equal(spread, wished[1])
+
+
+def test_a_control_document_of_a_newer_worker_leaves_the_one_before_it_in_force() -> None:
+    live = empty()
+    live.put_control("exploration/home", encode(Explorations(rate=0.2, version=1)))
+    live.put_control("exploration/home", b'{"rate": 0.3, "version": 2, "invented_later": true}')
+    assert live.document("exploration/home").version == 1
+    assert live.laws("home", NOW).document.rate == 0.2

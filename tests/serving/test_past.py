@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from headwater.embedded import EmbeddedRuntime
+from online_models.retrieval import Recommender
 from serving import past
 from serving.live import LiveState
 from serving.past import PastSessions
@@ -157,3 +158,48 @@ async def test_who_is_erased_while_sessions_are_taken_in_does_not_come_back(redi
     assert live.sessions.session_items(3).size == 0
     assert live.sessions.session_items(100).size == 0
     assert live.sessions.session_items(NO_SESSION).size == 0
+
+
+async def test_items_that_come_while_sessions_are_taken_in_can_be_shown_after(
+    redis: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store(redis, prefix, OLD | NEW)
+    live, begun = shop(), asyncio.Event()
+    make = live.fresh_recommender
+
+    def noted() -> Recommender:
+        begun.set()
+        return make()
+
+    monkeypatch.setattr(live, "fresh_recommender", noted)
+    sessions = PastSessions(live, redis, [prefix])
+    sessions.note(ShardFeed(history=interactions(OLD)))
+    sessions.tick()
+    await begun.wait()
+    for number in range(40, 1_100):
+        live.put_item(encode(item(number, published_at=AT + number)))
+    await taken_in(sessions)
+    assert live.items.row("i1099") in live.recommender.recommend([], AT + 10**6, 20).rows
+
+
+async def test_others_have_their_turn_while_a_long_backlog_is_caught_up_with(redis: Any, prefix: str) -> None:
+    live = shop()
+    sessions, fresh = PastSessions(live, redis, [prefix]), live.fresh_recommender()
+    entries = [ShardFeed(interactions({n: held})) for n, held in NEW.items()]
+    sessions._entries.extend(entries[:-1])
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        sessions._entries.append(entries[-1])  # as the feed goes on meanwhile
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    going_on = asyncio.create_task(others())
+    await asyncio.sleep(0)
+    await sessions._catch_up({}, fresh)
+    seen = turns
+    going_on.cancel()
+    assert seen > 20
+    assert fresh.index.sessions == len(NEW)

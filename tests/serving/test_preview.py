@@ -12,7 +12,7 @@ from serving.candidates import SOURCES
 from serving.metrics import ServerMetrics
 from serving.preview import Preview, new_items, preview
 from serving.scoreboard import Promotion, ScoreboardAnswer, Sights, promotion_wish, scores
-from serving.scoreboard_gauges import show_scores
+from serving.scoreboard_gauges import read_boards, show_scores
 from state.decoding import Refusal
 from state.events import NEW_SOURCE
 from state.evidence import Cell, Sight
@@ -190,7 +190,7 @@ def test_the_letter_of_new_items_is_that_of_the_source_of_new_items() -> None:
 
 def test_scores_are_exported_where_the_log_can_tell() -> None:
     metrics, told_board = ServerMetrics(), board(sums(6000, 0.4))
-    show_scores(told_board, metrics)
+    show_scores([told_board], metrics)
     wide = told_board.shadows[0]
     assert wide.reward is not None
     labels = {"surface": "home", "shadow": "wide"}
@@ -199,3 +199,37 @@ def test_scores_are_exported_where_the_log_can_tell() -> None:
     assert read("headwater_shadow_decisions", labels) == 6000
     assert read("headwater_shadow_decisions", {**labels, "shadow": "popular"}) == 0
     assert read("headwater_shadow_reward", {**labels, "shadow": "popular", "bound": "low"}) is None
+
+
+def test_a_shadow_that_is_no_longer_watched_has_no_gauge() -> None:
+    metrics, told_board = ServerMetrics(), board(sums(6000, 0.4))
+    labels = {"surface": "home", "shadow": "wide"}
+    read = metrics.registry.get_sample_value
+    show_scores([told_board], metrics)
+    others = [one for one in told_board.shadows if one.shadow != "wide"]
+    show_scores([replace(told_board, shadows=others)], metrics)
+    assert read("headwater_shadow_decisions", labels) is None
+    assert read("headwater_shadow_reward", {**labels, "bound": "value"}) is None
+    assert read("headwater_shadow_decisions", {**labels, "shadow": "popular"}) == 0
+
+
+class OneBreaks:
+    """Boards of two surfaces, of which one cannot be read."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def read(self, surface: str) -> ScoreboardAnswer:
+        if surface == "cart":
+            raise self.error
+        return replace(board(sums(600, 0.4)), surface=surface)
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), ValueError("of a newer worker")])
+async def test_a_board_that_cannot_be_read_stays_and_keeps_no_other_from_being_read(error: Exception) -> None:
+    reader: Any = OneBreaks(error)
+    held = {"cart": replace(board(sums(60, 0.4)), surface="cart")}
+    boards = await read_boards(reader, ["cart", "home"], held)
+    assert boards["cart"] is held["cart"]
+    assert boards["home"].surface == "home"
+    assert set(await read_boards(reader, ["home"], boards)) == {"home"}

@@ -10,14 +10,17 @@ import pytest
 from bandits.hybrid import packed_size
 from bandits.ranking import ranking_policy
 from headwater.embedded import EmbeddedRuntime
+from serving import sync as following
 from serving.app import end_tasks, make_live
 from serving.sync import Sync
 from state.clients import redis_client
 from state.commit import Change, claim_unit, commit
+from state.events import encode
 from state.feed import ShardFeed, encode_feed
-from state.keys import bandit_key, feed_key, meta_key, unit_prefix
+from state.keys import bandit_key, feed_key, item_unit, items_key, meta_key, unit_prefix
 from state.packing import pack_vector
 from state.settings import Settings
+from tests.serving.world import item
 
 FEED = encode_feed(ShardFeed())
 
@@ -119,3 +122,32 @@ async def test_a_block_a_shard_has_forgotten_leaves_the_server_even_when_nothing
     await commit(followed.redis, followed.prefix, claim.epoch, swept)
     await followed.until(scores_as_new)
     assert followed.sync.reloads == 1, "it left with the feed, not with a load"
+
+
+async def test_an_entry_of_a_newer_worker_is_passed_over_by_loading_anew(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "AFTER_DEFECT_S", 0.01)
+    claim = await claim_unit(followed.redis, followed.prefix)
+    await commit(followed.redis, followed.prefix, claim.epoch, Change(feed=b"\xc1 no MessagePack", follows=0))
+    await followed.until(lambda: followed.sync.reloads == 2)
+    await commit(followed.redis, followed.prefix, claim.epoch, Change(feed=FEED, follows=1))
+    await followed.until(lambda: followed.sync.applied == 1)
+    assert followed.sync.reloads == 2, "what comes after is followed, not loaded"
+
+
+async def test_an_item_removed_while_the_feed_was_not_read_is_gone_after_a_load(
+    runtime: EmbeddedRuntime, namespace: str
+) -> None:
+    settings = Settings(redis=runtime.redis, namespace=namespace, shards=1, token_secret="of the tests only")
+    redis = redis_client(settings, timeout_s=5.0)
+    key = items_key(unit_prefix(namespace, item_unit(0)))
+    await redis.hset(key, mapping={f"i{number}": encode(item(number)) for number in (1, 2)})
+    sync = Sync(settings, redis, make_live(settings))
+    await sync.load()
+    await redis.hdel(key, "i1")
+    await sync.load()
+    await redis.aclose()
+    rows = sync.live.items.newest(10)
+    assert [sync.live.items.ids[row] for row in rows if sync.live.items.available[row]] == ["i2"]
+    assert sync.live.items.row("i1") not in sync.live.vectors
