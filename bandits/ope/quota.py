@@ -36,7 +36,7 @@ def forecast_quota(
     items
         New items there are.
     exploited
-        Impressions the scheme gives all of them within their time, at the rate in force and at the wished one.
+        Impressions the scheme gives all of them in their time, at the rate in force and at the wished one.
     explored
         Impressions that exploring gives them, at both.
     quota

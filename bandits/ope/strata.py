@@ -20,9 +20,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import gammaln, ndtri, xlog1py, xlogy
+from scipy.special import gammaln, xlog1py, xlogy
 
 from bandits.arrays import FloatArray
+from bandits.ope.intervals import normal_width
 
 ROUGHNESS = 0.01
 """Of the mean reward: by how much the effects of two explored slots in a row differ (standard deviation)."""
@@ -112,18 +113,18 @@ class Forecast:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the interval of the value."""
-        half = _width(level) * self.value_error
+        half = self.half_widths(level)[1]
         return self.value - half, self.value + half
-
-    def half_widths(self, level: float = 0.95) -> tuple[float, float, float]:
-        """Return half the widths of the intervals of now, value and change."""
-        width = _width(level)
-        return width * self.now_error, width * self.value_error, width * self.change_error
 
     def change_interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the interval of the change."""
-        half = _width(level) * self.change_error
+        half = self.half_widths(level)[2]
         return self.change - half, self.change + half
+
+    def half_widths(self, level: float = 0.95) -> tuple[float, float, float]:
+        """Return half the widths of the intervals of now, value and change."""
+        width = normal_width(level)
+        return width * self.now_error, width * self.value_error, width * self.change_error
 
 
 def coin_chances(slots: int, rate: float) -> FloatArray:
@@ -316,10 +317,3 @@ def _mixed(parts: Sequence[tuple[float, float]], shares: Sequence[float]) -> tup
     value = sum(share * one for share, (one, _) in zip(shares, parts, strict=True))
     variance = sum((share * error) ** 2 for share, (_, error) in zip(shares, parts, strict=True))
     return float(value), float(np.sqrt(variance))
-
-
-def _width(level: float) -> float:
-    if not 0 < level < 1:
-        msg = f"level is {level}, wanted a number in (0, 1)"
-        raise ValueError(msg)
-    return float(ndtri(0.5 + level / 2.0))
