@@ -181,3 +181,8 @@ def control_key(prefix: str) -> str:
 def history_key(prefix: str) -> str:
     """Hash: the latest versions of each control document, by name and version."""
     return f"{prefix}history"
+
+
+def version_field(name: str, version: int) -> str:
+    """Return the field of the history that one version of a document is kept under."""
+    return f"{name}@{version}"
