@@ -22,6 +22,7 @@ from online_models.retrieval import RecommenderSettings
 from online_models.session_knn import SessionKnnSettings
 from serving.api import routes
 from serving.attributed import AttributionReader
+from serving.decisions import DecisionReader
 from serving.gateway import Gateway
 from serving.hotpath import with_hot_path
 from serving.live import LiveState, served_retrieval
@@ -122,6 +123,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
         ScoreboardReader(settings, feeds),
     )
     app.state.producers = ProducersReader(settings, feeds)
+    app.state.decisions = DecisionReader(settings, feeds)
     app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
     for loops in (session_knn, covisit, trends, neighbourhoods, texts, retrieval, ranking):
         loops.warm_up()

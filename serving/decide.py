@@ -13,7 +13,7 @@ from serving.aiming import aim_at, aimed, budgeted, to_log
 from serving.candidates import SOURCES, Found, retrieve
 from serving.exploring import Chosen
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
-from serving.items import BoolArray
+from serving.items import BoolArray, IntArray
 from serving.live import LiveState
 from serving.placing import Placed, freshness, place
 from serving.requests import RecommendationRequest, RecommendedItem
@@ -65,7 +65,11 @@ class Call(Struct, frozen=True):
 
 
 class Scored(Struct):
-    """Candidates with the numbers they were drawn by."""
+    """Candidates with the numbers they were drawn by.
+
+    ``scores`` are the click model's ``logits``, the ``policy``'s mean and ``lifts`` together, with optimism;
+    ``mean`` is without.
+    """
 
     found: Found
     features: FloatArray
@@ -75,6 +79,8 @@ class Scored(Struct):
     scores: FloatArray
     mean: FloatArray
     variance: FloatArray | None
+    policy: FloatArray | None = None
+    lifts: FloatArray | None = None
 
 
 class Decided(Struct):
@@ -147,13 +153,15 @@ def _score(live: LiveState, call: Call, given: tuple[Found, Visitor], law: Explo
     context, arms = policy_context(visitor, found), policy_arms(features)
     block = np.frombuffer(call.record.bandit, dtype="<f8") if call.record and call.record.bandit else None
     optimistic = law.scheme == "optimistic" or live.shadows(call.request.surface).needs_variance
-    mean, variance = live.posterior.score_rows(
+    policy, variance = live.posterior.score_rows(
         context, arms, live.items.blocks[found.rows], block, with_variance=optimistic
     )
-    mean, ranking = logits + mean, live.ranking(call.request.surface)
+    mean, lifts, ranking = logits + policy, None, live.ranking(call.request.surface)
     if ranking.freshness:
-        mean = mean + freshness(ranking, live.items.published_at[found.rows], call.now_ms)
-    return Scored(found, features, logits, context, arms, law.utilities(mean, variance), mean, variance)
+        lifts = freshness(ranking, live.items.published_at[found.rows], call.now_ms)
+        mean = mean + lifts
+    scores = law.utilities(mean, variance)
+    return Scored(found, features, logits, context, arms, scores, mean, variance, policy, lifts)
 
 
 def _by_trend(live: LiveState, found: Found, call: Call, visitor: Visitor) -> Scored:
@@ -207,7 +215,14 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         aimed=to_log(decided.aim),
         placing=decided.placed.logged,
         shadows=_shadows(live, call, decided),
+        weights=None if scored.policy is None else live.weights(call.request.surface),
+        policy=_packed(scored.policy, chosen),
+        lifts=_packed(scored.lifts, chosen),
     )
+
+
+def _packed(values: FloatArray | None, chosen: IntArray) -> str:
+    return "" if values is None else to_base64(values[chosen])
 
 
 def _shadows(live: LiveState, call: Call, decided: Decided) -> dict[str, str]:
@@ -246,10 +261,12 @@ def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "hol
 def _candidates(live: LiveState, scored: Scored) -> Candidates:
     found = scored.found
     cuts = list(found.cuts.items())[:LOGGED_CUTS]
+    uncut = len(found.cuts) - len(cuts)
     rows = np.concatenate([found.rows, np.array([row for row, _ in cuts], np.int64)])
     # Only ever encoded: a list of texts that is JSON already costs a tenth of making one of objects.
     ids = cast("list[str]", live.items.json_ids(rows))
-    return Candidates(ids, to_base64(scored.scores), found.sources, "".join([why for _, why in cuts]))
+    letters = "".join([why for _, why in cuts])
+    return Candidates(ids, to_base64(scored.scores), found.sources, letters, uncut)
 
 
 def _exploration(decided: Decided) -> dict[str, float | str]:

@@ -57,6 +57,7 @@ class ItemTable:
         self.signatures: NDArray[np.uint64] = np.zeros(64, dtype=np.uint64)
         self.vectors: NDArray[np.float32] = np.zeros((64, dim), dtype=np.float32)
         self.blocks: IntArray = np.zeros(64, dtype=np.int64)
+        self._catalogued: BoolArray = np.zeros(64, dtype=np.bool_)
         self._newest: IntArray | None = None
 
     def __len__(self) -> int:
@@ -78,6 +79,11 @@ class ItemTable:
         """Return an item's row, or None where it is unknown."""
         return self._row_of.get(item_id)
 
+    def is_known(self, item_id: str) -> bool:
+        """Return whether the catalogue holds an item, or held it since this server started."""
+        row = self._row_of.get(item_id)
+        return row is not None and bool(self._catalogued[row])
+
     def rows(self, item_ids: Iterable[str]) -> IntArray:
         """Return the rows of the known items among these, in order."""
         known = (self._row_of.get(item_id) for item_id in item_ids)
@@ -94,6 +100,7 @@ class ItemTable:
     def put(self, item: Item) -> int:
         """Take in a catalogue upsert; returns the row."""
         row = self.row(item.item_id)
+        self._catalogued[row] = True
         known = self.category_codes
         codes = [known.setdefault(name, len(known)) for name in item.categories[:MAX_CATEGORIES]]
         self.titles[row] = item.title
@@ -133,6 +140,7 @@ class ItemTable:
         if row < size:
             return
         self.available = np.pad(self.available, (0, size))
+        self._catalogued = np.pad(self._catalogued, (0, size))
         self.published_at = np.pad(self.published_at, (0, size))
         self.hashes = np.pad(self.hashes, (0, size))
         self.signatures = np.pad(self.signatures, (0, size))
