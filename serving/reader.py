@@ -7,9 +7,10 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from serving.after import After
 from serving.metrics import ServerMetrics
 from state.cluster import is_cluster
-from state.keys import subject_key, subject_unit, unit_prefix
+from state.keys import meta_key, offset_field, subject_key, subject_unit, unit_prefix
 from state.packing import CorruptStateError
 from state.partition import shard_of
 from state.read_connection import ReadConnection
@@ -19,6 +20,7 @@ from state.subject import SubjectRecord, decode_subject
 Mget = Callable[[Sequence[str]], Awaitable[Sequence[bytes | None]]]
 OPEN_FOR_S = 0.5
 FAILURES_TO_OPEN = 3
+_POLL_S = 0.003
 
 
 class Breaker:
@@ -109,9 +111,9 @@ class SubjectReader:
     """
 
     def __init__(self, settings: Settings, redis: Any, metrics: ServerMetrics) -> None:
-        self._metrics, self._shards = metrics, settings.shards
+        self._redis, self._metrics, self._shards = redis, metrics, settings.shards
         self._prefixes = [unit_prefix(settings.namespace, subject_unit(n)) for n in range(settings.shards)]
-        timeout_s = settings.redis_timeout_ms / 1000
+        self._timeout_s = timeout_s = settings.redis_timeout_ms / 1000
         if is_cluster(settings.redis):
             # One node may be away, and keys of two shards cannot share a command.
             self._batches = [Batches(_in_time(redis.mget, timeout_s)) for _ in range(settings.shards)]
@@ -144,17 +146,50 @@ class SubjectReader:
         return record
 
     async def read_after(
-        self, subject: str, event_id: str, wait_s: float
+        self, subject: str, after: After, wait_s: float
     ) -> tuple[SubjectRecord | None, bool]:
         """Return a record and whether it contains an event, waiting for it up to ``wait_s``."""
         deadline = time.monotonic() + wait_s
+        if after.places:
+            # The offsets first: a record read after them is at least as new as they are.
+            is_folded = await self._wait_for(shard_of(subject, self._shards), after, deadline)
+            record = await self.read(subject)
+            return record, is_folded and record is not None
         while True:
             record = await self.read(subject)
-            if record is not None and record.has_applied(event_id):
+            if record is not None and record.has_applied(after.event_id):
                 return record, True
             if time.monotonic() >= deadline:
                 return record, False
-            await asyncio.sleep(0.003)
+            await asyncio.sleep(_POLL_S)
+
+    async def _wait_for(self, shard: int, after: After, deadline: float) -> bool:
+        """Wait until a shard has folded what stands at some places; False at once where it never will."""
+        if not after.belongs_to(shard):
+            return False
+        kinds = after.kinds()
+        while not after.is_reached(await self._next_offsets(shard, kinds)):
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(_POLL_S)
+        return True
+
+    async def _next_offsets(self, shard: int, kinds: list[str]) -> dict[str, int]:
+        """Return how far a shard has folded; nothing where the store does not answer in time."""
+        breaker = self._breakers[shard % len(self._batches)]
+        if not breaker.allows(time.monotonic()):
+            return {}
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                found = await self._redis.hmget(
+                    meta_key(self._prefixes[shard]), [offset_field(kind) for kind in kinds]
+                )
+        except (RedisError, OSError, TimeoutError):
+            self._metrics.store_failures.inc()
+            breaker.note(ok=False, now_s=time.monotonic())
+            return {}
+        breaker.note(ok=True, now_s=time.monotonic())
+        return {kind: int(raw) for kind, raw in zip(kinds, found, strict=True) if raw is not None}
 
 
 def _in_time(mget: Mget, timeout_s: float) -> Mget:
