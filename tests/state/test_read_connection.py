@@ -49,7 +49,7 @@ async def test_an_answer_that_came_too_late_is_never_taken_for_the_next_ones(sto
         await reads.aclose()
 
 
-async def test_a_connection_the_store_closed_fails_one_read_and_the_next_connects(store: EmbeddedStore) -> None:
+async def test_a_connection_the_store_closed_fails_one_read_and_the_next_goes(store: EmbeddedStore) -> None:
     client, reads = clients(store, 5.0)
     async with client:
         await client.set("a", b"1")
