@@ -166,9 +166,9 @@ class Ledger:
         if own is None and total is None:
             return 1.0
         held = self._allowed.get(surface)
-        if held is not None and held[0] is document and held[1] == total:
-            if 0 <= now_ms - held[2] < REFRESH_MS:
-                return held[3]
+        is_same = held is not None and held[0] is document and held[1] == total
+        if held is not None and is_same and 0 <= now_ms - held[2] < REFRESH_MS:
+            return held[3]
         share = min(
             1.0 if own is None else self._allowance([surface], own, now_ms),
             1.0 if total is None else self._allowance(list(self._spending), total, now_ms),

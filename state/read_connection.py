@@ -22,7 +22,8 @@ class ReadConnection:
     """
 
     def __init__(self, client: aioredis.Redis, timeout_s: float) -> None:
-        self._pool, self._timeout_s = client.connection_pool, timeout_s
+        self._pool: Any = client.connection_pool
+        self._timeout_s = timeout_s
         self._connection: Any = None
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:

@@ -43,7 +43,8 @@ async def test_a_failed_batch_fails_all_who_wait_and_the_next_read_tries_again()
     await asyncio.sleep(0)
     waiting.append(reads.get("b"))
     slow.gate.set()
-    assert [str(error) for error in await asyncio.gather(*waiting, return_exceptions=True)] == ["no answer"] * 2
+    failures = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [str(error) for error in failures] == ["no answer"] * 2
     slow.error = None
     assert await reads.get("c") == b"c"
     assert slow.batches == [["a"], ["c"]]

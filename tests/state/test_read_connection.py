@@ -1,4 +1,4 @@
-"""The connection kept for reads: values of the keys asked, in time or not at all, and never another read's."""
+"""The connection kept for reads: values of the keys asked, in time or not at all."""
 
 import asyncio
 from collections.abc import Iterator
