@@ -111,7 +111,8 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     sync = Sync(settings, feeds, live)
     logbook = Logbook(producer, topic_name(settings.namespace, "decisions"), metrics)
     gateway = Gateway(settings, producer, metrics)
-    parts = (SubjectReader(settings, requests, metrics), logbook, sync, metrics)
+    reader = SubjectReader(settings, requests, metrics)
+    parts = (reader, logbook, sync, metrics)
     app.state.recommender = Recommender(settings, live, parts)
     app.state.gateway, app.state.tuning = gateway, Tuning(settings, gateway, live, feeds)
     app.state.privacy = Privacy(settings, feeds, gateway)
@@ -144,6 +145,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
             log.error("decisions not logged at stop", count=left)
         await end_tasks(tasks)
         await producer.stop()
+        await reader.aclose()
         await requests.aclose()
         await feeds.aclose()
 
@@ -194,6 +196,7 @@ def run(settings: Settings) -> None:
         http="httptools",
         log_level="warning",
         access_log=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=10,
     )
     uvicorn.Server(config).run()

@@ -30,8 +30,6 @@ POLICY = "hybrid-1"
 _POSITION = ranking_registry().place("position")
 _NO_RANKING = Rankings()
 _HOLDOUT_LAW = Exploration(scheme="greedy")
-LOGGED_CUTS = 100
-"""Of a visitor who has seen much, thousands may be cut; a logged decision has to stay readable."""
 
 Rung = Literal["personal", "session", "segment", "trend", "static"]
 
@@ -111,7 +109,7 @@ def decide(live: LiveState, call: Call) -> Decided | None:
         chosen = replace(chosen, law=_HOLDOUT_LAW)
     is_trend = holdout or chosen.is_fallback
     seed = decision_seed(call.decision_id, call.request.surface)
-    owed = live.ledger.owed(call.request.surface, chosen.document, live.items, call.now_ms)
+    owed = live.ledger.owed(call.request.surface, chosen.document, call.now_ms)
     window = owed.window(seed)
     asked = asked_of(live, call.request, record, call.subject, call.now_ms)
     found = retrieve(live, replace(asked, owed=window, trend_only=is_trend), call.request.k)
@@ -124,9 +122,9 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     )
     ranking = _NO_RANKING if is_trend else live.ranking(call.request.surface)
     size = min(call.request.k, len(found.rows))
-    placed = place(scored.scores, size, chosen.law, (ranking, live.items, found.rows))
     aim = None if is_trend else aim_at(owed, window, found.rows)
-    placed = replace(placed, problem=aimed(placed.problem, aim))
+    drawn_from = scored.scores, aimed(aim, scored.scores)
+    placed = place(drawn_from, size, chosen.law, (ranking, live.items, found.rows))
     slate = draw_slate(placed.problem, chosen.law, seed)
     rung: Rung = "trend" if is_trend else _rung(call, asked)
     is_new = owed.of(found.rows[slate.indices]) > 0.0
@@ -260,13 +258,10 @@ def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "hol
 
 def _candidates(live: LiveState, scored: Scored) -> Candidates:
     found = scored.found
-    cuts = list(found.cuts.items())[:LOGGED_CUTS]
-    uncut = len(found.cuts) - len(cuts)
-    rows = np.concatenate([found.rows, np.array([row for row, _ in cuts], np.int64)])
+    rows = np.concatenate([found.rows, found.cut_rows])
     # Only ever encoded: a list of texts that is JSON already costs a tenth of making one of objects.
     ids = cast("list[str]", live.items.json_ids(rows))
-    letters = "".join([why for _, why in cuts])
-    return Candidates(ids, to_base64(scored.scores), found.sources, letters, uncut)
+    return Candidates(ids, to_base64(scored.scores), found.sources, found.cuts, found.uncut)
 
 
 def _exploration(decided: Decided) -> dict[str, float | str]:

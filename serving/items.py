@@ -14,6 +14,7 @@ from state.subject import id_hash
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 MAX_CATEGORIES = 8
+_NEWEST_KEPT = 100
 
 
 class ItemTable:
@@ -129,11 +130,18 @@ class ItemTable:
 
     def newest(self, limit: int) -> IntArray:
         """Return the rows of the items published last, newest first; ranked anew only after changes."""
-        if self._newest is None or len(self._newest) < min(limit, len(self)):
-            count = len(self)
-            published = np.where(self.available[:count], self.published_at[:count], -1)
-            self._newest = np.argsort(-published, kind="stable")[: max(limit, 100)]
+        wished = min(limit, len(self))
+        if self._newest is None or len(self._newest) < wished:
+            self._newest = self._latest(min(len(self), max(wished, _NEWEST_KEPT)))
         return self._newest[:limit]
+
+    def _latest(self, count: int) -> IntArray:
+        """Return so many rows, newest first; sorting all of them would take longer than a request may."""
+        published = np.where(self.available[: len(self)], self.published_at[: len(self)], -1)
+        rows = np.arange(len(published))
+        if count < len(published):
+            rows = np.sort(np.argpartition(-published, count - 1)[:count])
+        return rows[np.argsort(-published[rows], kind="stable")]
 
     def _grow(self, row: int) -> None:
         size = len(self.available)

@@ -94,7 +94,7 @@ class LiveState:
         self.recommender = self.fresh_recommender()
         self.posterior = Posterior(self._policy)
         self.items.blocks[:] = 0
-        self.ledger = Ledger()
+        self.ledger = Ledger(self.items)
 
     def fresh_recommender(self) -> Recommender:
         """Return a recommender of this catalogue that has met no click yet."""

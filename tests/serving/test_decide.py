@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from bandits.exploration import Exploration
 from bandits.slates import SlateProblem, decision_seed, draw_slate, slate_propensities
 from serving import relaw
-from serving.candidates import SOURCES, retrieve
-from serving.decide import LOGGED_CUTS, POLICY, answer_items, decide, in_holdout, to_event
+from serving.candidates import LOGGED_CUTS, SOURCES, retrieve
+from serving.decide import POLICY, answer_items, decide, in_holdout, to_event
 from serving.live import LiveState
 from serving.service import static_items
 from serving.sources import LIMIT
