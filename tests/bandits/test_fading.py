@@ -145,7 +145,7 @@ def test_no_row_is_older_than_a_64th_of_its_life(steps: list[tuple[float, int]])
     life = 64_000.0
     config = replace(LIVES, item_life_ms=life)
     table, now = ItemTable(config.item_kind), 1000.0
-    block = np.r_[np.ones(config.item_kind.width - 1), 1000.0]
+    block: FloatArray = np.append(np.ones(config.item_kind.width - 1), 1000.0)
     ids = [f"item-{n}" for n in range(10)]
     table.catch_up(now)
     table.put(0, dict.fromkeys(ids, block))
