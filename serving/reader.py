@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -12,9 +13,11 @@ from state.cluster import is_cluster
 from state.keys import meta_key, offset_field, subject_key, subject_unit, unit_prefix
 from state.packing import CorruptStateError
 from state.partition import shard_of
+from state.read_connection import ReadConnection
 from state.settings import Settings
 from state.subject import SubjectRecord, decode_subject
 
+Mget = Callable[[Sequence[str]], Awaitable[Sequence[bytes | None]]]
 OPEN_FOR_S = 0.5
 FAILURES_TO_OPEN = 3
 _POLL_S = 0.003
@@ -51,6 +54,49 @@ class Breaker:
             self._retry_at = now_s + self._open_for_s
 
 
+class Batches:
+    """Reads of single keys that came while a read was under way, asked together when it has ended.
+
+    Parameters
+    ----------
+    mget
+        Reads several keys.
+    """
+
+    def __init__(self, mget: Mget) -> None:
+        self._mget = mget
+        self._asked: list[tuple[str, asyncio.Future[bytes | None]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def get(self, key: str) -> asyncio.Future[bytes | None]:
+        """Return what will be a key's value; reads of one turn of the loop share a round trip.
+
+        It fails with the read it is part of, and with the one it waits for: nobody waits twice as long.
+        """
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._asked.append((key, answer))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        return answer
+
+    async def _run(self) -> None:
+        asked: list[tuple[str, asyncio.Future[bytes | None]]] = []
+        try:
+            while self._asked:
+                asked, self._asked = self._asked, []
+                raws = await self._mget([key for key, _ in asked])
+                for (_, answer), raw in zip(asked, raws, strict=True):
+                    if not answer.done():
+                        answer.set_result(raw)
+        except Exception as error:  # whatever it is, it belongs to those who wait
+            asked, self._asked = [*asked, *self._asked], []
+            for _, answer in asked:
+                if not answer.done():
+                    answer.set_exception(error)
+        finally:
+            self._task = None
+
+
 class SubjectReader:
     """Reads subject records for requests.
 
@@ -66,59 +112,38 @@ class SubjectReader:
 
     def __init__(self, settings: Settings, redis: Any, metrics: ServerMetrics) -> None:
         self._redis, self._metrics, self._shards = redis, metrics, settings.shards
-        prefixes = [unit_prefix(settings.namespace, subject_unit(n)) for n in range(settings.shards)]
-        self._prefixes = prefixes
-        # Of a cluster one node may be away, and keys of two shards cannot share a command.
-        self._parts = settings.shards if is_cluster(settings.redis) else 1
-        self._breakers = [Breaker() for _ in range(self._parts)]
-        self._asked: list[list[tuple[str, asyncio.Future[Any]]]] = [[] for _ in range(self._parts)]
-        self._fetches: set[asyncio.Task[None]] = set()
-        self._timeout_s = settings.redis_timeout_ms / 1000
+        self._prefixes = [unit_prefix(settings.namespace, subject_unit(n)) for n in range(settings.shards)]
+        self._timeout_s = timeout_s = settings.redis_timeout_ms / 1000
+        if is_cluster(settings.redis):
+            # One node may be away, and keys of two shards cannot share a command.
+            self._batches = [Batches(_in_time(redis.mget, timeout_s)) for _ in range(settings.shards)]
+            self._connection = None
+        else:
+            self._connection = ReadConnection(redis, timeout_s)
+            self._batches = [Batches(self._connection.mget)]
+        self._breakers = [Breaker() for _ in self._batches]
+
+    async def aclose(self) -> None:
+        """Close the connection that is kept for reads."""
+        if self._connection is not None:
+            await self._connection.aclose()
 
     async def read(self, subject: str) -> SubjectRecord | None:
         """Return a subject's record in one round trip; None where the store does not answer in time."""
         shard = shard_of(subject, self._shards)
-        breaker = self._breakers[shard % self._parts]
+        part = shard % len(self._batches)
+        breaker = self._breakers[part]
         if not breaker.allows(time.monotonic()):
             return None
         try:
             key = subject_key(self._prefixes[shard], subject)
-            record = decode_subject(await self._get(key, shard % self._parts))
+            record = decode_subject(await self._batches[part].get(key))
         except (RedisError, OSError, TimeoutError, CorruptStateError):
             self._metrics.store_failures.inc()
             breaker.note(ok=False, now_s=time.monotonic())
             return None
         breaker.note(ok=True, now_s=time.monotonic())
         return record
-
-    async def _get(self, key: str, part: int) -> bytes | None:
-        """Return a value; requests that came in together share one round trip to each part of the store."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[bytes | None] = loop.create_future()
-        asked = self._asked[part]
-        asked.append((key, answer))
-        if len(asked) == 1:
-            loop.call_soon(self._start_fetch, part)
-        return await answer
-
-    def _start_fetch(self, part: int) -> None:
-        asked, self._asked[part] = self._asked[part], []
-        task = asyncio.create_task(self._fetch(asked))
-        self._fetches.add(task)  # the loop itself holds tasks weakly
-        task.add_done_callback(self._fetches.discard)
-
-    async def _fetch(self, asked: list[tuple[str, asyncio.Future[Any]]]) -> None:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                raws = await self._redis.mget([key for key, _ in asked])
-        except Exception as error:  # whatever it is, it belongs to those who wait
-            for _, answer in asked:
-                if not answer.done():
-                    answer.set_exception(error)
-            return
-        for (_, answer), raw in zip(asked, raws, strict=True):
-            if not answer.done():
-                answer.set_result(raw)
 
     async def read_after(
         self, subject: str, after: After, wait_s: float
@@ -151,7 +176,7 @@ class SubjectReader:
 
     async def _next_offsets(self, shard: int, kinds: list[str]) -> dict[str, int]:
         """Return how far a shard has folded; nothing where the store does not answer in time."""
-        breaker = self._breakers[shard % self._parts]
+        breaker = self._breakers[shard % len(self._batches)]
         if not breaker.allows(time.monotonic()):
             return {}
         try:
@@ -165,3 +190,13 @@ class SubjectReader:
             return {}
         breaker.note(ok=True, now_s=time.monotonic())
         return {kind: int(raw) for kind, raw in zip(kinds, found, strict=True) if raw is not None}
+
+
+def _in_time(mget: Mget, timeout_s: float) -> Mget:
+    """Return a read that fails after a while."""
+
+    async def run(keys: Sequence[str]) -> Sequence[bytes | None]:
+        async with asyncio.timeout(timeout_s):
+            return await mget(keys)
+
+    return run
