@@ -164,7 +164,7 @@ def _keys(settings: Settings) -> list[Kept]:
         Kept("key", "evidence", "event time", EVIDENCE_HOURS * 3_600_000, None,
              f"an hour and surface; of each at most {EVIDENCE_CELLS} kinds of decisions"),
         Kept("key", "scoreboard", "cap", SHADOWS_CAP, None,
-             "shadow policies of a lane by exploration; one silent for an hour makes room, else more find none"),
+             "shadow policies of a lane; one silent for an hour makes room, else more find none"),
         Kept("key", "models", "fixed", None, None, "one champion, all heads, a surface and lane"),
         Kept("key", "model_shadows", "cap", MOST_SHADOWS, None, "of a surface and lane; one more is refused"),
         Kept("key", "model_versions", "cap", 2 * MODEL_VERSIONS_KEPT, None,

@@ -71,7 +71,7 @@ class Scoreboard:
             self._moved.add((outcome.surface, shadow, sight.exploration))
 
     def _board(self, shadow: str, version: int, outcome: Outcome) -> Board | None:
-        """Return the sums an outcome belongs to; None where a later shadow has taken their place, or no room."""
+        """Return the sums an outcome belongs to; None where a later shadow has taken over, or no room is."""
         place, exploration = (outcome.surface, shadow), outcome.versions.exploration
         boards = self._seen.get(place, {})
         newest = max((sight.version for sight, _ in boards.values()), default=version)
@@ -93,15 +93,16 @@ class Scoreboard:
         """Drop sums for new ones of a shadow where there are too many; returns whether there is room."""
         boards = self._seen.get(place, {})
         if len(boards) >= _MOST_AT_A_TIME:
-            self._drop(place, min(boards, key=lambda exploration: (boards[exploration][0].until, exploration)))
+            self._drop(
+                place, min(boards, key=lambda exploration: (boards[exploration][0].until, exploration))
+            )
             return True
         if sum(map(len, self._seen.values())) < SHADOWS_CAP:
             return True
-        until, *oldest = min(self._ages())
+        until, surface, shadow, silent = min(self._ages())
         if until > at_ms - SHADOW_SILENT_MS:
             return False
-        surface, shadow, exploration = oldest
-        self._drop((surface, shadow), exploration)
+        self._drop((surface, shadow), silent)
         return True
 
     def _ages(self) -> Iterator[tuple[int, str, str, int]]:

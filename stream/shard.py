@@ -32,20 +32,13 @@ from state.subject import SubjectRecord
 from state.tokens import decision_time
 from stream.admission import Admission, SubjectRow
 from stream.attribution import NOTHING, OUTCOMES, Attribution, Closed
-from stream.closing import (
-    Judged,
-    Kept,
-    decode_kept,
-    encode_kept,
-    judge,
-    keep,
-    to_outcome,
-)
+from stream.closing import Judged, judge, to_outcome
 from stream.effects import Counters, Effects, Place, write_imports
 from stream.exploring import Exploring
 from stream.forgetting import Forgetting
 from stream.history import History
 from stream.interactions import feedback_interest, feedback_kind, hide_item, interact, note_impression
+from stream.kept import Kept, decode_kept, encode_kept, keep
 from stream.producers import Producers
 from stream.redriven import Redriven
 from stream.rows import Row

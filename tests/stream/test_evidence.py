@@ -18,8 +18,8 @@ from state.outbox import NUMBER_HEADER, SOURCE_HEADER
 from state.packing import to_base64, unpack_arrays
 from state.retention import EVIDENCE_CELLS, EVIDENCE_HOURS, SHADOW_SILENT_MS
 from stream import scoreboard
-from stream.closing import coins_of
 from stream.effects import Place
+from stream.kept import coins_of
 from stream.lane import LaneLogic
 from stream.rows import Row
 from tests.stream.folding import AT, Folded, Store, decision, decision_event, impression, row, shard
