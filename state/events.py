@@ -160,13 +160,17 @@ class Aimed(Struct, omit_defaults=True):
     uniform: float = 0.1
 
 
-class Candidates(Struct):
-    """All candidates of a decision: ids, float64 scores, one source letter each, cut reasons by letter."""
+class Candidates(Struct, omit_defaults=True):
+    """All candidates of a decision: ids, float64 scores, one source letter each, cut reasons by letter.
+
+    ``uncut`` says how many more retrieved items were cut than are listed.
+    """
 
     item_ids: list[str]
     scores: Packed
     sources: str
     cuts: str
+    uncut: int = 0
 
 
 class Placing(Struct, omit_defaults=True):
@@ -190,6 +194,20 @@ class Placing(Struct, omit_defaults=True):
     signatures: Packed = ""
 
 
+class Weights(Struct, omit_defaults=True):
+    """The linear part of the click model a slate was ranked by.
+
+    ``base`` and the weight of each feature are packed as ``features`` (1 + f,); ``products`` (c,) are the
+    weights of products of two feature columns, the pairs in ``crosses``. ``whole`` says that there is no
+    other part, such as hashed crosses, latent factors or further heads.
+    """
+
+    features: Packed
+    crosses: list[tuple[int, int]] = []
+    products: Packed = ""
+    whole: bool = True
+
+
 class Versions(Struct, omit_defaults=True):
     """Which versions of things a decision was made under."""
 
@@ -209,6 +227,9 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     request's context said. ``held_back`` says that a budget made its rate lower than its document says.
     ``aimed`` and ``placing`` are there where scores and law do not say all. ``shadows`` says how much
     likelier each shadow policy (name, @, version) was to draw the slate down to each slot, (slots,).
+    ``weights`` are the click model's, ``policy`` and ``lifts`` what the policy's mean and boosts put on the
+    logits, (slots,): so that a score can be taken apart long after. They are missing where no model ranked.
+    ``before`` says how many items earlier pages had shown, ``rules`` names those that may have hidden items.
     """
 
     surface: Name
@@ -230,6 +251,11 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     aimed: Aimed | None = None
     placing: Placing | None = None
     shadows: dict[str, Packed] = {}
+    weights: Weights | None = None
+    policy: Packed = ""
+    lifts: Packed = ""
+    before: int = 0
+    rules: list[str] = []
 
 
 class OutcomeSlot(Struct, omit_defaults=True):

@@ -71,7 +71,7 @@ class Tried(Struct, array_like=True):
     closed, reward, reward_squares
         Closed decisions the policy made, the rewards of each in all, and their squares.
     explored, explored_reward, explored_squares
-        Shown slots that explored, their rewards and squares.
+        Shown slots that explored, their rewards, and the squares of each decision's sum of those.
     first_at, last_at
         Decision times, ms.
     recent

@@ -214,8 +214,8 @@ def _try(tried: Tried, earned: list[tuple[Slot, float]]) -> None:
     tried.closed += 1
     tried.reward += total
     tried.reward_squares += total * total
-    for slot, reward in earned:
-        if slot.explored:
-            tried.explored += 1
-            tried.explored_reward += reward
-            tried.explored_squares += reward * reward
+    explored = [reward for slot, reward in earned if slot.explored]
+    tried.explored += len(explored)
+    tried.explored_reward += sum(explored)
+    # Slots of one decision share a visitor and a moment: their sum is squared, as one round's.
+    tried.explored_squares += sum(explored) ** 2

@@ -78,6 +78,16 @@ def test_each_version_knows_its_decisions_and_what_they_earned() -> None:
     assert (tried.reward, tried.reward_squares, tried.explored, tried.explored_reward) == (1.0, 1.0, 1, 1.0)
 
 
+def test_rewards_of_one_decision_count_as_one_round_of_its_version() -> None:
+    folded = folder()
+    both = [*visit(explored={0, 1}), click("b", at=AT + 300, user="u1", decision=1)]
+    folded.fold(both, AT)
+    folded.fold([], CLOSED)
+    (raw,) = folded.hash("tried").values()
+    tried = decode_tried(raw)
+    assert (tried.explored, tried.explored_reward, tried.explored_squares) == (2, 2.0, 4.0)
+
+
 def test_batches_restarts_and_repeats_leave_the_same() -> None:
     rows = [*visit(1), *visit(2), *visit(1)]
     together = folder()
