@@ -3,25 +3,16 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from online_models._door import BARRED, Door, reason_against
 from online_models.arrays import FloatArray, IntArray
-from online_models.candidates import (
-    ELSEWHERE,
-    EXCLUDED,
-    SEEN,
-    UNAVAILABLE,
-    Catalogue,
-    Wanted,
-    is_among,
-    is_inside,
-)
+from online_models.candidates import Catalogue, Wanted
 from online_models.compiled import compiled
 from online_models.sources import SOURCE_NAMES
 
 SCORED = 4
 """Scores of a candidate: of the first three sources, then of sequential rules."""
-_BROUGHT, _BARRED = 1, 2
+_BROUGHT = 2
 _NOWHERE = -1
 
 
@@ -35,7 +26,7 @@ class Candidates(NamedTuple):
     rank: FloatArray  # (M, S) 1 / sqrt(1 + rank), 0 where the source does not list the row
     match: FloatArray  # (M, 2) of the embedding
     inputs: FloatArray  # (M, F)
-    mark: IntArray  # (N,) number of the query that met the row times 4, plus `_BROUGHT` and `_BARRED`
+    mark: IntArray  # (N,) number of the query that met the row times 4, plus `BARRED` and `_BROUGHT`
     place: IntArray  # (N,) among the candidates, `_NOWHERE` where cut
     number: IntArray  # (1,) of the query
 
@@ -48,15 +39,9 @@ class Merged(NamedTuple):
     reasons: IntArray  # (m,)
 
 
-class Sieve(NamedTuple):
-    """What lets rows of one query through, and what it has cut."""
+class Tally(NamedTuple):
+    """What a query has cut so far, and how many candidates it has."""
 
-    available: NDArray[np.bool_]  # of the catalogue, as are the next two
-    hashes: NDArray[np.uint64]
-    codes: NDArray[np.int32]
-    seen: NDArray[np.uint64]
-    categories: IntArray
-    fresh: int  # number of the query times 4
     most: int  # candidates at most
     cut: IntArray  # rows, in the order they were brought
     why: IntArray
@@ -80,64 +65,37 @@ def empty_candidates(room: int, items: int, inputs: int) -> Candidates:
 
 
 @compiled
-def _bar(c: Candidates, rows: IntArray) -> int:
+def open_door(c: Candidates, catalogue: Catalogue, w: Wanted) -> Door:
+    """Begin a query: know what may be shown."""
     c.number[0] += 1
     fresh = c.number[0] << 2
-    for row in rows:
+    for row in w.excluded:
         if 0 <= row < c.mark.shape[0]:
-            c.mark[row] = fresh | _BARRED
-    return int(fresh)
+            c.mark[row] = fresh | BARRED
+    available, hashes, codes = catalogue.available, catalogue.hashes, catalogue.codes
+    everything = available.shape[0] == 0 and w.excluded.shape[0] == 0
+    return Door(available, hashes, codes, w.seen, w.categories, c.mark, fresh, everything)
 
 
 @compiled
-def _unfit(
-    available: NDArray[np.bool_],
-    hashes: NDArray[np.uint64],
-    codes: NDArray[np.int32],
-    seen: NDArray[np.uint64],
-    categories: IntArray,
-    row: int,
-) -> int:
-    """Why the catalogue and the visitor rule a row out, 0 where they do not; arrays, as tuples cost more."""
-    if row >= available.shape[0] or not available[row]:
-        return UNAVAILABLE
-    if seen.shape[0] > 0 and is_among(seen, hashes[row]):
-        return SEEN
-    return 0 if is_inside(codes, row, categories) else ELSEWHERE
+def begin(c: Candidates, w: Wanted, most_cut: int) -> Tally:
+    """Begin to merge what may cut so many rows."""
+    most, counts = min(w.limit, c.rows.shape[0]), np.zeros(2, np.int64)
+    return Tally(most, np.empty(most_cut, np.int64), np.empty(most_cut, np.int64), counts)
 
 
 @compiled
-def begin(c: Candidates, catalogue: Catalogue, w: Wanted, most_cut: int) -> Sieve:
-    """Begin a query that may cut so many rows."""
-    return Sieve(
-        catalogue.available,
-        catalogue.hashes,
-        catalogue.codes,
-        w.seen,
-        w.categories,
-        _bar(c, w.excluded),
-        min(w.limit, c.rows.shape[0]),
-        np.empty(most_cut, np.int64),
-        np.empty(most_cut, np.int64),
-        np.zeros(2, np.int64),
-    )
-
-
-@compiled
-def take(c: Candidates, s: Sieve, rows: IntArray, source: int) -> None:
+def take(c: Candidates, d: Door, s: Tally, rows: IntArray, source: int) -> None:
     """Take a source's rows, best first, as far as they may be shown and there is room."""
     mark, place, ranks, taken = c.mark, c.place, c.rank, c.rows
-    fresh, size, out, is_open = s.fresh, s.counts[0], s.counts[1], s.available.shape[0] == 0
+    fresh, size, out = d.fresh, s.counts[0], s.counts[1]
     for n in range(rows.shape[0]):
         row = rows[n]
         if not 0 <= row < mark.shape[0]:
             continue
-        met = max(mark[row], fresh)
-        if not met & _BROUGHT:
-            mark[row], place[row] = met | _BROUGHT, _NOWHERE
-            reason = 0 if is_open else _unfit(s.available, s.hashes, s.codes, s.seen, s.categories, row)
-            if met & _BARRED and reason in (0, ELSEWHERE):
-                reason = EXCLUDED
+        if mark[row] < fresh or not mark[row] & _BROUGHT:
+            reason = 0 if d.everything else reason_against(d, row)
+            mark[row], place[row] = max(mark[row], fresh) | _BROUGHT, _NOWHERE
             if reason != 0:
                 s.cut[out], s.why[out] = row, reason
                 out += 1
@@ -153,7 +111,7 @@ def take(c: Candidates, s: Sieve, rows: IntArray, source: int) -> None:
 
 
 @compiled
-def finish(s: Sieve) -> Merged:
+def finish(s: Tally) -> Merged:
     """Say how many candidates there are, and what was cut, by reason."""
     size, out = s.counts
     order = np.argsort(s.why[:out], kind="mergesort")

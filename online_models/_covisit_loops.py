@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models._topk import Best, offer, sort_descending
+from online_models._door import Door, Selection, open_to_all, reason_against, select_all, settle
+from online_models._topk import Best, offer
 from online_models.arrays import FloatArray, IntArray
 from online_models.compiled import compiled
 
@@ -123,8 +124,10 @@ def _nearer(items: IntArray, at: int) -> bool:
 
 
 @compiled
-def score_pairs(t: CoVisitTables, r: CoVisitRecipe, items: IntArray, best: Best) -> int:
-    """Write the best items for a session into `best`, best first; return how many."""
+def score_pairs(
+    t: CoVisitTables, r: CoVisitRecipe, items: IntArray, selection: Selection, door: Door
+) -> None:
+    """Select the best items for a session."""
     t.number[0] += 1
     met, last, total, number = 0, items.shape[0] - 1, t.moment[TOTAL], t.number[0]
     neighbour, weight, follow, held = t.neighbour, t.weight, t.follow, t.held
@@ -153,27 +156,34 @@ def score_pairs(t: CoVisitTables, r: CoVisitRecipe, items: IntArray, best: Best)
         item = items[last - gap]
         if 0 <= item < held.shape[0] and mark[item] == number and not _nearer(items, last - gap):
             score[item] *= r.in_session * (r.current if gap == 0 else 1.0)
-    return _best_of(t, r, score, met, best)
+    _select(t, r, score, met, selection, door)
 
 
 @compiled
-def _best_of(t: CoVisitTables, r: CoVisitRecipe, scores: FloatArray, met: int, best: Best) -> int:
-    """Let rarity count and write the best of the items met into `best`, best first; return how many."""
-    found, idf, factor, most, size, floor = t.met, t.idf, r.idf_weight, best.values.shape[0], 0, 0.0
+def _select(
+    t: CoVisitTables, r: CoVisitRecipe, scores: FloatArray, met: int, selection: Selection, door: Door
+) -> None:
+    """Let rarity count and select the best of the items met."""
+    found, idf, factor, best, barred = t.met, t.idf, r.idf_weight, selection.best, selection.barred
+    everything, most, size, lost, floor = door.everything, len(best.keys), 0, 0, -np.inf
     for n in range(met):
         item = found[n]
         value = scores[item] * (1.0 + factor * idf[item])
         scores[item] = value
-        if size < most or value >= floor:
-            size = offer(best, size, value, item)
-            floor = best.values[0]
-    sort_descending(best, size)
-    return size
+        if value >= floor:
+            if everything or reason_against(door, item) == 0:
+                size = offer(best, size, value, item)
+                floor = best.values[0] if size == most else floor
+            else:
+                lost = offer(barred, lost, value, item)
+    settle(selection, size, lost, floor)
 
 
 @compiled
-def score_hops(t: CoVisitTables, r: CoVisitRecipe, near: Best, held: int, best: Best) -> int:
-    """Write the best items around the items found into `best`, best first; return how many."""
+def score_hops(
+    t: CoVisitTables, r: CoVisitRecipe, near: Best, held: int, selection: Selection, door: Door
+) -> None:
+    """Select the best items around the `held` best items found."""
     met, total, number = 0, t.moment[TOTAL], t.number[0]
     neighbour, weight, lengths, found, mark, hop = t.neighbour, t.weight, t.held, t.met, t.hop_mark, t.hop
     for place in range(held):
@@ -186,7 +196,23 @@ def score_hops(t: CoVisitTables, r: CoVisitRecipe, near: Best, held: int, best: 
                 found[met] = other
                 met += 1
             hop[other] += share * weight[item, n]
-    return _best_of(t, r, hop, met, best)
+    _select(t, r, hop, met, selection, door)
+
+
+@compiled
+def score_any(t: CoVisitTables, r: CoVisitRecipe, items: IntArray, best: Best) -> int:
+    """Write the best items for a session, shown or not, into `best`, best first; return how many."""
+    selection = select_all(best)
+    score_pairs(t, r, items, selection, open_to_all())
+    return int(selection.sizes[0])
+
+
+@compiled
+def hops_any(t: CoVisitTables, r: CoVisitRecipe, near: Best, held: int, best: Best) -> int:
+    """Write the best items around those found, shown or not, into `best`, best first; return how many."""
+    selection = select_all(best)
+    score_hops(t, r, near, held, selection, open_to_all())
+    return int(selection.sizes[0])
 
 
 @compiled

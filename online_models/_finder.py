@@ -9,7 +9,8 @@ from online_models import _find_loops as loops
 from online_models._blend_loops import FEATURES
 from online_models._candidate_loops import Merged, empty_candidates
 from online_models._click_models import ClickModels
-from online_models._machine import Brought, Machine, best_of_each
+from online_models._door import selection_of
+from online_models._machine import Brought, Machine
 from online_models.arrays import FloatArray, IntArray
 from online_models.candidates import NO_CATALOGUE, Wanted
 from online_models.compiled import Held, hold
@@ -105,10 +106,10 @@ class Finder:
 
     def parts(self, query: Query) -> list[Part]:
         """Give what each source brings, the last resort left out."""
-        loops.ask(self.held(), query.items, *self._moment(query))
+        loops.ask(self.held(), query.items, self._moment(query))
         m = self._machine
-        found = zip((KNN, COVISIT, HOP), (m.near, m.around, m.further), m.found.tolist(), strict=True)
-        parts = [Part(code, best.keys[:held].copy()) for code, best, held in found]
+        found = ((KNN, m.near), (COVISIT, m.around), (HOP, m.further))
+        parts = [Part(code, one.best.keys[: one.sizes[0]].copy()) for code, one in found]
         parts.append(Part(SESSION, query.items[::-1]))
         return parts if self._extras is None else [*parts, *self._extras.parts(query)]
 
@@ -134,7 +135,7 @@ class Finder:
             settings.covisit.hops,
             empty_candidates(settings.room, self.models.items, len(self.names)),
             self.asked,
-            *best_of_each(settings.per_source),
+            *(selection_of(settings.per_source) for _ in range(3)),
         )
 
 

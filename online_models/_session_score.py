@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from online_models._door import Door, Selection, open_to_all, reason_against, select_all, settle
 from online_models._session_tables import I32, I64, KEPT, LIVE, NEXT_SEQ, SessionTables
-from online_models._topk import Best, offer, partition, sort_descending
+from online_models._topk import Best, offer, partition
 from online_models.arrays import FloatArray
 from online_models.compiled import compiled
 
@@ -146,8 +147,8 @@ def _spread(t: SessionTables, s: Scratch, r: Recipe, query: I64, near: int) -> i
 
 
 @compiled
-def score(t: SessionTables, s: Scratch, r: Recipe, query: Query, best: Best) -> int:
-    """Write the best items for a session into `best`, best first; return how many."""
+def score(t: SessionTables, s: Scratch, r: Recipe, query: Query, to: tuple[Selection, Door]) -> None:
+    """Select the best items for a session."""
     s.number[0] += 1
     found = _collect(t, s, r, query.items)
     near = _nearest(t, s, r, query, found)
@@ -156,25 +157,40 @@ def score(t: SessionTables, s: Scratch, r: Recipe, query: Query, best: Best) -> 
         if 0 <= item < s.item_mark.shape[0] and s.item_mark[item] == s.number[0]:
             s.item_mark[item] = -s.number[0]
             s.item_score[item] *= r.in_session
-    return _best_of(t, s, r, met, best)
+    _select(t, s, r, met, to)
 
 
 @compiled
-def _best_of(t: SessionTables, s: Scratch, r: Recipe, met: int, best: Best) -> int:
-    """Write the best of the items met into `best`, best first; return how many."""
-    scores, held, live, factor = s.item_score, t.df, t.counters[LIVE], r.idf_weight
-    most, size, floor = best.values.shape[0], 0, 0.0
-    highest = max(1.0, 1.0 + factor * _idf(live, 1))
+def _select(t: SessionTables, s: Scratch, r: Recipe, met: int, to: tuple[Selection, Door]) -> None:
+    scores, items, held, live, factor = s.item_score, s.item_list, t.df, t.counters[LIVE], r.idf_weight
+    selection, door = to
+    best, barred, everything, most = (
+        selection.best,
+        selection.barred,
+        door.everything,
+        len(selection.best.keys),
+    )
+    size, lost, floor, highest = 0, 0, -np.inf, max(1.0, 1.0 + factor * _idf(live, 1))
     for n in range(met):
-        item = s.item_list[n]
+        item = items[n]
         # A logarithm costs more than all else here: what could not enter if it were rarest needs none.
-        if size < most or scores[item] * highest >= floor:
+        if scores[item] * highest >= floor:
             value = scores[item] * (1.0 + factor * _idf(live, held[item]))
-            if size < most or value >= floor:
-                size = offer(best, size, value, item)
-                floor = best.values[0]
-    sort_descending(best, size)
-    return size
+            if value >= floor:
+                if everything or reason_against(door, item) == 0:
+                    size = offer(best, size, value, item)
+                    floor = best.values[0] if size == most else floor
+                else:
+                    lost = offer(barred, lost, value, item)
+    settle(selection, size, lost, floor)
+
+
+@compiled
+def score_any(t: SessionTables, s: Scratch, r: Recipe, query: Query, best: Best) -> int:
+    """Write the best items for a session, shown or not, into `best`, best first; return how many."""
+    selection = select_all(best)
+    score(t, s, r, query, (selection, open_to_all()))
+    return int(selection.sizes[0])
 
 
 @compiled

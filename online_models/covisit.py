@@ -173,7 +173,7 @@ class CoVisits:
         Item rows and scores (> 0, without unit), best first, shape (m,) with m <= `limit`.
         """
         query, best = np.asarray(items, np.int64), room_for(limit)
-        size = loops.score_pairs(self.tables, self.recipe, query, best)
+        size = loops.score_any(self.tables, self.recipe, query, best)
         self._found = best, size
         return best.keys[:size], best.values[:size] / loops.scale_now(self.tables, self.recipe)
 
@@ -191,7 +191,7 @@ class CoVisits:
         """
         best, (near, found) = room_for(limit), self._found
         held = min(found, self.settings.hops)
-        size = loops.score_hops(self.tables, self.recipe, near, held, best)
+        size = loops.hops_any(self.tables, self.recipe, near, held, best)
         return best.keys[:size]
 
     def latest_scores(self, rows: ArrayLike) -> FloatArray:

@@ -22,7 +22,7 @@ from online_models.trends import Trends
 
 __all__ = ["Recommendation", "Recommender", "RecommenderSettings", "warm_up"]
 
-_VERSION = 1
+_VERSION = 2
 """Of snapshots."""
 
 
@@ -81,7 +81,7 @@ class Recommender:
         self._finder = Finder(self._models, self.trends, extras)
         first = FIRST_WEIGHTS if extras is None else FIRST_WEIGHTS | dict(extras.first_weights)
         self.blend = Blend(settings.blend, first, self.names)
-        self._clicks = 0
+        self._since_lesson = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -124,9 +124,10 @@ class Recommender:
             msg = f"item is {item}, wanted a row >= 0"
             raise ValueError(msg)
         self.reserve(item + 1)
-        if self._next_lesson(self._clicks) == self._clicks + 1:
+        if self._clicks_to_lesson() == 1:
             self._teach(session, item, at_ms)
-        self._clicks += 1
+        else:
+            self._since_lesson += 1
         self._models.fold(session, item, at_ms)
         if self._extras is None:
             self.trends.add(item, at_ms)
@@ -150,27 +151,26 @@ class Recommender:
         """
         keys, rows, times = as_clicks(sessions, items, at_ms)
         self.reserve(int(rows.max(initial=-1)) + 1)
+        if not lessons:
+            self._fold(keys, rows, times)
+            return
         done = 0
         while done < len(keys):
-            if lessons and self._next_lesson(self._clicks) == self._clicks + 1:
+            if self._clicks_to_lesson() == 1:
                 self._teach(int(keys[done]), int(rows[done]), int(times[done]))
-            before_next = self._next_lesson(self._clicks + 1) - 1 - self._clicks
-            part = slice(done, done + before_next if lessons else None)
+                self._since_lesson = -1
+            part = slice(done, done + self._clicks_to_lesson() - 1)
             self._fold(keys[part], rows[part], times[part])
+            self._since_lesson += len(keys[part])
             done += len(keys[part])
 
-    def _next_lesson(self, clicks: int) -> int:
-        """Give the number of the first click after so many that is a lesson."""
+    def _clicks_to_lesson(self) -> int:
+        """Count clicks up to the next lesson, that click included; many while the blend has learnt little."""
         s = self.settings
-        early = (clicks // s.learn_early + 1) * s.learn_early
-        return (
-            early
-            if early <= s.early_clicks
-            else (max(clicks, s.early_clicks) // s.learn_every + 1) * s.learn_every
-        )
+        every = s.learn_early if self.blend.lessons < s.early_lessons else s.learn_every
+        return max(1, every - self._since_lesson)
 
     def _fold(self, keys: IntArray, rows: IntArray, times: IntArray) -> None:
-        self._clicks += len(keys)
         self._models.fold_many(keys, rows, times)
         if self._extras is None:
             for item, at in zip(rows.tolist(), times.tolist(), strict=True):
@@ -256,9 +256,8 @@ class Recommender:
         for name, part in (("blend", self.blend), ("trends", self.trends)):
             held, metas[name] = part.snapshot()
             arrays |= within(name, held)
-        return arrays, {
-            "version": _VERSION, "clicks": self._clicks, "settings": self.settings.own(), "parts": metas
-        }  # fmt: skip
+        own = {"since_lesson": self._since_lesson, "settings": self.settings.own()}
+        return arrays, {"version": _VERSION, **own, "parts": metas}
 
     @classmethod
     def restore(
@@ -279,7 +278,7 @@ class Recommender:
         recommender.blend = Blend.restore(part_of(arrays, "blend"), parts["blend"], recommender.names)
         recommender.trends = Trends.restore(part_of(arrays, "trends"), parts["trends"])
         recommender._finder = Finder(recommender._models, recommender.trends, extras)
-        recommender._clicks = int(meta["clicks"])
+        recommender._since_lesson = int(meta["since_lesson"])
         return recommender
 
     def nbytes(self) -> int:
@@ -288,10 +287,16 @@ class Recommender:
         return sum(part.nbytes() for part in parts) + int(self.blend.precision.nbytes)
 
     def _teach(self, session: int, item: int, at_ms: int) -> None:
-        items = self.index.session_items(session)[-self.settings.max_query :]
+        self._since_lesson = 0
+        items = self.index.session_items(session)
         if items.size == 0:
             return
-        size = self._gather(Query(items, at_ms, session), 1).size
+        query = Query(items, at_ms, session)
+        if self._extras is not None:
+            # Of all the session has taken nothing can be taken again, not only of what is looked at.
+            query = query._replace(wanted=self._extras.wanted(query))
+        query = query._replace(items=items[-self.settings.max_query :])
+        size = self._gather(query, 1).size
         place = np.flatnonzero(self._finder.rows[:size] == item)
         if place.size:
             self.blend.learn(self._finder.inputs[:size], int(place[0]))

@@ -16,7 +16,7 @@ _COUNTS = (
     "max_query",
     "learn_every",
     "learn_early",
-    "early_clicks",
+    "early_lessons",
     "slow",
     "fast",
 )
@@ -40,8 +40,8 @@ class RecommenderSettings:
         Clicks of the current session looked at, the latest ones, > 0.
     learn_every
         One click in so many is a lesson for the blend, > 0: a lesson costs a whole retrieval.
-    learn_early, early_clicks
-        The same for the first so many clicks, while there is much to learn, both > 0.
+    learn_early, early_lessons
+        The same until so many lessons were learnt, while there is much to learn, both > 0.
     slow, fast
         Sessions over which an item's lasting and recent popularity fall by e, > 0.
     """
@@ -56,7 +56,7 @@ class RecommenderSettings:
     max_query: int = 20
     learn_every: int = 64
     learn_early: int = 4
-    early_clicks: int = 20_000
+    early_lessons: int = 2_500
     slow: float = 60_000.0
     fast: float = 3_000.0
 

@@ -237,7 +237,7 @@ class SessionIndex:
         skip = -1 if exclude_session is None else tables.find(self.tables, exclude_session)
         query = scoring.Query(clicked, now_ms - self.max_age_ms, skip)
         best = room_for(limit)
-        size = scoring.score(self.tables, self.scratch, self.recipe, query, best)
+        size = scoring.score_any(self.tables, self.scratch, self.recipe, query, best)
         return best.keys[:size], best.values[:size]
 
     def latest_scores(self, rows: ArrayLike) -> FloatArray:
