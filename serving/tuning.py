@@ -21,6 +21,7 @@ from serving.problems import Problem, problem_response
 from serving.requests import BudgetChange, ExplorationChange, RankingChange, Reasons, Rollback, Stop
 from state.changing import Wish, change_event, now_in_force, stop
 from state.control_reads import read_history
+from state.decoding import Refusal
 from state.events import encode
 from state.exploration import Budgets, Document, Explorations
 from state.ranking import Rankings
@@ -103,7 +104,11 @@ class Tuning:
         return await self._explore(surface, stop(asked.scheme, asked.changed_by, asked.why), None)
 
     async def rollback(self, surface: str, asked: Rollback, version: int | None) -> Explorations:
-        """Bring an earlier version's settings back."""
+        """Bring an earlier version's settings back; refused where that version is not kept."""
+        kept = [one.version for one in await self.history(surface)]
+        if asked.version and asked.version not in kept:
+            wished = f"0 for the defaults, or one of {kept}"
+            raise Refusal("unknown_version", "version", asked.version, wished)
         wish = Wish(restores=asked.version, changed_by=asked.changed_by, why=asked.why)
         return await self._explore(surface, wish, version)
 

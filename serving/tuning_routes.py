@@ -21,7 +21,11 @@ D = TypeVar("D", bound=Versioned)
 SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
 IfMatch = Annotated[
     str | None,
-    HeaderParameter(name="If-Match", description="Version the change was made from, as the ETag says."),
+    HeaderParameter(
+        name="If-Match",
+        pattern=r'^\s*(\*|"?[0-9]+"?)\s*$',
+        description="Version the change was made from, as the ETag says.",
+    ),
 ]
 
 
