@@ -33,7 +33,15 @@ from state.attributed import AttributionCounts
 SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
 Words = Annotated[str, Parameter(description="Ids separated by commas.", max_length=16_384)]
 
-Pairs = Annotated[str, Parameter(description="NAME:VALUE separated by commas.", max_length=2_048)]
+_PAIR = r"[a-z0-9][a-z0-9_.-]{0,63}:[^,]{1,64}"
+Pairs = Annotated[
+    str,
+    Parameter(
+        pattern=rf"^({_PAIR}(,{_PAIR}){{0,7}})?$",
+        description="NAME:VALUE separated by commas, at most eight.",
+        max_length=2_048,
+    ),
+]
 
 
 @get("/v1/recommendations", summary="A slate for a visitor, by query")

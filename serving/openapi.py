@@ -5,7 +5,16 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 from litestar import Litestar
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation, PathItem, Reference, Schema
+from litestar.openapi.spec import (
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    Operation,
+    Parameter,
+    PathItem,
+    Reference,
+    Schema,
+)
+from litestar.openapi.spec.enums import OpenAPIType
 from litestar.routes import HTTPRoute
 from msgspec import Struct
 
@@ -55,6 +64,9 @@ def _operations(item: PathItem) -> Iterator[Operation]:
 
 def _complete(operation: Operation) -> None:
     """Say of an operation that whatever goes wrong is answered with a problem document."""
+    for parameter in operation.parameters or ():
+        if isinstance(parameter, Parameter) and isinstance(parameter.schema, Schema):
+            parameter.schema = _sent(parameter.schema)
     responses = operation.responses or {}
     responses.pop("400", None)
     for response in responses.values():
@@ -65,3 +77,12 @@ def _complete(operation: Operation) -> None:
     why = "Why there is no answer: `status` and `title` say what, `field` where, `detail` what is wished."
     responses["default"] = OpenAPIResponse(description=why, content={MEDIA_TYPE: problem})
     operation.responses = responses
+
+
+def _sent(schema: Schema) -> Schema:
+    """Return a parameter's schema without the null that its absence means: nobody can send one."""
+    kinds = [one for one in schema.one_of or () if getattr(one, "type", None) != OpenAPIType.NULL]
+    if schema.one_of is None or len(kinds) != 1 or not isinstance(kinds[0], Schema):
+        return schema
+    kinds[0].pattern, kinds[0].description = schema.pattern or kinds[0].pattern, schema.description
+    return kinds[0]

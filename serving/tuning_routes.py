@@ -23,7 +23,7 @@ IfMatch = Annotated[
     str | None,
     HeaderParameter(
         name="If-Match",
-        pattern=r'^\s*(\*|"?[0-9]+"?)\s*$',
+        schema_extra={"pattern": r'^\s*(\*|"?[0-9]+"?)\s*$'},
         description="Version the change was made from, as the ETag says.",
     ),
 ]
