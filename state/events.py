@@ -215,6 +215,7 @@ class Versions(Struct, omit_defaults=True):
     exploration: int
     features: str
     ranking: int = 0
+    rules: int = 0
 
 
 class Decision(SubjectEvent, kw_only=True, omit_defaults=True):

@@ -57,7 +57,7 @@ class Evidence:
                 return
             empty = [0.0] * (coins.tossed + 1)
             cell = cells[place] = Cell(*place[:3], [0] * (coins.tossed + 1), empty, list(empty))
-        reward = sum(slot.reward for slot in outcome.slots)
+        reward = sum(slot.reward for slot in outcome.slots if not slot.flag)
         cell.counts[coins.explored] += 1
         cell.sums[coins.explored] += reward
         cell.squares[coins.explored] += reward * reward
@@ -122,7 +122,7 @@ class Scoreboard:
         held[0].since, held[0].until = min(held[0].since, sight.since), max(held[0].until, sight.until)
         rewards = np.zeros(len(weights))
         for slot in outcome.slots:
-            if slot.position < len(rewards):
+            if slot.position < len(rewards) and not slot.flag:
                 rewards[slot.position] = slot.reward
         held[1].add(weights, rewards)
         self._moved.add(field)
