@@ -9,8 +9,8 @@ import numpy as np
 
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.exploration import Exploration
+from bandits.exploring import pick
 from bandits.problem import SlateProblem
-from bandits.race import pick
 from bandits.randomness import uniforms
 from bandits.slot_laws import SlotLaws, SlotParts, share
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from serving.after import After
+from serving.breaker import Breaker
 from serving.metrics import ServerMetrics
 from state.cluster import is_cluster
 from state.keys import meta_key, offset_field, subject_key, subject_unit, unit_prefix
@@ -18,40 +19,7 @@ from state.settings import Settings
 from state.subject import SubjectRecord, decode_subject
 
 Mget = Callable[[Sequence[str]], Awaitable[Sequence[bytes | None]]]
-OPEN_FOR_S = 0.5
-FAILURES_TO_OPEN = 3
-_POLL_S = 0.003
-
-
-class Breaker:
-    """Opens after consecutive failures, so that requests do not wait for a store that is gone.
-
-    Parameters
-    ----------
-    failures
-        Failures in a row that open it.
-    open_for_s
-        Time until one request may try again.
-    """
-
-    def __init__(self, failures: int = FAILURES_TO_OPEN, open_for_s: float = OPEN_FOR_S) -> None:
-        self._limit, self._open_for_s = failures, open_for_s
-        self._failures, self._retry_at = 0, 0.0
-
-    def allows(self, now_s: float) -> bool:
-        """Return whether a try may be made; while open, one try per interval."""
-        if self._failures < self._limit:
-            return True
-        if now_s < self._retry_at:
-            return False
-        self._retry_at = now_s + self._open_for_s
-        return True
-
-    def note(self, *, ok: bool, now_s: float) -> None:
-        """Note how a try ended."""
-        self._failures = 0 if ok else self._failures + 1
-        if not ok:
-            self._retry_at = now_s + self._open_for_s
+_POLL_S, _LONGEST_POLL_S = 0.002, 0.02
 
 
 class Batches:
@@ -155,24 +123,27 @@ class SubjectReader:
             is_folded = await self._wait_for(shard_of(subject, self._shards), after, deadline)
             record = await self.read(subject)
             return record, is_folded and record is not None
-        while True:
+        for pause in _pauses():
             record = await self.read(subject)
             if record is not None and record.has_applied(after.event_id):
                 return record, True
             if time.monotonic() >= deadline:
-                return record, False
-            await asyncio.sleep(_POLL_S)
+                break
+            await asyncio.sleep(pause)
+        return record, False
 
     async def _wait_for(self, shard: int, after: After, deadline: float) -> bool:
         """Wait until a shard has folded what stands at some places; False at once where it never will."""
         if not after.belongs_to(shard):
             return False
         kinds = after.kinds()
-        while not after.is_reached(await self._next_offsets(shard, kinds)):
+        for pause in _pauses():
+            if after.is_reached(await self._next_offsets(shard, kinds)):
+                return True
             if time.monotonic() >= deadline:
-                return False
-            await asyncio.sleep(_POLL_S)
-        return True
+                break
+            await asyncio.sleep(pause)
+        return False
 
     async def _next_offsets(self, shard: int, kinds: list[str]) -> dict[str, int]:
         """Return how far a shard has folded; nothing where the store does not answer in time."""
@@ -200,3 +171,11 @@ def _in_time(mget: Mget, timeout_s: float) -> Mget:
             return await mget(keys)
 
     return run
+
+
+def _pauses() -> Iterator[float]:
+    """Yield pauses between looks, s: who has waited for long asks less often."""
+    pause = _POLL_S
+    while True:
+        yield pause
+        pause = min(_LONGEST_POLL_S, pause * 1.3)

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -161,8 +162,11 @@ def test_slates_come_up_as_often_as_their_propensities_say(exploration: Explorat
 def test_a_temperature_off_by_a_twentieth_would_show_in_the_counts(exploration: Exploration) -> None:
     problem, n = SlateProblem(np.array([0.3, 0.0, 0.9, -0.4, 0.2]), 1), 30_000
     places = np.array([draw_slate(problem, exploration, 7919 * seed).indices[0] for seed in range(n)])
-    wished = slot_distribution(problem, np.array([], np.int64), exploration) * n
-    assert stats.chisquare(np.bincount(places, minlength=5), wished).pvalue > 1e-3
+    counts, nobody = np.bincount(places, minlength=5), np.array([], np.int64)
+    warmer = replace(exploration, temperature=1.05 * exploration.temperature)
+    true, other = (slot_distribution(problem, nobody, law) * n for law in (exploration, warmer))
+    assert stats.chisquare(counts, true).pvalue > 1e-3
+    assert stats.chisquare(counts, other).pvalue < 1e-3
 
 
 def _p_value(drawn: Counter[tuple[int, ...]], expected: dict[tuple[int, ...], float]) -> float:

@@ -23,7 +23,7 @@ from state.exploration import Explorations
 from state.feed import ItemFeed
 from state.packing import from_base64
 from state.subject import SubjectRecord
-from stream.closing import keep
+from stream.kept import keep
 from tests.serving.world import CATEGORIES, NOW, World, call, crowded, empty, item, regular
 
 WORLD = World()

@@ -25,7 +25,7 @@ from state.merchandising import Merchandising, Rule
 from state.packing import from_base64
 from state.ranking import Rankings
 from state.subject import SubjectRecord
-from stream.closing import coins_of, keep
+from stream.kept import coins_of, keep
 from tests.serving.world import NOW, World, call, empty, item
 
 ITEMS = 60
