@@ -19,7 +19,7 @@ def static_items(live: LiveState, call: Call, known: Sequence[str]) -> list[Reco
     asked = asked_of(live, request, call.record or SubjectRecord(), call.subject, call.now_ms)
     allowed = _allowed(live, call)
     hashes = np.concatenate([asked.seen_hashes, call.earlier])
-    if allowed is None and not request.categories:
+    if allowed is None and not asked.categories:
         newest = items.newest(request.k + len(hashes) + len(asked.excluded) + len(known))
     else:
         newest = items.newest_of(items.available if allowed is None else allowed)
@@ -27,7 +27,7 @@ def static_items(live: LiveState, call: Call, known: Sequence[str]) -> list[Reco
     fits = items.available[rows] & ~np.isin(rows, asked.excluded) & ~np.isin(items.hashes[rows], hashes)
     if allowed is not None:
         fits &= allowed[rows]
-    if request.categories:
+    if asked.categories:
         fits &= np.isin(items.codes[rows], asked.categories).any(axis=1)
     return [
         RecommendedItem(items.ids[row], place, items.titles[row], "always there", 1.0)

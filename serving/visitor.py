@@ -12,9 +12,6 @@ from state.packing import FloatArray
 from state.sessions import session_hash
 from state.subject import HOUR_MS, SubjectRecord
 
-_NOBODYS = -2
-"""Category code of no item; -1 stands where an item has fewer categories than others."""
-
 
 def asked_of(
     live: LiveState, request: RecommendationRequest, record: SubjectRecord, subject: str, now_ms: int
@@ -30,18 +27,11 @@ def asked_of(
         session=session_hash(subject, record.session_id or request.session_id),
         excluded=np.concatenate([excluded, hidden, touched]),
         seen_hashes=_seen(record, window, now_ms),
-        categories=_categories(live, request),
+        categories=tuple(live.items.codes_of(request.categories)),
         now_ms=now_ms,
         hidden=hidden,
         touched=touched,
     )
-
-
-def _categories(live: LiveState, request: RecommendationRequest) -> tuple[int, ...]:
-    """Return the codes to stay within; of categories no item has, one that no item has either."""
-    if not request.categories:
-        return ()
-    return tuple(live.items.codes_of(request.categories)) or (_NOBODYS,)
 
 
 def _seen(record: SubjectRecord, window_s: float, now_ms: int) -> NDArray[np.uint64]:
