@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from state.changing import Wish, change_event, now_in_force, stop
 from state.control_reads import read_history
 from state.events import encode
 from state.exploration import Budgets, Document, Explorations
+from state.merchandising import Merchandising, Rule
 from state.ranking import Rankings
 from state.settings import Settings
 
@@ -117,11 +119,21 @@ class Tuning:
         assert isinstance(document, Rankings)
         return document
 
-    async def change_budget(self, asked: BudgetChange) -> Budgets:
+    async def change_rules(
+        self, surface: str, rules: Mapping[str, Rule], said: tuple[str, str], version: int | None
+    ) -> Merchandising:
+        """Publish all rules of a surface, with who and why; returns once they are in force here."""
+        given = {"rules": msgspec.to_builtins(rules)}
+        wish = Wish(given=given, changed_by=said[0], why=said[1])
+        document = await self.fulfil(f"rules/{surface}", wish, version)
+        assert isinstance(document, Merchandising)
+        return document
+
+    async def change_budget(self, asked: BudgetChange, version: int | None) -> Budgets:
         """Change what exploration may cost on all surfaces together."""
         given = {"cost_per_hour": asked.cost_per_hour}
         wish = Wish(given=given, changed_by=asked.changed_by, why=asked.why)
-        document = await self.fulfil(BUDGET, wish)
+        document = await self.fulfil(BUDGET, wish, version)
         assert isinstance(document, Budgets)
         return document
 
