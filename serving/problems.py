@@ -22,7 +22,6 @@ _CONFLICTS = frozenset(
     (
         "not_better",
         "not_promotable",
-        "nothing_to_change",
         "step_too_large",
         "too_soon",
         "unknown_shadow",
