@@ -93,7 +93,7 @@ class Finder:
         parts: Sequence[Part] = ()
         catalogue, wanted = NO_CATALOGUE, query.wanted or _EVERYTHING
         if extras is not None:
-            parts, catalogue = extras.parts(query), extras.catalogue()
+            parts, catalogue = extras.parts(query), extras.catalogue(query)
             wanted = query.wanted or extras.wanted(query)
         merged = loops.find(held, query.items, self._moment(query), _flat(parts), catalogue, wanted)
         if merged.size < least and (more := self._last_resort(query)):
