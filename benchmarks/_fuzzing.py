@@ -39,7 +39,7 @@ _BYTES = [
 _WORDS = [
     "and", "or", "not", "in", "(", ")", "[", "]", ",", "==", "!=", "<", "<=", ">", ">=", "category", "price",
     "`odd name`", '"text"', "'it'", "1", "-2.5", "1e308", "1e999", "true", "false", "null", "\\", '"',
-    "\x00", "attributes.brand", "item_id", "__class__", "é", "\u202e", "0x10", "1_000", "--", "nan", "inf", "''",
+    "\x00", "attributes.brand", "item_id", "__class__", "é", "\u202e", "0x10", "1_000", "--", "''",
 ]  # fmt: skip
 
 
