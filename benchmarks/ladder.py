@@ -1,12 +1,12 @@
 """Promise 12: whatever breaks under load, every request is answered, says from what, and recovers by itself.
 
-``python -m benchmarks.ladder --rate 60 --seconds 10 --away 60 --json ladder.json``. Two servers and two workers
-stand under constant-rate load while one thing after another breaks: the store is killed and started on its files,
-the broker stops for a minute, a worker is killed, servers' connections to the change feed are cut again and
-again, the store answers too late, three times the capacity is asked for, and one server is told to stop. For
-each: shares of answers by rung, errors, latency, how long until answers are personal again; and in all, decisions
-that were answered and are not in the topic. Exit code 1 on any 5xx that is no deliberate shedding, any empty
-answer, or a lost decision.
+``python -m benchmarks.ladder --rate 60 --seconds 10 --away 60 --json ladder.json``. Two servers and two
+workers stand under constant-rate load while one thing after another breaks: the store is killed and started
+on its files, the broker stops for a minute, a worker is killed, servers' connections to the change feed are
+cut again and again, the store answers too late, three times the capacity is asked for, and one server is
+told to stop. For each: shares of answers by rung, errors, latency, how long until answers are personal
+again; and in all, decisions that were answered and are not in the topic. Exit code 1 on any 5xx that is no
+deliberate shedding, any empty answer, or a lost decision.
 """
 
 import argparse
