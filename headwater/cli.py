@@ -11,6 +11,7 @@ import click
 
 from headwater.console import become_service, checked_secret, command_settings, finish
 from headwater.logs import configure_logs
+from state.settings import SettingsError
 
 # Commands that live in modules of their own, imported only when they are called: a worker must not load a web
 # framework, nor a server Faust.
@@ -21,6 +22,7 @@ LAZY: dict[str, str] = {
     "explore": "headwater.explore_preview:explore",
     "export": "headwater.export:export",
     "features": "headwater.features_page:features_page",
+    "keys": "headwater.keys:keys",
     "models": "headwater.models:models",
     "plan": "headwater.plan:plan",
     "producers": "headwater.producers:producers",
@@ -90,7 +92,10 @@ def serve() -> None:
 
     settings = checked_secret(command_settings())
     _settle_collector()
-    run(settings)
+    try:
+        run(settings)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.group()

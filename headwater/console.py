@@ -36,10 +36,11 @@ def with_namespace(settings: Settings, namespace: str) -> Settings:
 
 
 def checked_secret(settings: Settings) -> Settings:
-    """Return the settings; ends the command where their token secret is missing or short."""
+    """Return the settings; ends the command where a secret is missing or short."""
     try:
         settings.secret()
         settings.erasure_key()
+        settings.pseudonym_key()
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
     return settings

@@ -12,6 +12,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from prometheus_client import generate_latest
 from redis.exceptions import RedisError
 
+from serving.callers import caller_of
 from serving.dashboard import dashboard_page
 from serving.ledger import read_ledger
 from serving.models import MODEL_ROUTES
@@ -29,6 +30,8 @@ from serving.stats import Stats
 from serving.tuning_routes import TUNING_ROUTES
 from state.attributed import AttributionCounts
 
+EVENTS_A_TOKEN = 10
+"""Events of a batch that cost as much as one request more."""
 SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
 Words = Annotated[str, Parameter(description="Ids separated by commas.", max_length=16_384)]
 
@@ -92,7 +95,9 @@ async def post_recommendations(
 @post("/v1/events", status_code=HTTP_200_OK, summary="Publish events without Kafka")
 async def post_events(data: EventBatch, request: Request[Any, Any, State]) -> EventVerdicts:
     """Validate and publish events; the answer has one verdict for each, in order."""
-    return EventVerdicts(await request.app.state.gateway.publish(data.events))
+    caller = caller_of(request)
+    caller.charge(len(data.events) / EVENTS_A_TOKEN)
+    return EventVerdicts(await request.app.state.gateway.publish(data.events, caller))
 
 
 @get("/v1/attribution", summary="What became of decisions and their events")
@@ -127,9 +132,9 @@ async def healthz() -> dict[str, str]:
 
 @get("/readyz", summary="Whether this server should get requests")
 async def readyz(request: Request[Any, Any, State]) -> Response[dict[str, Any]]:
-    """Return whether the live state was loaded, and how old it is."""
+    """Return whether the live state was loaded and the server goes on, and how old the state is."""
     sync = request.app.state.sync
-    ready = sync.ready.is_set()
+    ready = sync.ready.is_set() and not request.app.state.guard.is_draining
     body = {"ready": ready, "staleness_ms": sync.staleness_ms(), "items": len(sync.live.items)}
     return Response(body, status_code=HTTP_200_OK if ready else HTTP_503_SERVICE_UNAVAILABLE)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from serving.admission import Admission
 from serving.after import read_after
 from serving.decide import Call, Decided, answer_items, decide, to_event
 from serving.live import LiveState
@@ -18,6 +19,7 @@ from state.decoding import Refusal
 from state.events import subject_of
 from state.exploration import VISITOR
 from state.partition import shard_of
+from state.pseudonyms import Pseudonyms
 from state.settings import Settings
 from state.subject import SubjectRecord
 from state.tokens import TokenSigner, make_decision_id
@@ -37,6 +39,8 @@ class Recommender:
         What to answer from.
     parts
         Reader of subject records, log of decisions, feed follower and metrics.
+    admission
+        Where requests in flight are counted.
     """
 
     def __init__(
@@ -44,9 +48,11 @@ class Recommender:
         settings: Settings,
         live: LiveState,
         parts: tuple[SubjectReader, Logbook, Sync, ServerMetrics],
+        admission: Admission,
     ) -> None:
         self._settings, self._live = settings, live
         self._reader, self._logbook, self._sync, self._metrics = parts
+        self._admission, self._pseudonyms = admission, Pseudonyms(settings.pseudonym_key())
         self._signer = TokenSigner(settings.secret())
         self._random = random.Random(settings.seed) if settings.seed is not None else random.SystemRandom()
         self._last_good: dict[str, list[RecommendedItem]] = {}
@@ -63,6 +69,8 @@ class Recommender:
             raise Refusal(
                 "reserved_facet", "context", VISITOR, "facets of your own: the engine knows this one"
             )
+        if request.user_id:
+            request.user_id = self._pseudonyms.of(request.user_id)
         subject = subject_of(request.user_id, request.session_id)
         started = time.perf_counter()
         record, stale = await self._read(request, subject)
@@ -78,7 +86,11 @@ class Recommender:
         if not request.after:
             return await self._reader.read(subject), False
         after = read_after(request.after, self._settings.namespace)
-        record, fresh = await self._reader.read_after(subject, after, request.wait_ms / 1000)
+        self._admission.leave()  # whoever only waits keeps nobody out
+        try:
+            record, fresh = await self._reader.read_after(subject, after, request.wait_ms / 1000)
+        finally:
+            self._admission.rejoin()
         return record, not fresh
 
     def _call(self, request: RecommendationRequest, subject: str, record: SubjectRecord | None) -> Call:

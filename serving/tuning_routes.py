@@ -1,5 +1,6 @@
 """HTTP routes of exploration: read it, turn it, stop it, look back and go back."""
 
+import re
 import time
 from typing import Annotated, Any, TypeVar
 
@@ -114,7 +115,7 @@ def _version(if_match: str | None) -> int | None:
     if if_match is None or if_match.strip() == "*":
         return None
     text = if_match.strip().strip('"')
-    if not text.isdigit():
+    if not re.fullmatch("[0-9]{1,18}", text):
         raise BadRequest("If-Match", f"header 'If-Match' has value {if_match!r}; wished: a version, or *")
     return int(text)
 

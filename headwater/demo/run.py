@@ -133,6 +133,7 @@ def demo_settings(options: DemoOptions) -> Iterator[Settings]:
             covisits=MOVIE_PAIRS,
             fetch_wait_ms=10,
             seed=options.seed,
+            drain_s=0.0,
             log_level="WARNING",
         )
 
