@@ -72,6 +72,19 @@ class Posterior:
         if life is not None and self._now - self._shared_made_at > life * _STALE:
             self._refresh_shared()
 
+    @property
+    def now_ms(self) -> float:
+        """Event time that `advance` has come to."""
+        return self._now
+
+    def made_at(self, item_ids: Sequence[str]) -> FloatArray:
+        """Return the event times (ms) that items' rows are as of, shape (K,)."""
+        return self._items.made_at(item_ids)
+
+    def make_as_of(self, item_ids: Sequence[str], at_ms: FloatArray) -> None:
+        """Make items' rows again as of given event times (K,), as another posterior had them (`made_at`)."""
+        self._items.make_as_of(item_ids, at_ms)
+
     def put_shared(self, shard: int, block: FloatArray) -> None:
         """Replace a shard's shared block.
 

@@ -5,7 +5,7 @@ from math import isfinite
 
 import numpy as np
 
-from bandits.arrays import FloatArray
+from bandits.arrays import FloatArray, IntArray
 from bandits.diversity import Diversity
 from bandits.rules import SlotRule
 
@@ -27,6 +27,9 @@ class SlateProblem:
         Says who is eligible; None for everybody.
     diversity
         What likeness to those already placed takes off a score; None for nothing.
+    pinned
+        Candidates whose places in the slate are given, shape (p,): they are not drawn, and rule and diversity
+        take them for placed before every slot; None for nobody.
 
     Raises
     ------
@@ -39,6 +42,7 @@ class SlateProblem:
     explore_weights: FloatArray | None = None
     rule: SlotRule | None = None
     diversity: Diversity | None = None
+    pinned: IntArray | None = None
 
     def __post_init__(self) -> None:
         if self.scores.ndim != 1:

@@ -17,6 +17,7 @@ from state.settings import SettingsError
 # framework, nor a server Faust.
 LAZY: dict[str, str] = {
     "attribution": "headwater.attribution:attribution",
+    "audit": "headwater.audit:audit",
     "backfill": "headwater.backfill:backfill",
     "deadletters": "headwater.deadletters:deadletters",
     "explore": "headwater.explore_preview:explore",

@@ -12,7 +12,7 @@ from state.settings import PREFIX, SECRETS, Settings
 _HEAD = """# Settings
 
 Every setting is an environment variable; a bad value is refused at start with a message that names it.
-Secrets, and the URL of the store with its password, may stand in a file: `HEADWATER_TOKEN_SECRET_FILE` names it;
+Secrets, and the URL of the store with its password, may stand in a file, as `HEADWATER_TOKEN_SECRET_FILE`;
 so for `HEADWATER_ERASURE_SECRET`, `HEADWATER_PSEUDONYM_SECRET`, `HEADWATER_KAFKA_SASL_PASSWORD` and
 `HEADWATER_REDIS`. This page is written by `headwater settings`.
 

@@ -22,6 +22,8 @@ from online_models.session_knn import SessionKnnSettings
 from serving.admission import Lateness
 from serving.api import routes
 from serving.attributed import AttributionReader
+from serving.audit_routes import AuditReader
+from serving.decisions import DecisionReader
 from serving.gateway import Gateway
 from serving.guard import Guard, guarded, is_loopback, refuse_open
 from serving.hotpath import with_hot_path
@@ -121,7 +123,8 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     sync = Sync(settings, feeds, live)
     logbook = Logbook(producer, topic_name(settings.namespace, "decisions"), metrics)
     gateway = Gateway(settings, producer, metrics)
-    parts = (SubjectReader(settings, requests, metrics), logbook, sync, metrics)
+    reader = SubjectReader(settings, requests, metrics)
+    parts = (reader, logbook, sync, metrics)
     app.state.recommender = Recommender(settings, live, parts, guard.recommendations)
     app.state.gateway, app.state.tuning = gateway, Tuning(settings, gateway, live, feeds)
     app.state.privacy = Privacy(settings, feeds, gateway)
@@ -132,7 +135,9 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
         PreviewReader(settings, feeds, live.count_new),
         ScoreboardReader(settings, feeds),
     )
+    app.state.audit = AuditReader(settings, feeds)
     app.state.producers = ProducersReader(settings, feeds)
+    app.state.decisions = DecisionReader(settings, feeds)
     app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
     for loops in (session_knn, covisit, trends, neighbourhoods, texts, retrieval, ranking):
         loops.warm_up()
@@ -155,6 +160,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
             log.error("decisions not logged at stop", count=left)
         await end_tasks(tasks)
         await producer.stop()
+        await reader.aclose()
         await requests.aclose()
         await feeds.aclose()
 

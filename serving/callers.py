@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,16 @@ def caller_of(request: Request[Any, Any, Any]) -> Caller:
     """Return who sent a request, as the guard found."""
     caller: Caller = request.scope["state"]["caller"]
     return caller
+
+
+CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
+"""Who sent the request being answered; not set on the route of recommendations, where nobody asks."""
+
+
+def principal() -> str:
+    """Return who asks, for the audit record: every change has to name them, whichever route it came by."""
+    caller = CALLER.get()
+    return "" if caller is None else f"key:{caller.name}" if caller.name else "open"
 
 
 def anybody(settings: Settings, now_s: float) -> Caller:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from serving.admission import Admission
-from serving.callers import Caller, WatchedKeys, anybody
+from serving.callers import CALLER, Caller, WatchedKeys, anybody
 from serving.problems import MEDIA_TYPE, Problem
 from serving.scopes import ALIVE, RECOMMENDATIONS, needed
 from state.decoding import shorten
@@ -200,10 +200,13 @@ def guarded(app: Application, guard: Guard) -> Application:
             await app(scope, receive, send)
             return
         try:
-            scope["state"]["caller"], admission = guard.admit(scope)
+            caller, admission = guard.admit(scope)
         except Turned as turned:
             await _turn_away(send, turned)
             return
+        scope["state"]["caller"] = caller
+        if admission is not guard.recommendations:
+            CALLER.set(caller)
         if admission is None:
             await app(scope, receive, send)
             return

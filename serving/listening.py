@@ -97,6 +97,7 @@ def listen(app: Application, settings: Settings, guard: Guard) -> None:
         ws="none",
         log_level="warning",
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         headers=[*HEADERS, *([STRICT_TRANSPORT] if tls is not None else [])],
         timeout_graceful_shutdown=GRACEFUL_S,

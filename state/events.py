@@ -159,13 +159,17 @@ class Aimed(Struct, omit_defaults=True):
     uniform: float = 0.1
 
 
-class Candidates(Struct):
-    """All candidates of a decision: ids, float64 scores, one source letter each, cut reasons by letter."""
+class Candidates(Struct, omit_defaults=True):
+    """All candidates of a decision: ids, float64 scores, one source letter each, cut reasons by letter.
+
+    ``uncut`` says how many more retrieved items were cut than are listed.
+    """
 
     item_ids: list[str]
     scores: Packed
     sources: str
     cuts: str
+    uncut: int = 0
 
 
 class Placing(Struct, omit_defaults=True):
@@ -189,6 +193,20 @@ class Placing(Struct, omit_defaults=True):
     signatures: Packed = ""
 
 
+class Weights(Struct, omit_defaults=True):
+    """The linear part of the click model a slate was ranked by.
+
+    ``base`` and the weight of each feature are packed as ``features`` (1 + f,); ``products`` (c,) are the
+    weights of products of two feature columns, the pairs in ``crosses``. ``whole`` says that there is no
+    other part, such as hashed crosses, latent factors or further heads.
+    """
+
+    features: Packed
+    crosses: list[tuple[int, int]] = []
+    products: Packed = ""
+    whole: bool = True
+
+
 class Versions(Struct, omit_defaults=True):
     """Which versions of things a decision was made under."""
 
@@ -208,6 +226,9 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     request's context said. ``held_back`` says that a budget made its rate lower than its document says.
     ``aimed`` and ``placing`` are there where scores and law do not say all. ``shadows`` says how much
     likelier each shadow policy (name, @, version) was to draw the slate down to each slot, (slots,).
+    ``weights`` are the click model's, ``policy`` and ``lifts`` what the policy's mean and boosts put on the
+    logits, (slots,): so that a score can be taken apart long after. They are missing where no model ranked.
+    ``before`` says how many items earlier pages had shown, ``rules`` names those that may have hidden items.
     """
 
     surface: Name
@@ -229,6 +250,11 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     aimed: Aimed | None = None
     placing: Placing | None = None
     shadows: dict[str, Packed] = {}
+    weights: Weights | None = None
+    policy: Packed = ""
+    lifts: Packed = ""
+    before: int = 0
+    rules: list[str] = []
 
 
 class OutcomeSlot(Struct, omit_defaults=True):
@@ -332,7 +358,8 @@ class Control(Event, kw_only=True, omit_defaults=True):
 
     ``document`` holds all settings of its kind that shall not be the default. ``expects`` is the version in
     force that the change was made from: under another one it is refused. ``forced`` sets the bounds of steps
-    aside and needs a ``why``; ``restores`` names the version whose settings come back.
+    aside and needs a ``why``; ``restores`` names the version whose settings come back. ``principal`` is
+    who asked, as the entrance they used knows them.
     """
 
     name: Annotated[str, Meta(pattern=r"^[a-z]+/[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -342,6 +369,7 @@ class Control(Event, kw_only=True, omit_defaults=True):
     expects: Annotated[int, Meta(ge=0)] | None = None
     forced: bool = False
     restores: Annotated[int, Meta(ge=0)] | None = None
+    principal: Annotated[str, Meta(max_length=128)] = ""
 
 
 class Directive(Event, kw_only=True, omit_defaults=True):

@@ -87,6 +87,7 @@ def ending(name: str, document: Explorations, known: Evidence, at_ms: int) -> Co
                 why=f"{guardrail.metric}: {why}",
                 expects=document.version,
                 restores=document.follows,
+                principal=CHANGED_BY,
             )
     return None
 

@@ -56,7 +56,7 @@ def test_features_recomputed_from_the_live_state_are_those_logged_bit_for_bit() 
     for number, (decided, event) in enumerate(DECISIONS):
         record = WORLD.record(event.subject)
         request = call(event.subject, record, recent_items=["i3"][: number % 2]).request
-        owed = LIVE.ledger.owed("home", decided.chosen.document, LIVE.items, NOW).window(event.seed)
+        owed = LIVE.ledger.owed("home", decided.chosen.document, NOW).window(event.seed)
         asked = replace(asked_of(LIVE, request, record, event.subject, NOW), owed=owed)
         found = retrieve(LIVE, asked, request.k)
         features = feature_matrix(LIVE, found, visitor_of(record, request))
