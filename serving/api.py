@@ -16,7 +16,7 @@ from serving.audit_routes import get_audit
 from serving.callers import caller_of
 from serving.dashboard import dashboard_page
 from serving.decision_routes import DECISION_ROUTES
-from serving.ledger import read_ledger
+from serving.ledger import exploration_cost
 from serving.models import MODEL_ROUTES
 from serving.preview_routes import PREVIEW_ROUTES
 from serving.privacy import delete_user, get_receipt, get_user
@@ -147,8 +147,8 @@ async def metrics(request: Request[Any, Any, State]) -> bytes:
     held = request.app.state.metrics
     held.staleness.set(request.app.state.sync.staleness_ms() / 1000)
     live, now_ms = request.app.state.sync.live, time.time_ns() // 1_000_000
-    for surface in {"home", *live.surfaces}:
-        held.note_ledger(read_ledger(live, surface, now_ms))
+    for surface, states in request.app.state.new_items.states.items():
+        held.note_exploration(surface, states, exploration_cost(live, surface, now_ms))
     return generate_latest(held.registry)
 
 

@@ -27,11 +27,13 @@ from serving.decisions import DecisionReader
 from serving.gateway import Gateway
 from serving.guard import Guard, guarded, is_loopback, refuse_open
 from serving.hotpath import with_hot_path
+from serving.ledger import LedgerCounts
 from serving.listening import listen
 from serving.live import LiveState, served_retrieval
 from serving.logbook import BATCH_BYTES, Logbook
 from serving.metrics import ServerMetrics
 from serving.models import ModelsReader
+from serving.observed import DoorMetrics
 from serving.preview import PreviewReader
 from serving.privacy import Privacy
 from serving.problems import (
@@ -111,6 +113,7 @@ def _source_settings(kind: type[T], name: str, values: Mapping[str, float]) -> T
 @asynccontextmanager
 async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> AsyncIterator[None]:
     metrics, guard, lateness = ServerMetrics(), app.state.guard, Lateness()
+    new_items = LedgerCounts(live)
     requests = redis_client(settings, timeout_s=settings.redis_timeout_ms / 1000)
     feeds = redis_client(settings, timeout_s=5.0)
     producer = AIOKafkaProducer(
@@ -138,7 +141,11 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     app.state.audit = AuditReader(settings, feeds)
     app.state.producers = ProducersReader(settings, feeds)
     app.state.decisions = DecisionReader(settings, feeds)
-    app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
+    app.state.stats = StatsReader(settings, feeds, (live, sync, metrics, new_items))
+    app.state.new_items = new_items
+    sample = app.state.recommender.sample
+    for collector in (sample, sync.ages, DoorMetrics(guard, lateness, reader)):
+        metrics.registry.register(collector)
     for loops in (session_knn, covisit, trends, neighbourhoods, texts, retrieval, ranking):
         loops.warm_up()
     tasks = [
@@ -148,6 +155,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
             _log_decisions(producer, logbook),
             _spare_collector(sync),
             export_scores(app.state.scoreboard, live, metrics),
+            new_items.run(),
             lateness.watch([guard.recommendations, guard.others]),
             *([guard.keys.run()] if guard.keys is not None else []),
         )

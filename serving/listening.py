@@ -44,6 +44,7 @@ class DrainingServer(uvicorn.Server):
             return
         self._stops = time.monotonic() + self._drain_s, sig
         self.config.encoded_headers.append((b"connection", b"close"))
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
 
     async def on_tick(self, counter: int) -> bool:
         """Look, ten times a second, whether the time is up."""

@@ -12,6 +12,7 @@ from serving.decide import Call, Decided, answer_items, decide, to_event
 from serving.live import LiveState
 from serving.logbook import Logbook
 from serving.metrics import ServerMetrics
+from serving.observed import DecisionSample
 from serving.reader import SubjectReader
 from serving.requests import RecommendationAnswer, RecommendationRequest, RecommendedItem
 from serving.sync import Sync
@@ -55,6 +56,7 @@ class Recommender:
         self._admission, self._pseudonyms = admission, Pseudonyms(settings.pseudonym_key())
         self._signer = TokenSigner(settings.secret())
         self._random = random.Random(settings.seed) if settings.seed is not None else random.SystemRandom()
+        self.sample = DecisionSample(live.registry.names)
         self._last_good: dict[str, list[RecommendedItem]] = {}
 
     async def recommend(self, request: RecommendationRequest) -> RecommendationAnswer:
@@ -128,6 +130,7 @@ class Recommender:
         self._metrics.note_slots(
             sum(item.explored for item in items), [sources[n] for n in decided.slate.indices.tolist()]
         )
+        self.sample.note(decided.scored, decided.slate, decided.chosen.law)
         answer = self._dressed(call, decided.rung, items, is_holdout=decided.is_holdout)
         answer.exploration_version = decided.chosen.document.version
         return answer
