@@ -261,6 +261,10 @@ def _show_addresses(console: Console, api: str, settings: Settings) -> None:
     console.print(
         f"\nDashboard [bold]{api}/[/bold]   API [bold]{api}/docs[/bold]   OpenAPI {api}/openapi.json"
     )
+    console.print(
+        "[yellow]It runs open: on this machine, whoever calls 127.0.0.1 may do everything. "
+        "For others to reach it, make keys: docs/security.md[/yellow]"
+    )
     console.print(f"Kafka {settings.kafka}   Redis {settings.redis}   namespace {settings.namespace}")
     for line in (ask, click_, turn):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
