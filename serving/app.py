@@ -31,9 +31,11 @@ from serving.ledger import LedgerCounts
 from serving.listening import listen
 from serving.live import LiveState, served_retrieval
 from serving.logbook import BATCH_BYTES, Logbook
+from serving.methods import answer_options
 from serving.metrics import ServerMetrics
 from serving.models import ModelsReader
 from serving.observed import DoorMetrics
+from serving.openapi import complete_document
 from serving.preview import PreviewReader
 from serving.privacy import Privacy
 from serving.problems import (
@@ -80,8 +82,10 @@ def build_app(settings: Settings) -> Litestar:
         exception_handlers=handlers,
         openapi_config=OpenAPIConfig(title="Headwater", version="1", path="/docs"),
         request_max_body_size=MAX_BODY,
+        before_request=answer_options,
     )
     app.state.guard = guard
+    complete_document(app)
     return app
 
 

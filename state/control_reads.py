@@ -21,6 +21,16 @@ async def read_all(redis: Any, settings: Settings) -> dict[str, Document]:
     return {n: decode_document(n, raw) for n, raw in named.items() if is_known_kind(n)}
 
 
+async def read_version(redis: Any, settings: Settings, name: str, version: int) -> Document | None:
+    """Return one version of a name; None where it is not kept, the defaults for 0."""
+    if version == 0:
+        return kind_of(name)()
+    raw = await redis.hget(
+        history_key(unit_prefix(settings.namespace, CONTROL)), version_field(name, version)
+    )
+    return None if raw is None else decode_document(name, raw)
+
+
 async def read_history(redis: Any, settings: Settings, name: str) -> list[Document]:
     """Return the versions of a name that are kept, newest first."""
     version = (await read_current(redis, settings, name)).version

@@ -20,6 +20,7 @@ EARLIEST_MS, LATEST_MS = 946_684_800_000, 4_102_444_800_000
 EpochMs = Annotated[int, Meta(ge=EARLIEST_MS, le=LATEST_MS, description="Milliseconds since 1970.")]
 Token = Annotated[str, Meta(min_length=1, max_length=512, description="Decision token of an answer.")]
 Position = Annotated[int, Meta(ge=0, le=999)]
+Whole = Annotated[int, Meta(ge=0, le=2**53, description="A number of things, or of a version.")]
 SchemaVersion = Annotated[int, Meta(ge=1, le=1)]
 Value = Annotated[float, Meta(ge=-1e9, le=1e9)]
 AttributeList = Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=64)]
@@ -140,7 +141,7 @@ class Slot(Struct, omit_defaults=True):
 
     item_id: Id
     propensity: Annotated[float, Meta(gt=0.0, le=1.0)]
-    eligible: int
+    eligible: Whole
     explored: bool = False
     source: str = ""
     flag: Literal["", "pinned", "fallback", "holdout"] = ""
@@ -169,7 +170,7 @@ class Candidates(Struct, omit_defaults=True):
     scores: Packed
     sources: str
     cuts: str
-    uncut: int = 0
+    uncut: Whole = 0
 
 
 class Placing(Struct, omit_defaults=True):
@@ -211,10 +212,11 @@ class Versions(Struct, omit_defaults=True):
     """Which versions of things a decision was made under."""
 
     policy: str
-    model: int
-    exploration: int
+    model: Whole
+    exploration: Whole
     features: str
-    ranking: int = 0
+    ranking: Whole = 0
+    rules: Whole = 0
 
 
 class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
@@ -253,7 +255,7 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     weights: Weights | None = None
     policy: Packed = ""
     lifts: Packed = ""
-    before: int = 0
+    before: Whole = 0
     rules: list[str] = []
 
 

@@ -4,7 +4,8 @@ import hashlib
 import hmac
 import re
 
-_DECISION_ID = re.compile(r"^[0-9a-f]{11,12}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
+DECISION_ID = r"^[0-9a-f]{11,12}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_DECISION_ID = re.compile(DECISION_ID)
 
 
 def make_decision_id(at_ms: int, shard: int, random_bits: int) -> str:
@@ -45,7 +46,7 @@ def decision_shard(decision_id: str) -> int:
 
 
 def _parts(decision_id: str) -> list[str]:
-    if not _DECISION_ID.match(decision_id):
+    if not _DECISION_ID.fullmatch(decision_id):
         raise ValueError(
             f"decision id is {decision_id[:80]!r}; wished: TIME-SHARD-RANDOM in lower-case hexadecimal"
         )
@@ -73,7 +74,7 @@ class TokenSigner:
     def open(self, token: str, subject: str, now_ms: int) -> str | None:
         """Return the decision id, or None where the token is forged, foreign or expired."""
         parts = token.split(".")
-        if len(parts) != 3 or not _DECISION_ID.match(parts[0]):
+        if len(parts) != 3 or not _DECISION_ID.fullmatch(parts[0]):
             return None
         decision_id, expiry, mac = parts
         try:

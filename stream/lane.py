@@ -26,11 +26,12 @@ from state.outbox import Arrivals
 from state.packing import unpack_arrays
 from stream.directives import follow, promote_shown
 from stream.effects import Counters, Effects, Place
-from stream.evidence import Evidence, Scoreboard
+from stream.evidence import Evidence
 from stream.learnt import LearntOutcomes
 from stream.lessons import lesson_of
 from stream.redriven import Redriven
 from stream.rows import Row
+from stream.scoreboard import Scoreboard
 from stream.surface_models import Challenger, SurfaceModels
 
 _SEEN = "seen:"
