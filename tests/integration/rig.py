@@ -81,6 +81,7 @@ def engine_settings(kafka: str, redis: str, namespace: str, **changes: Any) -> S
         "seed": 1,
         "token_secret": "integration-tests",
         "redis_timeout_ms": 500,
+        "drain_s": 0.0,
         "log_level": "WARNING",
     }
     return Settings(**{**given, **changes})
