@@ -9,7 +9,7 @@ from online_models._covisit_loops import BEGUN, scale_now
 from online_models._embedding_loops import match
 from online_models._item_clock import describe_item
 from online_models._machine import Machine
-from online_models._session_score import recall
+from online_models._session_votes import recall
 from online_models._topk import Best, offer, sort_descending
 from online_models.arrays import FloatArray, IntArray
 from online_models.compiled import Held, compiled, compiled_sums

@@ -5,9 +5,9 @@ from online_models._blend_loops import describe
 from online_models._candidate_loops import Merged, Tally, begin, finish, open_door, take
 from online_models._door import Door, Selection, open_to_all
 from online_models._machine import Brought, Machine
-from online_models._session_score import Query as SessionQuery
-from online_models._session_score import score
 from online_models._session_tables import find as session_number
+from online_models._session_votes import Query as SessionQuery
+from online_models._session_votes import score
 from online_models.arrays import IntArray
 from online_models.candidates import Catalogue, Wanted
 from online_models.compiled import Held, compiled

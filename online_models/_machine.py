@@ -5,7 +5,7 @@ from typing import NamedTuple
 from online_models._candidate_loops import Candidates
 from online_models._click_loop import Models
 from online_models._door import Selection
-from online_models._session_score import Recipe, Scratch
+from online_models._session_votes import Recipe, Scratch
 from online_models.arrays import BoolArray, IntArray
 
 

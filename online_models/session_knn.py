@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from online_models import _session_score as scoring
 from online_models import _session_tables as tables
+from online_models import _session_votes as scoring
 from online_models._snapshots import Arrays, copied, filled
 from online_models._topk import room_for
 from online_models.arrays import FloatArray, IntArray, as_clicks
