@@ -7,6 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bandits.exploration import Exploration
+from bandits.ranking import unseal
 from bandits.slates import Slate, decision_seed, draw_slate
 from online_models.ranking import ranking_registry
 from serving.aiming import aim_at, aimed, budgeted, to_log
@@ -26,7 +27,7 @@ from state.packing import FloatArray, to_base64
 from state.ranking import Rankings
 from state.subject import SubjectRecord, id_hash
 
-POLICY = "hybrid-1"
+POLICY = "hybrid-2"
 _POSITION = ranking_registry().place("position")
 _NO_RANKING = Rankings()
 _HOLDOUT_LAW = Exploration(scheme="greedy")
@@ -145,7 +146,8 @@ def _score(live: LiveState, call: Call, given: tuple[Found, Visitor], law: Explo
     features = feature_matrix(live, found, visitor)
     logits = live.scorer(call.request.surface).logits(features)
     context, arms = policy_context(visitor, found), policy_arms(features)
-    block = np.frombuffer(call.record.bandit, dtype="<f8") if call.record and call.record.bandit else None
+    own = unseal(call.record.bandit) if call.record else None
+    block = None if own is None else np.frombuffer(own, dtype="<f8")
     optimistic = law.scheme == "optimistic" or live.shadows(call.request.surface).needs_variance
     mean, variance = live.posterior.score_rows(
         context, arms, live.items.blocks[found.rows], block, with_variance=optimistic
@@ -195,7 +197,7 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         context=to_base64(scored.context),
         features=to_base64(features),
         arms=to_base64(scored.arms[chosen]),
-        logits=to_base64(scored.logits[chosen]),
+        logits=to_base64(_logits_at_place(live, call, decided, features)),
         exploration=_exploration(decided),
         versions=_versions(live, call, decided),
         seed=decided.seed,
@@ -208,6 +210,13 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         placing=decided.placed.logged,
         shadows=_shadows(live, call, decided),
     )
+
+
+def _logits_at_place(live: LiveState, call: Call, decided: Decided, features: FloatArray) -> FloatArray:
+    """Return what the click model says of slots where they stand: what the policy adds to, and learns to."""
+    if decided.is_holdout or decided.chosen.is_fallback:
+        return decided.scored.logits[decided.slate.indices]
+    return live.scorer(call.request.surface).logits(features)
 
 
 def _shadows(live: LiveState, call: Call, decided: Decided) -> dict[str, str]:

@@ -12,6 +12,7 @@ import structlog
 
 from bandits.diversity import signature_of
 from bandits.hybrid import HybridConfig, Posterior, empty_block
+from bandits.ranking import unseal
 from online_models.arrays import VectorArray
 from online_models.blend import BlendSettings
 from online_models.content import content_vector, projected
@@ -126,12 +127,14 @@ class LiveState:
         add_sessions(self.items, ordered[-LESSON_SESSIONS:], self.recommender, lessons=True)
 
     def put_blocks(self, shard: int, blocks: Mapping[str, bytes]) -> None:
-        """Take in a shard's accumulators (field name -> packed block)."""
-        items = {name[2:]: unpack_vector(raw) for name, raw in blocks.items() if name.startswith("i:")}
-        if SHARED in blocks:
-            self.posterior.put_shared(shard, unpack_vector(blocks[SHARED]))
-        if PRIOR in blocks:
-            self.posterior.put_prior(shard, unpack_vector(blocks[PRIOR]))
+        """Take in a shard's accumulators (field name -> sealed block); those of other arms are left aside."""
+        opened = {name: unseal(raw) for name, raw in blocks.items()}
+        known = {name: unpack_vector(raw) for name, raw in opened.items() if raw is not None}
+        items = {name[2:]: block for name, block in known.items() if name.startswith("i:")}
+        if SHARED in known:
+            self.posterior.put_shared(shard, known[SHARED])
+        if PRIOR in known:
+            self.posterior.put_prior(shard, known[PRIOR])
         if items:
             self.posterior.put_items(shard, items)
             rows = [self.items.row(item_id) for item_id in items]
@@ -278,7 +281,7 @@ class LiveState:
 def served_retrieval(settings: RecommenderSettings, learn_early: int = LEARN_EARLY) -> RecommenderSettings:
     """Return a recommender's settings as a server wants them: soon taught by the little it has seen."""
     later = max(settings.learn_every, learn_early)
-    return replace(settings, blend=BlendSettings(prior=10.0), learn_early=learn_early, learn_every=later)
+    return replace(settings, blend=BlendSettings(prior=100.0), learn_early=learn_early, learn_every=later)
 
 
 def item_vector(item: Item, dim: int) -> VectorArray:

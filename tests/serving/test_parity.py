@@ -47,7 +47,10 @@ def test_logged_features_and_logits_are_those_decided_by_bit_for_bit() -> None:
     for decided, event in DECISIONS:
         assert from_base64(event.features).tolist() == as_ranked(decided).ravel().tolist()
         chosen = decided.slate.indices
-        assert from_base64(event.logits).tolist() == decided.scored.logits[chosen].tolist()
+        at_place = LIVE.scorer("home").logits(as_ranked(decided))
+        assert from_base64(event.logits).tolist() == at_place.tolist()
+        assert at_place[0] == decided.scored.logits[chosen[0]]
+        assert (at_place[1:] < decided.scored.logits[chosen[1:]]).all(), "a worse place, fewer clicks"
         assert from_base64(event.arms).tolist() == decided.scored.arms[chosen].ravel().tolist()
         assert event.versions.features == LIVE.fingerprint
 

@@ -15,7 +15,7 @@ from state.events import Event
 from state.packing import from_base64, to_base64, unpack_vector
 from state.sessions import session_hash
 from state.settings import FeedbackKind
-from state.subject import id_hash
+from state.subject import SEAL_BYTES, id_hash
 from state.tokens import TokenSigner
 from stream.rows import Row, decode_row
 from tests.stream.folding import (
@@ -32,6 +32,7 @@ from tests.stream.folding import (
     row,
     shard,
     token,
+    unsealed,
 )
 
 WINDOW, LATENESS = 600_000, 30_000
@@ -46,7 +47,7 @@ def event_of(one: Row) -> Event:
 
 def learnt(folded: Folded) -> dict[str, np.ndarray]:
     """The shard's bandit blocks by field."""
-    return {name.decode(): unpack_vector(raw) for name, raw in folded.hash("bandit").items()}
+    return {name.decode(): unpack_vector(unsealed(raw)) for name, raw in folded.hash("bandit").items()}
 
 
 def test_a_clicked_decision_gives_one_outcome_with_its_reward() -> None:
@@ -84,7 +85,7 @@ def test_a_closed_decision_teaches_shared_item_and_user_blocks_in_the_same_commi
     assert blocks["shared"].shape == (packed_size(CONTEXT_DIM * ARM_DIM),)
     assert blocks["shared"][0] == 3
     assert [blocks[f"i:{item}"][0] for item in "abc"] == [1, 1, 1]
-    assert len(folded.record("u1").bandit) == 8 * packed_size(ARM_DIM)
+    assert len(folded.record("u1").bandit) == SEAL_BYTES + 8 * packed_size(ARM_DIM)
     assert change.outbox, "the outcome leaves with the same change"
     feed = folded.shard_feeds()[-1]
     assert (feed.bandit_shared, feed.bandit_items) == (True, ["a", "b", "c"])
@@ -100,7 +101,7 @@ def test_what_is_learnt_raises_the_clicked_item_and_lowers_the_others() -> None:
     blocks = learnt(folded)
     posterior.put_shared(0, blocks.pop("shared"))
     posterior.put_items(0, {name[2:]: block for name, block in blocks.items()})
-    user = np.frombuffer(folded.record("u1").bandit)
+    user = np.frombuffer(unsealed(folded.record("u1").bandit))
     arms = from_base64(decision_event().arms).reshape(3, -1)
     mean, _ = posterior.score(np.ones(DIMS[0]), arms, ["a", "b", "c"], user, with_variance=False)
     assert mean.argmax() == 1
