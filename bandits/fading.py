@@ -11,8 +11,8 @@ from bandits.arrays import FloatArray
 from bandits.natural import check_block, packed_size
 
 
-def aged(blocks: FloatArray, d: int, at_ms: float, life_ms: float | None) -> FloatArray:
-    """Return blocks (..., packed_size(d) + 1) as of `at_ms`, a copy.
+def aged(blocks: FloatArray, d: int, at_ms: float | FloatArray, life_ms: float | None) -> FloatArray:
+    """Return blocks (..., packed_size(d) + 1) as of `at_ms`, one time or one for each (...,), a copy.
 
     A block without a time yet (0) begins to fade now; one from later than `at_ms` keeps its values.
     """

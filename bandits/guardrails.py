@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandits.ope.sequences import robbins
+from bandits.ope.intervals import Estimate
 
-TUNED_AT = 1000.0
+TUNED_AT = 1000
 """Rounds at which intervals are narrowest, relative to the best possible."""
 FEWEST = 50.0
 """Rounds below which nothing is said: the sequences are asymptotic."""
+_MISSED = 3.0
+"""Rewards that chance may have kept back: without them rare rewards look far surer than they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +27,29 @@ class Sums:
         """Mean reward; 0 without rounds."""
         return self.total / self.n if self.n else 0.0
 
-    def interval(self, alpha: float) -> tuple[float, float]:
+    @property
+    def worth(self) -> float:
+        """About what one reward is worth, the larger ones counting for more; 0 without rewards."""
+        return self.squares / abs(self.total) if self.total else 0.0
+
+    def interval(self, alpha: float, worth: float = 1.0) -> tuple[float, float]:
         """Return an interval that holds the mean at all looks together, but for a chance of `alpha`.
 
         Everything, where there are too few rounds.
+
+        Parameters
+        ----------
+        alpha
+            In (0, 1).
+        worth
+            Of a single reward, where rewards are rare.
         """
         if self.n < FEWEST:
             return -np.inf, np.inf
-        variance = max(0.0, self.squares / self.n - self.mean**2)
-        # Without any spread seen, a round or so of another reward may still be hidden.
-        spread = np.sqrt(max(variance, 1.0 / self.n**2) / self.n)
-        half = robbins(self.n, 1.0 - alpha, TUNED_AT) * spread
-        return self.mean - half, self.mean + half
+        seen = max(0.0, self.squares / self.n - self.mean**2)
+        error = float(np.sqrt((seen + _MISSED * worth**2 / self.n) / self.n))
+        told = Estimate("mean", self.mean, error, int(self.n), np.empty(0))
+        return told.confidence_sequence(1.0 - alpha, TUNED_AT)
 
 
 def is_worse(now: Sums, before: Sums, by: float, alpha: float) -> bool:
@@ -51,7 +64,8 @@ def is_worse(now: Sums, before: Sums, by: float, alpha: float) -> bool:
     alpha
         Chance of saying so wrongly, however often one looks, in (0, 1).
     """
-    highest, lowest = now.interval(alpha / 2.0)[1], before.interval(alpha / 2.0)[0]
+    worth = max(now.worth, before.worth) or 1.0
+    highest, lowest = now.interval(alpha / 2.0, worth)[1], before.interval(alpha / 2.0, worth)[0]
     return bool(highest < (1.0 - by) * lowest)
 
 

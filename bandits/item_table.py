@@ -15,7 +15,7 @@ UNSEEN = 0
 _FIRST_CAPACITY = 256
 
 _STALE = 1.0 / 64.0
-"""Share of a life after which a row that fades is made again."""
+"""Share of a life after which a row that fades is made again: looked for twice as often."""
 
 
 class _ShardRows:
@@ -59,12 +59,13 @@ class ItemTable:
     """
 
     def __init__(self, kind: Kind) -> None:
-        self._kind, self._now, d = kind, 0.0, kind.d
+        self._kind, self._now, self._looked, d = kind, 0.0, 0, kind.d
         self._places: dict[str, int] = {}
         self._shards: dict[int, _ShardRows] = {}
         self.means: ServingArray = np.zeros((_FIRST_CAPACITY, d), np.float32)
         self.covariances: ServingArray = np.zeros((_FIRST_CAPACITY, d * (d + 1) // 2), np.float32)
         self._made_at = np.zeros(_FIRST_CAPACITY)
+        self._behind = np.empty(0, np.int64)
         self._refresh(np.arange(_FIRST_CAPACITY))
         self._free = list(range(_FIRST_CAPACITY - 1, UNSEEN, -1))
 
@@ -100,6 +101,7 @@ class ItemTable:
         """Take other priors; rows follow with `catch_up`, that of unseen items at once."""
         self._kind = kind
         self._made_at[:] = -np.inf
+        self._behind = np.arange(len(self._made_at))
         self._refresh(np.array([UNSEEN]))
 
     def catch_up(self, now_ms: float, most: int | None = None) -> None:
@@ -108,13 +110,29 @@ class ItemTable:
         ``now_ms`` is event time; a time before an earlier one changes nothing.
         """
         self._now = max(self._now, now_ms)
-        kind = self._kind
-        allowed = 0.0 if kind.life_ms is None else self._now - kind.life_ms * _STALE
-        stale = np.flatnonzero(self._made_at < allowed)
-        if most is not None and len(stale) > most:
-            stale = stale[np.argsort(self._made_at[stale], kind="stable")[:most]]
-        if len(stale):
-            self._refresh(stale)
+        if self._kind.life_ms is not None:
+            self._look(self._kind.life_ms * _STALE / 2.0)
+        if len(self._behind):
+            due, self._behind = np.split(self._behind, [len(self._behind) if most is None else most])
+            self._refresh(due)
+
+    def _look(self, every_ms: float) -> None:
+        """Find the rows that will have faded before the next look, once in so much event time.
+
+        When is told by the time alone, so that a table that is loaded again looks when this one does.
+        """
+        looked, self._looked = self._looked, int(self._now // every_ms)
+        if self._looked > looked:
+            stale = np.flatnonzero(self._made_at < self._now - every_ms)
+            self._behind = stale[np.argsort(self._made_at[stale], kind="stable")]
+
+    def made_at(self, item_ids: Sequence[str]) -> FloatArray:
+        """Return the event times (ms) that items' rows are as of, shape (K,)."""
+        return self._made_at[self.rows(item_ids)]
+
+    def make_as_of(self, item_ids: Sequence[str], at_ms: FloatArray) -> None:
+        """Make the rows of items again as of given event times (K,)."""
+        self._refresh(self.rows(item_ids), at_ms)
 
     def drop_shard(self, shard: int) -> None:
         """Forget what a shard contributed; an unknown shard is no error."""
@@ -149,21 +167,22 @@ class ItemTable:
         for held in self._shards.values():
             held.grow_items(2 * size)
 
-    def _refresh(self, rows: IntArray) -> None:
+    def _refresh(self, rows: IntArray, at_ms: FloatArray | None = None) -> None:
         kind, size = self._kind, packed_size(self._kind.d)
         total = np.zeros((len(rows), size))
+        times = np.full(len(rows), self._now) if at_ms is None else at_ms
         for _, held in sorted(self._shards.items()):
             at = held.place[rows]
             blocks = held.values[at[at >= 0]]
             if kind.fades:
-                blocks = aged(blocks, kind.d, self._now, kind.life_ms)
+                blocks = aged(blocks, kind.d, times[at >= 0], kind.life_ms)
             total[at >= 0] += blocks[:, :size]
         means, covariances = moments(total, kind.d, kind.prior)
         left, right = triangle(kind.d)
         self.means[rows] = means
         # Off the diagonal twice, so that a quadratic form is one product with what it is asked of.
         self.covariances[rows] = covariances[:, left, right] * doubled(kind.d)
-        self._made_at[rows] = self._now
+        self._made_at[rows] = times
 
 
 def _twice(rows: ServingArray) -> ServingArray:

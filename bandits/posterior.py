@@ -8,7 +8,7 @@ from bandits.arrays import FloatArray, IntArray, ServingArray
 from bandits.fading import aged, stored
 from bandits.item_table import ItemTable
 from bandits.model import HybridConfig
-from bandits.natural import mean, moments, packed_size, triangle
+from bandits.natural import mean, moments, packed_prior, packed_size, triangle
 from bandits.priors import with_prior
 
 _NOTHING = np.zeros((), np.float32)
@@ -38,8 +38,13 @@ class Posterior:
         self._shared_made_at = 0.0
         self._triangle = triangle(config.context_dim)
         self._ones = np.ones(config.item_dim, np.float32)
-        self._no_user = np.diag(config.user_prior).astype(np.float32)
+        self._tune_users()
         self._refresh_shared()
+
+    def _tune_users(self) -> None:
+        self._user_kind = kind = self.config.user_kind
+        self._user_prior = packed_prior(kind.d, kind.prior)
+        self._no_user = np.diag(kind.prior).astype(np.float32)
 
     def put_prior(self, shard: int, prior: FloatArray) -> None:
         """Replace the prior variances that a shard has found (`bandits.priors.prior_of`).
@@ -57,7 +62,7 @@ class Posterior:
     def retune(self, config: HybridConfig) -> None:
         """Take other prior variances or lives, of the same dimensions; items' rows follow with `advance`."""
         self.config = config
-        self._no_user = np.diag(config.user_prior).astype(np.float32)
+        self._tune_users()
         self._items.retune(config.item_kind)
         self._refresh_shared()
 
@@ -71,6 +76,19 @@ class Posterior:
         life = self.config.shared_life_ms
         if life is not None and self._now - self._shared_made_at > life * _STALE:
             self._refresh_shared()
+
+    @property
+    def now_ms(self) -> float:
+        """Event time that `advance` has come to."""
+        return self._now
+
+    def made_at(self, item_ids: Sequence[str]) -> FloatArray:
+        """Return the event times (ms) that items' rows are as of, shape (K,)."""
+        return self._items.made_at(item_ids)
+
+    def make_as_of(self, item_ids: Sequence[str], at_ms: FloatArray) -> None:
+        """Make items' rows again as of given event times (K,), as another posterior had them (`made_at`)."""
+        self._items.make_as_of(item_ids, at_ms)
 
     def put_shared(self, shard: int, block: FloatArray) -> None:
         """Replace a shard's shared block.
@@ -203,16 +221,16 @@ class Posterior:
     def _user_mean(self, block: FloatArray | None) -> ServingArray | None:
         if block is None:
             return None
-        return mean(self._user_block(block), self.config.item_dim, self.config.user_prior).astype(np.float32)
+        return mean(self._user_block(block), self._user_kind.d, self._user_prior).astype(np.float32)
 
     def _user_moments(self, block: FloatArray | None) -> tuple[ServingArray | None, ServingArray]:
         if block is None:
             return None, self._no_user
-        user = moments(self._user_block(block), self.config.item_dim, self.config.user_prior)
+        user = moments(self._user_block(block), self._user_kind.d, self._user_kind.prior)
         return user[0].astype(np.float32), user[1].astype(np.float32)
 
     def _user_block(self, block: FloatArray) -> FloatArray:
-        kind = self.config.user_kind
+        kind = self._user_kind
         block = stored("user_block", block, kind.d, fades=kind.fades)
         return aged(block, kind.d, self._now, kind.life_ms) if kind.fades else block
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.exploration import Exploration
+from bandits.exploring import pick
 from bandits.problem import SlateProblem
-from bandits.race import pick
 from bandits.randomness import uniforms
-from bandits.slot_laws import SlotLaws, share
+from bandits.slot_laws import SlotLaws, SlotParts, share
 
 
 class SingleSlot:
@@ -65,6 +65,18 @@ class SingleSlot:
         out, belief = np.zeros(len(indices)), 0.0
         for slot, index in enumerate(indices.tolist()):
             out[slot], belief = self._slot(indices[:slot], index, belief)
+        return out
+
+    def parts(self, indices: IntArray) -> list[SlotParts]:
+        """Return what each slot's propensity is made of."""
+        out, belief = [], 0.0
+        for slot, index in enumerate(indices.tolist()):
+            placed = indices[:slot]
+            left = self._laws.left(placed)
+            explored, floor = self._parts(slot, belief)
+            pi, q = share(self._laws.pi(left, placed), index), share(self._laws.q(left), index)
+            out.append(SlotParts(int(np.count_nonzero(left)), pi, q, explored, floor))
+            _, belief = self._slot(placed, index, belief)
         return out
 
     def distribution(self, prefix: IntArray) -> FloatArray:

@@ -12,11 +12,13 @@ import numpy as np
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.diversity import Diversity
 from bandits.exploration import Exploration
+from bandits.leaders import Leaders
 from bandits.problem import SlateProblem
 from bandits.race import Race
 from bandits.randomness import decision_seed
 from bandits.rules import CategoryCap, SlotRule
 from bandits.single_slot import SingleSlot
+from bandits.slot_laws import SlotParts
 from bandits.turns import Turns
 
 __all__ = [
@@ -24,9 +26,11 @@ __all__ = [
     "Diversity",
     "Slate",
     "SlateProblem",
+    "SlotParts",
     "SlotRule",
     "decision_seed",
     "draw_slate",
+    "slate_parts",
     "slate_propensities",
     "slot_distribution",
 ]
@@ -108,6 +112,11 @@ def slate_propensities(problem: SlateProblem, indices: IntArray, exploration: Ex
     return _turns(problem, exploration).propensities(indices)
 
 
+def slate_parts(problem: SlateProblem, indices: IntArray, exploration: Exploration) -> list[SlotParts]:
+    """Return what each slot's propensity is made of; arguments as of `slate_propensities`."""
+    return _turns(problem, exploration).parts(np.asarray(indices, np.int64))
+
+
 def slot_distribution(problem: SlateProblem, prefix: IntArray, exploration: Exploration) -> FloatArray:
     """Return the propensity of every candidate at the slot after `prefix`, shape (K,).
 
@@ -118,12 +127,13 @@ def slot_distribution(problem: SlateProblem, prefix: IntArray, exploration: Expl
 
 def is_race(problem: SlateProblem, exploration: Exploration, size: int) -> bool:
     """Return whether every candidate stays eligible, and the law is a softmax or of a single slot."""
-    is_plain = problem.rule is None and problem.diversity is None and exploration.mode == "every_slot"
-    return is_plain and (exploration.scheme != "squarecb" or size == 1)
+    is_free = problem.rule is None and problem.diversity is None and problem.pinned is None
+    return is_free and exploration.mode == "every_slot" and (exploration.scheme != "squarecb" or size == 1)
 
 
-def _race(problem: SlateProblem, exploration: Exploration) -> Race:
-    return Race(problem.scores, problem.explore_weights, exploration)
+def _race(problem: SlateProblem, exploration: Exploration) -> Race | Leaders:
+    kind = Leaders if exploration.takes_best else Race
+    return kind(problem.scores, problem.explore_weights, exploration)
 
 
 def _turns(problem: SlateProblem, exploration: Exploration) -> Turns | SingleSlot:

@@ -1,11 +1,39 @@
 """Who is eligible at a slot, and the two laws it may be drawn from."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.exploration import Exploration
 from bandits.problem import SlateProblem
 from bandits.race import SMALLEST_SUM
+
+
+class SlotParts(NamedTuple):
+    """What one slot's propensity is made of: ``(1 - explored) pi + (explored - floor) q + floor / eligible``.
+
+    Attributes
+    ----------
+    eligible
+        How many candidates were left.
+    pi, q
+        The candidate's probability under the scheme's own law and under that of exploration.
+    explored, floor
+        Probability that the slot explores, given the slots before, and the part of it that pays the floor.
+    """
+
+    eligible: int
+    pi: float
+    q: float
+    explored: float
+    floor: float
+
+    @property
+    def propensity(self) -> float:
+        """The whole."""
+        by_floor = self.floor / self.eligible if self.eligible else 0.0
+        return (1.0 - self.explored) * self.pi + (self.explored - self.floor) * self.q + by_floor
 
 
 class SlotLaws:
@@ -29,7 +57,7 @@ class SlotLaws:
 
     def left(self, placed: IntArray) -> BoolArray:
         """Return who is eligible after those placed (j,), shape (K,)."""
-        rule = self._problem.rule
+        rule, placed = self._problem.rule, self._before(placed)
         if rule is None:
             left = np.ones(len(self._problem.scores), np.bool_)
         else:
@@ -61,7 +89,11 @@ class SlotLaws:
         diversity = self._problem.diversity
         if diversity is None:
             return self._problem.scores
-        return self._problem.scores - diversity.penalties(placed)
+        return self._problem.scores - diversity.penalties(self._before(placed))
+
+    def _before(self, placed: IntArray) -> IntArray:
+        pinned = self._problem.pinned
+        return placed if pinned is None else np.concatenate([pinned, placed])
 
 
 def _far(logs: FloatArray, left: BoolArray) -> FloatArray:

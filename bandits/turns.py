@@ -4,10 +4,10 @@ import numpy as np
 
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.exploration import Exploration
+from bandits.exploring import pick
 from bandits.problem import SlateProblem
-from bandits.race import pick
 from bandits.randomness import uniforms
-from bandits.slot_laws import SlotLaws, share
+from bandits.slot_laws import SlotLaws, SlotParts, share
 
 
 class Turns:
@@ -69,6 +69,17 @@ class Turns:
         explored, floor = self._explored[n], self._floor[n]
         law: FloatArray = (1.0 - explored) * (pi / pi.sum()) + (explored - floor) * (q / q.sum()) + floor / n
         return law * left
+
+    def parts(self, indices: IntArray) -> list[SlotParts]:
+        """Return what each slot's propensity is made of."""
+        out = []
+        for slot, index in enumerate(indices.tolist()):
+            left = self._laws.left(indices[:slot])
+            n = int(np.count_nonzero(left))
+            pi, q = self._laws.pi(left, indices[:slot]), self._laws.q(left)
+            shares = share(pi, index), share(q, index)
+            out.append(SlotParts(n, *shares, float(self._explored[n]), float(self._floor[n])))
+        return out
 
     def _given(self, indices: IntArray, left: BoolArray) -> FloatArray:
         """Return the propensity of each slot's index among those left at it (k, K), shape (k,)."""

@@ -46,7 +46,7 @@ from state.sessions import encode_session
 from state.settings import Settings
 from state.subject import encode_subject
 from state.tokens import make_decision_id
-from stream.closing import encode_kept, keep
+from stream.kept import encode_kept, keep
 
 DISTINCT = 20_000
 """Visitors made one by one; further users get copies of their records under keys of their own."""

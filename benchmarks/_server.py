@@ -36,6 +36,7 @@ def with_floor(built: Litestar, settings: Settings) -> Litestar:
     redis = redis_client(settings, timeout_s=settings.redis_timeout_ms / 1000)
 
     async def close() -> None:
+        await built.state.floor.aclose()
         await redis.aclose()
 
     built.state.floor = SubjectReader(settings, redis, ServerMetrics())

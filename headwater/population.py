@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bandits.hybrid import packed_size
 from bandits.ranking import ranking_policy
 from online_models.ranking import ranking_registry
-from state.events import Candidates, Click, Decision, Item, Slot, Versions
+from state.events import Candidates, Click, Decision, Item, Slot, Versions, Weights
 from state.feed import Interaction
 from state.opened import OpenDecision
 from state.packing import to_base64
@@ -146,7 +146,8 @@ def catalogue(population: Population, numbers: range) -> Iterator[Item]:
 def decisions(population: Population, numbers: range) -> Iterator[Decision]:
     """Yield decisions by number, as a server logs them."""
     rng = np.random.default_rng([population.seed, 3, numbers.start])
-    policy, width = ranking_policy(), len(ranking_registry())
+    policy, registry = ranking_policy(), ranking_registry()
+    width, pairs = len(registry), [(left, right) for left, right in registry.cross_places.tolist()]
     slots, candidates = population.slots, max(population.slots, population.candidates)
     for n in numbers:
         ids = [item_id(k) for k in draw(rng, population.items, candidates).tolist()]
@@ -167,6 +168,8 @@ def decisions(population: Population, numbers: range) -> Iterator[Decision]:
             exploration={"scheme": "epsilon", "rate": 0.05, "temperature": 0.05, "optimism": 0.3},
             versions=Versions("hybrid-1", 3, 2, "0123456789abcdef"),
             seed=int(rng.integers(2**62)),
+            weights=Weights(to_base64(rng.random(1 + width)), pairs, to_base64(rng.random(len(pairs)))),
+            policy=to_base64(rng.random(slots)),
         )
 
 

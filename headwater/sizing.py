@@ -37,7 +37,7 @@ from state.sessions import SessionRow, encode_session
 from state.settings import Settings
 from state.store_memory import StoreLayout, entries_cost, hash_cost, strings_cost
 from state.subject import encode_subject
-from stream.closing import encode_kept, keep
+from stream.kept import encode_kept, keep
 
 SAMPLE = 4_000
 CATEGORIES = 200

@@ -151,7 +151,7 @@ class ClickModel:
         model = cls.begin(registry, settings, {}, float(arrays["intercept"][0]))
         held, places = model._learner.arrays(), {name: n for n, name in enumerate(meta["columns"])}
         for place, name in enumerate(model._columns()):
-            if name in places:
+            if name in places and name not in registry.offsets:
                 for part in ("weights", "squares"):
                     held[part][place] = arrays[part][places[name]]
         if [list(parts) for parts in registry.hashed] == meta["hashed"] and settings.kind == "linear":

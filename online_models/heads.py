@@ -231,6 +231,28 @@ class Ranker:
         """Gradient steps learnt, over all lanes."""
         return sum(lane.steps for lane in self._lanes)
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether `linear` says all there is to say of a logit."""
+        plain = all(not one.latents.size and not len(one.hashing.seeds) for one in self._clicks)
+        return plain and not self._following
+
+    def linear(self) -> tuple[FloatArray, dict[tuple[int, int], float]]:
+        """Give the linear part of the logit, mean of all lanes.
+
+        Returns
+        -------
+        Base and weights of the features, (1 + f,), and the weight of each product of two feature columns.
+        """
+        parts = [np.concatenate([[one.base], one.slope * one.weights]) for one in self._clicks]
+        products: dict[tuple[int, int], float] = {}
+        for one in self._clicks:
+            for (left, right), weight in zip(one.crosses.tolist(), one.cross_weights.tolist(), strict=True):
+                share = one.slope * weight / len(self._clicks)
+                products[left, right] = products.get((left, right), 0.0) + share
+        mean: FloatArray = np.mean(parts, axis=0)
+        return mean, products
+
     def logits(self, inputs: FloatArray) -> FloatArray:
         """Give what candidates are ranked by; `inputs` by `FeatureRegistry.matrix`, (K, f) -> (K,)."""
         logits = mean_logits(self._clicks, inputs)

@@ -13,6 +13,7 @@ from prometheus_client import generate_latest
 from redis.exceptions import RedisError
 
 from serving.dashboard import dashboard_page
+from serving.decision_routes import DECISION_ROUTES
 from serving.ledger import read_ledger
 from serving.models import MODEL_ROUTES
 from serving.preview_routes import PREVIEW_ROUTES
@@ -160,8 +161,8 @@ async def dashboard() -> str:
 def routes() -> Router:
     """Return every route of the server."""
     handlers: list[Any] = [
-        get_recommendations, post_recommendations, post_events, *TUNING_ROUTES, *PREVIEW_ROUTES,
-        *MODEL_ROUTES, get_user, delete_user, get_receipt, get_attribution, get_producers, get_stats,
-        healthz, readyz, metrics, openapi, dashboard,
+        get_recommendations, post_recommendations, post_events, *DECISION_ROUTES, *TUNING_ROUTES,
+        *PREVIEW_ROUTES, *MODEL_ROUTES, get_user, delete_user, get_receipt, get_attribution,
+        get_producers, get_stats, healthz, readyz, metrics, openapi, dashboard,
     ]  # fmt: skip
     return Router(path="/", route_handlers=handlers)

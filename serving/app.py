@@ -22,6 +22,7 @@ from online_models.retrieval import RecommenderSettings
 from online_models.session_knn import SessionKnnSettings
 from serving.api import routes
 from serving.attributed import AttributionReader
+from serving.decisions import DecisionReader
 from serving.gateway import Gateway
 from serving.hotpath import with_hot_path
 from serving.live import LiveState, served_retrieval
@@ -110,7 +111,8 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     sync = Sync(settings, feeds, live)
     logbook = Logbook(producer, topic_name(settings.namespace, "decisions"), metrics)
     gateway = Gateway(settings, producer, metrics)
-    parts = (SubjectReader(settings, requests, metrics), logbook, sync, metrics)
+    reader = SubjectReader(settings, requests, metrics)
+    parts = (reader, logbook, sync, metrics)
     app.state.recommender = Recommender(settings, live, parts)
     app.state.gateway, app.state.tuning = gateway, Tuning(settings, gateway, live, feeds)
     app.state.privacy = Privacy(settings, feeds, gateway)
@@ -122,6 +124,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
         ScoreboardReader(settings, feeds),
     )
     app.state.producers = ProducersReader(settings, feeds)
+    app.state.decisions = DecisionReader(settings, feeds)
     app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
     for loops in (session_knn, covisit, trends, neighbourhoods, texts, retrieval, ranking):
         loops.warm_up()
@@ -142,6 +145,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
             log.error("decisions not logged at stop", count=left)
         await end_tasks(tasks)
         await producer.stop()
+        await reader.aclose()
         await requests.aclose()
         await feeds.aclose()
 
@@ -192,6 +196,7 @@ def run(settings: Settings) -> None:
         http="httptools",
         log_level="warning",
         access_log=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=10,
     )
     uvicorn.Server(config).run()

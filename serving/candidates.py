@@ -18,7 +18,10 @@ _LETTER = {
 LETTERS = "".join(_LETTER[label] for label in LABELS)
 SOURCES = dict(zip(LETTERS, SOURCE_NAMES, strict=True))
 _LETTERS = np.frombuffer(LETTERS.encode(), np.uint8)
-_REASONS = {UNAVAILABLE: "u", SEEN: "s", EXCLUDED: "x", ELSEWHERE: "c"}
+_REASONS = np.zeros(max(UNAVAILABLE, SEEN, EXCLUDED, ELSEWHERE) + 1, np.uint8)
+_REASONS[[UNAVAILABLE, SEEN, EXCLUDED, ELSEWHERE]] = list(b"usxc")
+LOGGED_CUTS = 100
+"""Of a visitor who has seen much, thousands may be cut; a logged decision has to stay readable."""
 _NOTHING: IntArray = np.empty(0, dtype=np.int64)
 
 
@@ -35,8 +38,11 @@ class Found(Struct):
         (k, F) what the blend was made of, and (k,) what it makes of it.
     has_neighbours
         Whether any session like this one brought a candidate.
-    cuts
-        Row -> letter why a retrieved item was cut: s seen, x excluded, u unavailable, c other category.
+    cut_rows, cuts
+        At most `LOGGED_CUTS` retrieved items that were cut, and a letter for each: s seen, x excluded, u
+        unavailable, c other category.
+    uncut
+        How many more were cut.
     """
 
     rows: IntArray
@@ -44,7 +50,9 @@ class Found(Struct):
     inputs: FloatArray
     scores: FloatArray
     has_neighbours: bool
-    cuts: dict[int, str]
+    cut_rows: IntArray
+    cuts: str
+    uncut: int = 0
 
 
 def retrieve(live: LiveState, asked: Asked, wished: int = 1) -> Found:
@@ -55,12 +63,13 @@ def retrieve(live: LiveState, asked: Asked, wished: int = 1) -> Found:
     items = _NOTHING if asked.trend_only else asked.recent
     query = Query(items, asked.now_ms, asked.session, wanted, asked)
     found = live.recommender.retrieve(query, LIMIT, least=wished)
-    reasons = map(_REASONS.__getitem__, found.reasons.tolist())
     return Found(
         rows=found.rows,
         sources=_LETTERS[found.first].tobytes().decode(),
         inputs=found.inputs,
         scores=found.scores,
         has_neighbours=bool((found.sources & (1 << KNN)).any()),
-        cuts=dict(zip(found.cut.tolist(), reasons, strict=True)),
+        cut_rows=found.cut[:LOGGED_CUTS],
+        cuts=_REASONS[found.reasons[:LOGGED_CUTS]].tobytes().decode(),
+        uncut=max(0, len(found.cut) - LOGGED_CUTS),
     )

@@ -14,7 +14,7 @@ from serving.aiming import aim_at, aimed, budgeted, to_log
 from serving.candidates import SOURCES, Found, retrieve
 from serving.exploring import Chosen
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
-from serving.items import BoolArray
+from serving.items import BoolArray, IntArray
 from serving.live import LiveState
 from serving.placing import Placed, freshness, place
 from serving.requests import RecommendationRequest, RecommendedItem
@@ -31,8 +31,6 @@ POLICY = "hybrid-2"
 _POSITION = ranking_registry().place("position")
 _NO_RANKING = Rankings()
 _HOLDOUT_LAW = Exploration(scheme="greedy")
-LOGGED_CUTS = 100
-"""Of a visitor who has seen much, thousands may be cut; a logged decision has to stay readable."""
 
 Rung = Literal["personal", "session", "segment", "trend", "static"]
 
@@ -66,7 +64,11 @@ class Call(Struct, frozen=True):
 
 
 class Scored(Struct):
-    """Candidates with the numbers they were drawn by."""
+    """Candidates with the numbers they were drawn by.
+
+    ``scores`` are the click model's ``logits``, the ``policy``'s mean and ``lifts`` together, with optimism;
+    ``mean`` is without.
+    """
 
     found: Found
     features: FloatArray
@@ -76,6 +78,8 @@ class Scored(Struct):
     scores: FloatArray
     mean: FloatArray
     variance: FloatArray | None
+    policy: FloatArray | None = None
+    lifts: FloatArray | None = None
 
 
 class Decided(Struct):
@@ -106,7 +110,7 @@ def decide(live: LiveState, call: Call) -> Decided | None:
         chosen = replace(chosen, law=_HOLDOUT_LAW)
     is_trend = holdout or chosen.is_fallback
     seed = decision_seed(call.decision_id, call.request.surface)
-    owed = live.ledger.owed(call.request.surface, chosen.document, live.items, call.now_ms)
+    owed = live.ledger.owed(call.request.surface, chosen.document, call.now_ms)
     window = owed.window(seed)
     asked = asked_of(live, call.request, record, call.subject, call.now_ms)
     found = retrieve(live, replace(asked, owed=window, trend_only=is_trend), call.request.k)
@@ -119,9 +123,9 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     )
     ranking = _NO_RANKING if is_trend else live.ranking(call.request.surface)
     size = min(call.request.k, len(found.rows))
-    placed = place(scored.scores, size, chosen.law, (ranking, live.items, found.rows))
     aim = None if is_trend else aim_at(owed, window, found.rows)
-    placed = replace(placed, problem=aimed(placed.problem, aim))
+    drawn_from = scored.scores, aimed(aim, scored.scores)
+    placed = place(drawn_from, size, chosen.law, (ranking, live.items, found.rows))
     slate = draw_slate(placed.problem, chosen.law, seed)
     rung: Rung = "trend" if is_trend else _rung(call, asked)
     is_new = owed.of(found.rows[slate.indices]) > 0.0
@@ -149,13 +153,15 @@ def _score(live: LiveState, call: Call, given: tuple[Found, Visitor], law: Explo
     own = unseal(call.record.bandit) if call.record else None
     block = None if own is None else np.frombuffer(own, dtype="<f8")
     optimistic = law.scheme == "optimistic" or live.shadows(call.request.surface).needs_variance
-    mean, variance = live.posterior.score_rows(
+    policy, variance = live.posterior.score_rows(
         context, arms, live.items.blocks[found.rows], block, with_variance=optimistic
     )
-    mean, ranking = logits + mean, live.ranking(call.request.surface)
+    mean, lifts, ranking = logits + policy, None, live.ranking(call.request.surface)
     if ranking.freshness:
-        mean = mean + freshness(ranking, live.items.published_at[found.rows], call.now_ms)
-    return Scored(found, features, logits, context, arms, law.utilities(mean, variance), mean, variance)
+        lifts = freshness(ranking, live.items.published_at[found.rows], call.now_ms)
+        mean = mean + lifts
+    scores = law.utilities(mean, variance)
+    return Scored(found, features, logits, context, arms, scores, mean, variance, policy, lifts)
 
 
 def _by_trend(live: LiveState, found: Found, call: Call, visitor: Visitor) -> Scored:
@@ -197,7 +203,7 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         context=to_base64(scored.context),
         features=to_base64(features),
         arms=to_base64(scored.arms[chosen]),
-        logits=to_base64(_logits_at_place(live, call, decided, features)),
+        logits=to_base64(scored.logits[chosen]),
         exploration=_exploration(decided),
         versions=_versions(live, call, decided),
         seed=decided.seed,
@@ -209,14 +215,14 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         aimed=to_log(decided.aim),
         placing=decided.placed.logged,
         shadows=_shadows(live, call, decided),
+        weights=None if scored.policy is None else live.weights(call.request.surface),
+        policy=_packed(scored.policy, chosen),
+        lifts=_packed(scored.lifts, chosen),
     )
 
 
-def _logits_at_place(live: LiveState, call: Call, decided: Decided, features: FloatArray) -> FloatArray:
-    """Return what the click model says of slots where they stand: what the policy adds to, and learns to."""
-    if decided.is_holdout or decided.chosen.is_fallback:
-        return decided.scored.logits[decided.slate.indices]
-    return live.scorer(call.request.surface).logits(features)
+def _packed(values: FloatArray | None, chosen: IntArray) -> str:
+    return "" if values is None else to_base64(values[chosen])
 
 
 def _shadows(live: LiveState, call: Call, decided: Decided) -> dict[str, str]:
@@ -254,11 +260,10 @@ def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "hol
 
 def _candidates(live: LiveState, scored: Scored) -> Candidates:
     found = scored.found
-    cuts = list(found.cuts.items())[:LOGGED_CUTS]
-    rows = np.concatenate([found.rows, np.array([row for row, _ in cuts], np.int64)])
+    rows = np.concatenate([found.rows, found.cut_rows])
     # Only ever encoded: a list of texts that is JSON already costs a tenth of making one of objects.
     ids = cast("list[str]", live.items.json_ids(rows))
-    return Candidates(ids, to_base64(scored.scores), found.sources, "".join([why for _, why in cuts]))
+    return Candidates(ids, to_base64(scored.scores), found.sources, found.cuts, found.uncut)
 
 
 def _exploration(decided: Decided) -> dict[str, float | str]:

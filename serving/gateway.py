@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from msgspec import Struct
 
+from serving.after import FOLLOWED, place_token
 from serving.metrics import ServerMetrics
 from serving.requests import EventEnvelope, Verdict
 from state.decoding import Refusal, decode_event
@@ -78,7 +79,7 @@ class Gateway:
         topic = topic_name(self._settings.namespace, addressed.kind)
         try:
             async with asyncio.timeout(_SEND_TIMEOUT_S):
-                await self._producer.send_and_wait(
+                put = await self._producer.send_and_wait(
                     topic, value=addressed.raw, key=addressed.key.encode(), partition=addressed.partition
                 )
         except (KafkaError, TimeoutError) as error:
@@ -88,4 +89,5 @@ class Gateway:
                 reason="broker_unreachable",
                 detail=f"the broker did not take the event: {type(error).__name__}; send it again",
             )
-        return Verdict(accepted=True, event_id=addressed.event.event_id)
+        token = place_token(topic, put.partition, put.offset) if addressed.kind in FOLLOWED else ""
+        return Verdict(accepted=True, event_id=addressed.event.event_id, token=token)

@@ -15,6 +15,7 @@ from state.subject import id_hash
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 MAX_CATEGORIES = 8
+_NEWEST_KEPT = 100
 
 
 class ItemTable:
@@ -61,6 +62,7 @@ class ItemTable:
         self.signatures: NDArray[np.uint64] = np.zeros(64, dtype=np.uint64)
         self.vectors: NDArray[np.float32] = np.zeros((64, dim), dtype=np.float32)
         self.blocks: IntArray = np.zeros(64, dtype=np.int64)
+        self._catalogued: BoolArray = np.zeros(64, dtype=np.bool_)
         self._newest: IntArray | None = None
 
     def __len__(self) -> int:
@@ -82,6 +84,11 @@ class ItemTable:
         """Return an item's row, or None where it is unknown."""
         return self._row_of.get(item_id)
 
+    def is_known(self, item_id: str) -> bool:
+        """Return whether the catalogue holds an item, or held it since this server started."""
+        row = self._row_of.get(item_id)
+        return row is not None and bool(self._catalogued[row])
+
     def rows(self, item_ids: Iterable[str]) -> IntArray:
         """Return the rows of the known items among these, in order."""
         known = (self._row_of.get(item_id) for item_id in item_ids)
@@ -98,6 +105,7 @@ class ItemTable:
     def put(self, item: Item) -> int:
         """Take in a catalogue upsert; returns the row."""
         row = self.row(item.item_id)
+        self._catalogued[row] = True
         known = self.category_codes
         codes = [known.setdefault(name, len(known)) for name in item.categories[:MAX_CATEGORIES]]
         self.titles[row] = item.title
@@ -127,17 +135,25 @@ class ItemTable:
 
     def newest(self, limit: int) -> IntArray:
         """Return the rows of the items published last, newest first; ranked anew only after changes."""
-        if self._newest is None or len(self._newest) < min(limit, len(self)):
-            count = len(self)
-            published = np.where(self.available[:count], self.published_at[:count], -1)
-            self._newest = np.argsort(-published, kind="stable")[: max(limit, 100)]
+        wished = min(limit, len(self))
+        if self._newest is None or len(self._newest) < wished:
+            self._newest = self._latest(min(len(self), max(wished, _NEWEST_KEPT)))
         return self._newest[:limit]
+
+    def _latest(self, count: int) -> IntArray:
+        """Return so many rows, newest first; sorting all of them would take longer than a request may."""
+        published = np.where(self.available[: len(self)], self.published_at[: len(self)], -1)
+        rows = np.arange(len(published))
+        if count < len(published):
+            rows = np.sort(np.argpartition(-published, count - 1)[:count])
+        return rows[np.argsort(-published[rows], kind="stable")]
 
     def _grow(self, row: int) -> None:
         size = len(self.available)
         if row < size:
             return
         self.available = np.pad(self.available, (0, size))
+        self._catalogued = np.pad(self._catalogued, (0, size))
         self.published_at = np.pad(self.published_at, (0, size))
         self.hashes = np.pad(self.hashes, (0, size))
         self.signatures = np.pad(self.signatures, (0, size))

@@ -30,11 +30,11 @@ from serving.newcomers import Ledger
 from serving.sessions import add_sessions, follow_entry, newest_at
 from serving.shadows import NO_SHADOWS, ShadowLaws
 from serving.sources import CatalogueSources
-from state.events import Item
+from state.events import Item, Weights
 from state.exploration import DOCUMENT_TYPES, Budgets, Document, Explorations, Shadows, decode_document
 from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
 from state.model_documents import ModelPolicy
-from state.packing import unpack_arrays, unpack_vector
+from state.packing import to_base64, unpack_arrays, unpack_vector
 from state.ranking import Rankings
 
 log = structlog.get_logger(__name__)
@@ -76,6 +76,8 @@ class LiveState:
         self.alike = Neighbourhoods(self.vectors)
         self._lanes: dict[str, dict[int, HeadsScorer]] = {}
         self._rankers: dict[str, Ranker] = {}
+        self._weights: dict[str, Weights] = {}
+        self._prior_weights = logged_weights(self._prior_ranker)
         self.model_versions: dict[str, int] = {}
         self._laws: dict[str, Laws] = {}
         self._rankings: dict[str, Rankings] = {}
@@ -93,7 +95,7 @@ class LiveState:
         self.recommender = self.fresh_recommender()
         self.posterior = Posterior(self._policy)
         self.items.blocks[:] = 0
-        self.ledger = Ledger()
+        self.ledger = Ledger(self.items)
 
     def fresh_recommender(self) -> Recommender:
         """Return a recommender of this catalogue that has met no click yet."""
@@ -213,12 +215,17 @@ class LiveState:
         policy = self.policies.get(surface)
         ranker = Ranker(lanes or [self._prior], policy.weights() if policy else {})
         self._rankers[surface] = ranker
+        self._weights[surface] = logged_weights(ranker)
         if lanes:
             self.model_versions[surface] = ranker.steps
 
     def scorer(self, surface: str) -> Ranker:
         """Return what a surface ranks by; the prior model where nothing was learnt yet."""
         return self._rankers.get(surface, self._prior_ranker)
+
+    def weights(self, surface: str) -> Weights:
+        """Return the linear weights a surface ranks by as decisions log them: packed once, not for each."""
+        return self._weights.get(surface, self._prior_weights)
 
     def put_control(self, name: str, raw: bytes) -> None:
         """Take in a control document; one that cannot be read leaves the one before it in force."""
@@ -276,6 +283,17 @@ class LiveState:
     def ranking(self, surface: str) -> Rankings:
         """Return how slates of a surface are put together."""
         return self._rankings.get(surface, _DEFAULT_RANKING)
+
+
+def logged_weights(ranker: Ranker) -> Weights:
+    """Return the linear part of what candidates are ranked by, as it is logged."""
+    features, products = ranker.linear()
+    return Weights(
+        to_base64(features),
+        list(products),
+        to_base64(np.array([*products.values()])),
+        whole=ranker.is_linear,
+    )
 
 
 def served_retrieval(settings: RecommenderSettings, learn_early: int = LEARN_EARLY) -> RecommenderSettings:

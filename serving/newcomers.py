@@ -54,64 +54,88 @@ NOBODY = Owed(0, np.zeros(1), np.empty(0, np.int64))
 
 
 class Ledger:
-    """Progress of new items and spending of surfaces, summed over shards."""
+    """Progress of new items and spending of surfaces, summed over shards.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    items
+        The catalogue: who is owed is told by rows.
+    """
+
+    def __init__(self, items: ItemTable) -> None:
+        self._items = items
         self._progress: dict[str, dict[int, Progress]] = defaultdict(dict)
+        self._impressions: dict[str, FloatArray] = {}
         self._spending: dict[str, dict[int, dict[int, Stretch]]] = defaultdict(dict)
         self._owed: dict[str, tuple[Explorations, Owed]] = {}
-        self._allowed: dict[str, tuple[int, int, float]] = {}
+        self._allowed: dict[str, tuple[Explorations, float | None, int, float]] = {}
 
     def load(
         self, shard: int, newcomers: Mapping[str, Progress], spending: Mapping[str, dict[int, Stretch]]
     ) -> None:
         """Take in what a shard has stored."""
         for name, progress in newcomers.items():
-            self._progress[name][shard] = progress
+            self._take(shard, name, progress)
         for surface, stretches in spending.items():
             self._spending[surface][shard] = stretches
 
     def apply(self, shard: int, entry: ExploringFeed) -> None:
         """Take in what one commit of a shard changed."""
         for name, progress in entry.newcomers:
-            self._progress[name][shard] = progress
+            self._take(shard, name, progress)
         for name in entry.dropped:
-            self._progress[name].pop(shard, None)
-            if not self._progress[name]:
-                del self._progress[name]
+            self._take(shard, name, None)
         for surface, number, stretch in entry.stretches:
             held = self._spending[surface].setdefault(shard, {})
             held[number] = stretch
             for old in [one for one in held if one < number - STRETCHES]:
                 del held[old]
 
-    def owed(self, surface: str, document: Explorations, items: ItemTable, now_ms: int) -> Owed:
+    def _take(self, shard: int, name: str, progress: Progress | None) -> None:
+        """Put what a shard says in the place of what it said; None takes it back."""
+        held = self._progress[name]
+        before = held.pop(shard, None)
+        if progress is not None:
+            held[shard] = progress
+        elif not held:
+            del self._progress[name]
+        surface, _, item_id = name.partition(":")
+        row = self._items.row(item_id)
+        self._counted(surface, row + 1)[row] += _impressions(progress) - _impressions(before)
+
+    def _counted(self, surface: str, rows: int) -> FloatArray:
+        """Return impressions by row on a surface, of at least so many rows."""
+        counts = self._impressions.get(surface)
+        if counts is None or len(counts) < rows:
+            grown = np.zeros(2 * rows)
+            if counts is not None:
+                grown[: len(counts)] = counts
+            counts = self._impressions[surface] = grown
+        return counts
+
+    def owed(self, surface: str, document: Explorations, now_ms: int) -> Owed:
         """Return who is owed impressions; looked at anew ten times a second."""
         held = self._owed.get(surface)
         if held is not None and held[0] is document and 0 <= now_ms - held[1].at_ms < REFRESH_MS:
             return held[1]
-        found = self._find_owed(surface, document, items, now_ms)
+        found = self._find_owed(surface, document, now_ms)
         self._owed[surface] = document, found
         return found
 
-    def _find_owed(self, surface: str, document: Explorations, items: ItemTable, now_ms: int) -> Owed:
-        if document.quota is None or not len(items):
+    def _find_owed(self, surface: str, document: Explorations, now_ms: int) -> Owed:
+        items, count = self._items, len(self._items)
+        if document.quota is None or not count:
             return NOBODY
         quota = Quota(document.quota.impressions, document.quota.hours * HOUR_MS)
-        count = len(items)
         published = items.published_at[:count]
         new = np.flatnonzero(
             items.available[:count] & (published > now_ms - quota.patience) & (published <= now_ms)
         )
-        impressions = np.array([self._impressions(surface, items.ids[row]) for row in new.tolist()])
         deficits = np.zeros(count)
-        deficits[new] = quota.deficits(impressions, (now_ms - published[new]).astype(np.float64))
+        had = self._counted(surface, count)[new]
+        deficits[new] = quota.deficits(had, (now_ms - published[new]).astype(np.float64))
         rows = new[deficits[new] > 0]
         return Owed(now_ms, deficits, rows[np.argsort(-published[rows], kind="stable")])
-
-    def _impressions(self, surface: str, item_id: str) -> float:
-        shards = self._progress.get(item_field(surface, item_id))
-        return float(sum(one.shown + one.pending for one in shards.values())) if shards else 0.0
 
     def progress(self, surface: str, item_id: str) -> list[Progress]:
         """Return an item's progress in each shard that met it."""
@@ -142,13 +166,14 @@ class Ledger:
         if own is None and total is None:
             return 1.0
         held = self._allowed.get(surface)
-        if held is not None and held[0] == id(document) and 0 <= now_ms - held[1] < REFRESH_MS:
-            return held[2]
+        is_same = held is not None and held[0] is document and held[1] == total
+        if held is not None and is_same and 0 <= now_ms - held[2] < REFRESH_MS:
+            return held[3]
         share = min(
             1.0 if own is None else self._allowance([surface], own, now_ms),
             1.0 if total is None else self._allowance(list(self._spending), total, now_ms),
         )
-        self._allowed[surface] = id(document), now_ms, share
+        self._allowed[surface] = document, total, now_ms, share
         return share
 
     def _allowance(self, surfaces: Iterable[str], per_hour: float, now_ms: int) -> float:
@@ -161,6 +186,10 @@ class Ledger:
     def spent(self, surface: str, now_ms: int) -> float:
         """Return what exploration cost on a surface in the last hour, in rewards."""
         return float(self._costs(surface, now_ms)[-HOUR_STRETCHES:].sum())
+
+
+def _impressions(progress: Progress | None) -> int:
+    return 0 if progress is None else progress.shown + progress.pending
 
 
 def costs_of(shards: Iterable[Mapping[int, Stretch]], now_ms: int) -> FloatArray:

@@ -27,9 +27,15 @@ def freshness(ranking: Rankings, published_at: IntArray, now_ms: int) -> FloatAr
 
 
 def place(
-    scores: FloatArray, size: int, law: Exploration, given: tuple[Rankings, ItemTable, IntArray]
+    drawn_from: tuple[FloatArray, FloatArray | None],
+    size: int,
+    law: Exploration,
+    given: tuple[Rankings, ItemTable, IntArray],
 ) -> Placed:
-    """Return the problem of drawing `size` slots from candidates (rows, (k,)) with these scores (k,)."""
+    """Return the problem of drawing `size` slots from candidates (rows, (k,)).
+
+    They are drawn by scores (k,) and weights of exploration (k,), None for uniform.
+    """
     ranking, items, rows = given
     logged = Placing(slots=size)
     if ranking.category_cap:
@@ -38,19 +44,23 @@ def place(
     if ranking.diversity:
         logged.diversity, logged.signatures = ranking.diversity, to_base64(items.signatures[rows], "<u8")
     is_plain = not ranking.category_cap and not ranking.diversity and law.mode == "every_slot"
-    return Placed(problem_of(scores, size, None if is_plain else logged), None if is_plain else logged)
+    said, (scores, weights) = None if is_plain else logged, drawn_from
+    return Placed(problem_of(scores, size, said, weights), said)
 
 
-def problem_of(scores: FloatArray, slots: int, logged: Placing | None) -> SlateProblem:
-    """Return what a slate was drawn from, by its log."""
+def problem_of(
+    scores: FloatArray, slots: int, logged: Placing | None, weights: FloatArray | None = None
+) -> SlateProblem:
+    """Return what a slate was drawn from, by its log, and the weights of exploration that has another law."""
     if logged is None:
-        return SlateProblem(scores, slots)
+        return SlateProblem(scores, slots, weights)
     cap = logged.category_cap
     groups = codes_from_base64(logged.categories, "<i2").astype(np.int64) if cap else None
     signatures = codes_from_base64(logged.signatures, "<u8") if logged.diversity else None
     return SlateProblem(
         scores,
         logged.slots,
+        weights,
         rule=None if groups is None else CategoryCap(groups, cap),
         diversity=None if signatures is None else Diversity(signatures, logged.diversity),
     )

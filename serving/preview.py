@@ -1,6 +1,5 @@
 """What another exploration rate would earn on a surface, told from the last hours before anybody turns it."""
 
-import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -66,7 +65,7 @@ class SegmentPreview(Struct, frozen=True, omit_defaults=True):
 
 
 class NewItems(Struct, frozen=True):
-    """What becomes of new items at another rate, if they share impressions evenly.
+    """What becomes of new items at another rate: the scheme shows them alike, exploring fills what is owed.
 
     Attributes
     ----------
@@ -184,22 +183,15 @@ def preview(
         _Part(name, some, sum(float(one.counts.sum()) for one in some) / total, documents)
         for name, some in sorted(by_segment.items())
     ]
-    whole = joined([part.told for part in parts], [part.share for part in parts])
-    doubtful = sum(part.share for part in parts if part.told.reasons)
-    reasons = whole.reasons if doubtful > MOST_DOUBTFUL or not parts else ()
-    overall = _said(
-        "",
-        (total, 1.0),
-        (_rate_of(now, ""), _rate_of(wished, "")),
-        dataclasses.replace(whole, reasons=reasons),
-    )
+    whole = joined([part.told for part in parts], [part.share for part in parts], MOST_DOUBTFUL)
+    overall = _said("", (total, 1.0), (_rate_of(now, ""), _rate_of(wished, "")), whole)
     hours, as_of = asked
     return Preview(
         surface=surface,
         hours=hours,
         as_of=as_of,
         version=now.version,
-        is_decidable=not reasons,
+        is_decidable=not whole.reasons,
         overall=overall,
         segments=[part.said() for part in parts] if now.segments else [],
         new_items=None,
@@ -226,21 +218,22 @@ def new_items(
     quota = documents[0].quota
     if quota is None or not items:
         return None
-    shown = [
-        sum(_fresh(cell, _rate_of(document, cell.segment)) for cell in cells) * quota.hours / seen_h
+    now, then = (
+        np.sum([_fresh(cell, _rate_of(document, cell.segment)) for cell in cells], axis=0)
+        * (quota.hours / seen_h)
         for document in documents
-    ]
-    told = forecast_quota(items, (shown[0], shown[1]), quota.impressions)
+    )
+    told = forecast_quota(items, (now[0], then[0]), (now[1], then[1]), quota.impressions)
     return NewItems(
         items, quota.impressions, quota.hours, told.impressions_now, told.impressions, told.reaching_now,
         told.reaching,
     )  # fmt: skip
 
 
-def _fresh(cell: Cell, rate: float) -> float:
-    """Return the impressions of new items that a cell's decisions would have brought at a rate."""
-    by_exploring = cell.fresh * rate / cell.rate if cell.rate else 0.0
-    return by_exploring + (cell.fresh_else * (1.0 - rate) / (1.0 - cell.rate) if cell.rate < 1.0 else 0.0)
+def _fresh(cell: Cell, rate: float) -> tuple[float, float]:
+    """Return the impressions of new items a cell's decisions would have brought: by scheme, by exploring."""
+    by_scheme = cell.fresh_else * (1.0 - rate) / (1.0 - cell.rate) if cell.rate < 1.0 else 0.0
+    return by_scheme, cell.fresh * rate / cell.rate if cell.rate else 0.0
 
 
 class _Part:

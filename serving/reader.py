@@ -2,51 +2,67 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from redis.exceptions import RedisError
 
+from serving.after import After
+from serving.breaker import Breaker
 from serving.metrics import ServerMetrics
 from state.cluster import is_cluster
-from state.keys import subject_key, subject_unit, unit_prefix
+from state.keys import meta_key, offset_field, subject_key, subject_unit, unit_prefix
 from state.packing import CorruptStateError
 from state.partition import shard_of
+from state.read_connection import ReadConnection
 from state.settings import Settings
 from state.subject import SubjectRecord, decode_subject
 
-OPEN_FOR_S = 0.5
-FAILURES_TO_OPEN = 3
+Mget = Callable[[Sequence[str]], Awaitable[Sequence[bytes | None]]]
+_POLL_S, _LONGEST_POLL_S = 0.002, 0.02
 
 
-class Breaker:
-    """Opens after consecutive failures, so that requests do not wait for a store that is gone.
+class Batches:
+    """Reads of single keys that came while a read was under way, asked together when it has ended.
 
     Parameters
     ----------
-    failures
-        Failures in a row that open it.
-    open_for_s
-        Time until one request may try again.
+    mget
+        Reads several keys.
     """
 
-    def __init__(self, failures: int = FAILURES_TO_OPEN, open_for_s: float = OPEN_FOR_S) -> None:
-        self._limit, self._open_for_s = failures, open_for_s
-        self._failures, self._retry_at = 0, 0.0
+    def __init__(self, mget: Mget) -> None:
+        self._mget = mget
+        self._asked: list[tuple[str, asyncio.Future[bytes | None]]] = []
+        self._task: asyncio.Task[None] | None = None
 
-    def allows(self, now_s: float) -> bool:
-        """Return whether a try may be made; while open, one try per interval."""
-        if self._failures < self._limit:
-            return True
-        if now_s < self._retry_at:
-            return False
-        self._retry_at = now_s + self._open_for_s
-        return True
+    def get(self, key: str) -> asyncio.Future[bytes | None]:
+        """Return what will be a key's value; reads of one turn of the loop share a round trip.
 
-    def note(self, *, ok: bool, now_s: float) -> None:
-        """Note how a try ended."""
-        self._failures = 0 if ok else self._failures + 1
-        if not ok:
-            self._retry_at = now_s + self._open_for_s
+        It fails with the read it is part of, and with the one it waits for: nobody waits twice as long.
+        """
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._asked.append((key, answer))
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        return answer
+
+    async def _run(self) -> None:
+        asked: list[tuple[str, asyncio.Future[bytes | None]]] = []
+        try:
+            while self._asked:
+                asked, self._asked = self._asked, []
+                raws = await self._mget([key for key, _ in asked])
+                for (_, answer), raw in zip(asked, raws, strict=True):
+                    if not answer.done():
+                        answer.set_result(raw)
+        except Exception as error:  # whatever it is, it belongs to those who wait
+            asked, self._asked = [*asked, *self._asked], []
+            for _, answer in asked:
+                if not answer.done():
+                    answer.set_exception(error)
+        finally:
+            self._task = None
 
 
 class SubjectReader:
@@ -64,24 +80,32 @@ class SubjectReader:
 
     def __init__(self, settings: Settings, redis: Any, metrics: ServerMetrics) -> None:
         self._redis, self._metrics, self._shards = redis, metrics, settings.shards
-        prefixes = [unit_prefix(settings.namespace, subject_unit(n)) for n in range(settings.shards)]
-        self._prefixes = prefixes
-        # Of a cluster one node may be away, and keys of two shards cannot share a command.
-        self._parts = settings.shards if is_cluster(settings.redis) else 1
-        self._breakers = [Breaker() for _ in range(self._parts)]
-        self._asked: list[list[tuple[str, asyncio.Future[Any]]]] = [[] for _ in range(self._parts)]
-        self._fetches: set[asyncio.Task[None]] = set()
-        self._timeout_s = settings.redis_timeout_ms / 1000
+        self._prefixes = [unit_prefix(settings.namespace, subject_unit(n)) for n in range(settings.shards)]
+        self._timeout_s = timeout_s = settings.redis_timeout_ms / 1000
+        if is_cluster(settings.redis):
+            # One node may be away, and keys of two shards cannot share a command.
+            self._batches = [Batches(_in_time(redis.mget, timeout_s)) for _ in range(settings.shards)]
+            self._connection = None
+        else:
+            self._connection = ReadConnection(redis, timeout_s)
+            self._batches = [Batches(self._connection.mget)]
+        self._breakers = [Breaker() for _ in self._batches]
+
+    async def aclose(self) -> None:
+        """Close the connection that is kept for reads."""
+        if self._connection is not None:
+            await self._connection.aclose()
 
     async def read(self, subject: str) -> SubjectRecord | None:
         """Return a subject's record in one round trip; None where the store does not answer in time."""
         shard = shard_of(subject, self._shards)
-        breaker = self._breakers[shard % self._parts]
+        part = shard % len(self._batches)
+        breaker = self._breakers[part]
         if not breaker.allows(time.monotonic()):
             return None
         try:
             key = subject_key(self._prefixes[shard], subject)
-            record = decode_subject(await self._get(key, shard % self._parts))
+            record = decode_subject(await self._batches[part].get(key))
         except (RedisError, OSError, TimeoutError, CorruptStateError):
             self._metrics.store_failures.inc()
             breaker.note(ok=False, now_s=time.monotonic())
@@ -89,44 +113,69 @@ class SubjectReader:
         breaker.note(ok=True, now_s=time.monotonic())
         return record
 
-    async def _get(self, key: str, part: int) -> bytes | None:
-        """Return a value; requests that came in together share one round trip to each part of the store."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[bytes | None] = loop.create_future()
-        asked = self._asked[part]
-        asked.append((key, answer))
-        if len(asked) == 1:
-            loop.call_soon(self._start_fetch, part)
-        return await answer
-
-    def _start_fetch(self, part: int) -> None:
-        asked, self._asked[part] = self._asked[part], []
-        task = asyncio.create_task(self._fetch(asked))
-        self._fetches.add(task)  # the loop itself holds tasks weakly
-        task.add_done_callback(self._fetches.discard)
-
-    async def _fetch(self, asked: list[tuple[str, asyncio.Future[Any]]]) -> None:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                raws = await self._redis.mget([key for key, _ in asked])
-        except Exception as error:  # whatever it is, it belongs to those who wait
-            for _, answer in asked:
-                if not answer.done():
-                    answer.set_exception(error)
-            return
-        for (_, answer), raw in zip(asked, raws, strict=True):
-            if not answer.done():
-                answer.set_result(raw)
-
     async def read_after(
-        self, subject: str, event_id: str, wait_s: float
+        self, subject: str, after: After, wait_s: float
     ) -> tuple[SubjectRecord | None, bool]:
         """Return a record and whether it contains an event, waiting for it up to ``wait_s``."""
         deadline = time.monotonic() + wait_s
-        while True:
+        if after.places:
+            # The offsets first: a record read after them is at least as new as they are.
+            is_folded = await self._wait_for(shard_of(subject, self._shards), after, deadline)
             record = await self.read(subject)
-            if record is not None and record.has_applied(event_id):
+            return record, is_folded and record is not None
+        for pause in _pauses():
+            record = await self.read(subject)
+            if record is not None and record.has_applied(after.event_id):
                 return record, True
             if time.monotonic() >= deadline:
-                return record, False
-            await asyncio.sleep(0.003)
+                break
+            await asyncio.sleep(pause)
+        return record, False
+
+    async def _wait_for(self, shard: int, after: After, deadline: float) -> bool:
+        """Wait until a shard has folded what stands at some places; False at once where it never will."""
+        if not after.belongs_to(shard):
+            return False
+        kinds = after.kinds()
+        for pause in _pauses():
+            if after.is_reached(await self._next_offsets(shard, kinds)):
+                return True
+            if time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(pause)
+        return False
+
+    async def _next_offsets(self, shard: int, kinds: list[str]) -> dict[str, int]:
+        """Return how far a shard has folded; nothing where the store does not answer in time."""
+        breaker = self._breakers[shard % len(self._batches)]
+        if not breaker.allows(time.monotonic()):
+            return {}
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                found = await self._redis.hmget(
+                    meta_key(self._prefixes[shard]), [offset_field(kind) for kind in kinds]
+                )
+        except (RedisError, OSError, TimeoutError):
+            self._metrics.store_failures.inc()
+            breaker.note(ok=False, now_s=time.monotonic())
+            return {}
+        breaker.note(ok=True, now_s=time.monotonic())
+        return {kind: int(raw) for kind, raw in zip(kinds, found, strict=True) if raw is not None}
+
+
+def _in_time(mget: Mget, timeout_s: float) -> Mget:
+    """Return a read that fails after a while."""
+
+    async def run(keys: Sequence[str]) -> Sequence[bytes | None]:
+        async with asyncio.timeout(timeout_s):
+            return await mget(keys)
+
+    return run
+
+
+def _pauses() -> Iterator[float]:
+    """Yield pauses between looks, s: who has waited for long asks less often."""
+    pause = _POLL_S
+    while True:
+        yield pause
+        pause = min(_LONGEST_POLL_S, pause * 1.3)

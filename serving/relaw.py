@@ -1,5 +1,7 @@
 """What a logged decision was drawn from and by, rebuilt from the log alone."""
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 
@@ -18,9 +20,23 @@ def law_of(decision: Decision) -> Exploration:
 
 
 def problem_of(decision: Decision) -> SlateProblem:
-    """Return candidates, scores, rules and law of exploration of the draw."""
+    """Return candidates, scores, rules, pins and law of exploration of the draw."""
     scores = from_base64(decision.candidates.scores)
-    return as_logged(logged_problem(scores, len(decision.slots), decision.placing), decision.aimed)
+    drawn = drawn_slots(decision)
+    problem = logged_problem(scores, len(drawn), decision.placing)
+    if len(drawn) < len(decision.slots):
+        problem = replace(problem, pinned=slots_of(decision)[pinned_slots(decision)])
+    return as_logged(problem, decision.aimed)
+
+
+def drawn_slots(decision: Decision) -> list[int]:
+    """Return the slots that were drawn."""
+    return [n for n, slot in enumerate(decision.slots) if slot.flag != "pinned"]
+
+
+def pinned_slots(decision: Decision) -> list[int]:
+    """Return the slots whose items were given."""
+    return [n for n, slot in enumerate(decision.slots) if slot.flag == "pinned"]
 
 
 def slots_of(decision: Decision) -> IntArray:

@@ -21,6 +21,7 @@ from state.exploration import (
 
 Count = Annotated[int, Meta(ge=1, le=50)]
 Ids = Annotated[list[Id], Meta(max_length=500)]
+After = Annotated[str, Meta(min_length=1, max_length=512, description="A freshness token.")]
 
 
 class RecommendationRequest(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -45,7 +46,8 @@ class RecommendationRequest(Struct, kw_only=True, omit_defaults=True, forbid_unk
     context
         What else is known of the visit, such as device or country: values that segments of exploration name.
     after, wait_ms
-        An event id from the gateway: the answer waits up to ``wait_ms`` for the engine to have folded it, and
+        A freshness token of the gateway, an event id, or ``TOPIC/PARTITION/OFFSET`` of an event published to
+        Kafka (several with commas): the answer waits up to ``wait_ms`` for the engine to have folded it, and
         says ``stale`` where it has not.
     """
 
@@ -57,7 +59,7 @@ class RecommendationRequest(Struct, kw_only=True, omit_defaults=True, forbid_unk
     recent_items: Annotated[list[Id], Meta(max_length=50)] = []
     categories: Annotated[list[Id], Meta(max_length=20)] = []
     context: Facets = {}
-    after: Id | None = None
+    after: After | None = None
     wait_ms: Annotated[int, Meta(ge=0, le=1000)] = 50
 
 
@@ -106,10 +108,14 @@ class EventBatch(Struct, forbid_unknown_fields=True):
 
 
 class Verdict(Struct, omit_defaults=True):
-    """What became of one event: accepted and where it stands, or why it was refused."""
+    """What became of one event: accepted and where it stands, or why it was refused.
+
+    ``token`` is what to ask ``after`` for answers that contain the event's effect.
+    """
 
     accepted: bool
     event_id: str = ""
+    token: str = ""
     reason: str = ""
     field: str = ""
     detail: str = ""

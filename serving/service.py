@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from serving.after import read_after
 from serving.decide import Call, Decided, answer_items, decide, to_event
 from serving.live import LiveState
 from serving.logbook import Logbook
@@ -56,7 +57,7 @@ class Recommender:
         Raises
         ------
         Refusal
-            If the request's context names a facet that only the engine knows.
+            If the request's context names a facet that only the engine knows, or its token cannot be read.
         """
         if VISITOR in request.context:
             raise Refusal(
@@ -76,7 +77,8 @@ class Recommender:
     async def _read(self, request: RecommendationRequest, subject: str) -> tuple[SubjectRecord | None, bool]:
         if not request.after:
             return await self._reader.read(subject), False
-        record, fresh = await self._reader.read_after(subject, request.after, request.wait_ms / 1000)
+        after = read_after(request.after, self._settings.namespace)
+        record, fresh = await self._reader.read_after(subject, after, request.wait_ms / 1000)
         return record, not fresh
 
     def _call(self, request: RecommendationRequest, subject: str, record: SubjectRecord | None) -> Call:

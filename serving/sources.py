@@ -141,14 +141,13 @@ class CatalogueSources:
     def _leading(self, category: int, now_ms: int, seen: int) -> IntArray:
         """Return the most popular rows of a category, ranked anew after a while."""
         ranked_at, rows = self._ranked.get(category, (0, None))
-        wished = _CATEGORY + seen // 4
-        if rows is None or abs(now_ms - ranked_at) > _RANKED_FOR_MS or len(rows) < wished:
+        if rows is None or abs(now_ms - ranked_at) > _RANKED_FOR_MS:
             held = self._items.codes[: len(self._items)]
             rows = np.flatnonzero((held == category).any(axis=1))
             counts = self._trends.scores(rows, now_ms)[:, len(self._trends.half_lives_s) // 2]
             rows = rows[np.argsort(-counts, kind="stable")]
             self._ranked[category] = (now_ms, rows)
-        return rows[:wished]
+        return rows[: _CATEGORY + seen // 4]
 
 
 def decayed_interest(count: int) -> FloatArray:

@@ -20,6 +20,7 @@ EARLIEST_MS, LATEST_MS = 946_684_800_000, 4_102_444_800_000
 EpochMs = Annotated[int, Meta(ge=EARLIEST_MS, le=LATEST_MS, description="Milliseconds since 1970.")]
 Token = Annotated[str, Meta(min_length=1, max_length=512, description="Decision token of an answer.")]
 Position = Annotated[int, Meta(ge=0, le=999)]
+Whole = Annotated[int, Meta(ge=0, le=2**53, description="A number of things, or of a version.")]
 SchemaVersion = Annotated[int, Meta(ge=1, le=1)]
 Value = Annotated[float, Meta(ge=-1e9, le=1e9)]
 AttributeList = Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(max_length=64)]
@@ -140,7 +141,7 @@ class Slot(Struct, omit_defaults=True):
 
     item_id: Id
     propensity: Annotated[float, Meta(gt=0.0, le=1.0)]
-    eligible: int
+    eligible: Whole
     explored: bool = False
     source: str = ""
     flag: Literal["", "pinned", "fallback", "holdout"] = ""
@@ -159,13 +160,17 @@ class Aimed(Struct, omit_defaults=True):
     uniform: float = 0.1
 
 
-class Candidates(Struct):
-    """All candidates of a decision: ids, float64 scores, one source letter each, cut reasons by letter."""
+class Candidates(Struct, omit_defaults=True):
+    """All candidates of a decision: ids, float64 scores, one source letter each, cut reasons by letter.
+
+    ``uncut`` says how many more retrieved items were cut than are listed.
+    """
 
     item_ids: list[str]
     scores: Packed
     sources: str
     cuts: str
+    uncut: int = 0
 
 
 class Placing(Struct, omit_defaults=True):
@@ -189,14 +194,28 @@ class Placing(Struct, omit_defaults=True):
     signatures: Packed = ""
 
 
+class Weights(Struct, omit_defaults=True):
+    """The linear part of the click model a slate was ranked by.
+
+    ``base`` and the weight of each feature are packed as ``features`` (1 + f,); ``products`` (c,) are the
+    weights of products of two feature columns, the pairs in ``crosses``. ``whole`` says that there is no
+    other part, such as hashed crosses, latent factors or further heads.
+    """
+
+    features: Packed
+    crosses: list[tuple[int, int]] = []
+    products: Packed = ""
+    whole: bool = True
+
+
 class Versions(Struct, omit_defaults=True):
     """Which versions of things a decision was made under."""
 
     policy: str
-    model: int
-    exploration: int
+    model: Whole
+    exploration: Whole
     features: str
-    ranking: int = 0
+    ranking: Whole = 0
 
 
 class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
@@ -208,6 +227,9 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     request's context said. ``held_back`` says that a budget made its rate lower than its document says.
     ``aimed`` and ``placing`` are there where scores and law do not say all. ``shadows`` says how much
     likelier each shadow policy (name, @, version) was to draw the slate down to each slot, (slots,).
+    ``weights`` are the click model's, ``policy`` and ``lifts`` what the policy's mean and boosts put on the
+    logits, (slots,): so that a score can be taken apart long after. They are missing where no model ranked.
+    ``before`` says how many items earlier pages had shown, ``rules`` names those that may have hidden items.
     """
 
     surface: Name
@@ -229,6 +251,11 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     aimed: Aimed | None = None
     placing: Placing | None = None
     shadows: dict[str, Packed] = {}
+    weights: Weights | None = None
+    policy: Packed = ""
+    lifts: Packed = ""
+    before: int = 0
+    rules: list[str] = []
 
 
 class OutcomeSlot(Struct, omit_defaults=True):

@@ -50,7 +50,7 @@ class Cell(Struct, array_like=True):
 
 
 class Sight(Struct, array_like=True):
-    """What a lane has of one shadow policy.
+    """What a lane has of one shadow policy beside one version of the exploration.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Sight(Struct, array_like=True):
 
     @property
     def versions(self) -> tuple[int, int]:
-        """Both versions: of two sights the greater is the one in force."""
+        """Both versions."""
         return self.version, self.exploration
 
 
@@ -85,9 +85,9 @@ def hour_field(surface: str, hour: int) -> str:
     return f"{surface}:{hour}"
 
 
-def shadow_field(surface: str, shadow: str) -> str:
-    """Return the field of one shadow policy."""
-    return f"{surface}:{shadow}"
+def shadow_field(surface: str, shadow: str, exploration: int) -> str:
+    """Return the field of one shadow policy beside one version of the exploration."""
+    return f"{surface}:{shadow}@{exploration}"
 
 
 def sight_of(document: Mapping[str, Any]) -> Sight:
@@ -112,7 +112,7 @@ async def read_cells(
 async def read_sights(
     redis: Any, settings: Settings, surface: str
 ) -> dict[str, list[tuple[Sight, Mapping[str, FloatArray]]]]:
-    """Return shadow -> its sights and sums in every lane that met it."""
+    """Return shadow -> its sights and sums, of every lane that met it and version it was seen beside."""
     found: dict[str, list[tuple[Sight, Mapping[str, FloatArray]]]] = {}
     for lane in range(settings.lanes):
         key = scoreboard_key(unit_prefix(settings.namespace, lane_unit(lane)))
@@ -120,5 +120,5 @@ async def read_sights(
             at, _, shadow = field.decode().partition(":")
             if at == surface:
                 arrays, document = unpack_arrays(raw)
-                found.setdefault(shadow, []).append((sight_of(document), arrays))
+                found.setdefault(shadow.partition("@")[0], []).append((sight_of(document), arrays))
     return found

@@ -193,9 +193,35 @@ def settings_of(document: Document) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if name not in ENGINE_FIELDS}
 
 
+def is_known_kind(name: str) -> bool:
+    """Return whether this release knows the kind of a document."""
+    return name.partition("/")[0] in DOCUMENT_TYPES
+
+
+def kind_of(name: str) -> type[Document]:
+    """Return the type of a document of a known kind."""
+    return DOCUMENT_TYPES[name.partition("/")[0]]
+
+
 def decode_document(name: str, raw: bytes) -> Document:
-    """Return a stored document."""
-    return _decoders[name.partition("/")[0]].decode(raw)
+    """Return a stored document; of one that a later release wrote, what this one understands."""
+    try:
+        return _decoders[name.partition("/")[0]].decode(raw)
+    except msgspec.ValidationError:
+        return msgspec.convert(_understood(msgspec.json.decode(raw), kind_of(name)), kind_of(name))
+
+
+def _understood(said: Mapping[str, Any], kind: type[Document]) -> dict[str, Any]:
+    """Return the fields of a document that a kind has, with values it allows; others have their defaults."""
+    kept: dict[str, Any] = {}
+    for name, value in said.items():
+        known = _understood(value, kind) if name == "before" and isinstance(value, dict) else value
+        try:
+            msgspec.convert({name: known}, kind)
+        except msgspec.ValidationError:
+            continue
+        kept[name] = known
+    return kept
 
 
 def read_document(name: str, said: Mapping[str, Any]) -> Document:

@@ -15,6 +15,8 @@ STRETCH_MS = 300_000
 """Event time whose spending is added up."""
 STRETCHES = 36
 """Stretches that are kept: three hours."""
+HOUR = 3_600_000 // STRETCH_MS
+"""Stretches of an hour."""
 
 
 class Progress(Struct, array_like=True):
@@ -69,9 +71,11 @@ class Tried(Struct, array_like=True):
     closed, reward, reward_squares
         Closed decisions the policy made, the rewards of each in all, and their squares.
     explored, explored_reward, explored_squares
-        Shown slots that explored, their rewards and squares.
+        Shown slots that explored, their rewards, and the squares of each decision's sum of those.
     first_at, last_at
         Decision times, ms.
+    recent
+        Stretch -> slots decided in it that explored, of the version's last hour.
     """
 
     decided: int = 0
@@ -84,13 +88,31 @@ class Tried(Struct, array_like=True):
     explored_squares: float = 0.0
     first_at: int = 0
     last_at: int = 0
+    recent: dict[int, int] = {}
 
     def add(self, other: "Tried") -> None:
         """Add another shard's."""
         self.first_at = min(filter(None, (self.first_at, other.first_at)), default=0)
         self.last_at = max(self.last_at, other.last_at)
-        for name in self.__struct_fields__[:-2]:
+        for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        for number, explored in other.recent.items():
+            self.recent[number] = self.recent.get(number, 0) + explored
+
+    def explore(self, number: int, explored: int) -> None:
+        """Count slots of a decision that explored; an hour of stretches up to the latest is kept."""
+        if explored:
+            self.recent[number] = self.recent.get(number, 0) + explored
+            for old in [one for one in self.recent if one <= max(self.recent) - HOUR]:
+                del self.recent[old]
+
+    def explored_lately(self, now_ms: int) -> int:
+        """Return how many slots explored in the last hour."""
+        first = now_ms // STRETCH_MS - HOUR + 1
+        return sum(explored for number, explored in self.recent.items() if number >= first)
+
+
+_SUMS = Tried.__struct_fields__[: Tried.__struct_fields__.index("first_at")]
 
 
 encode_progress = msgspec.msgpack.Encoder().encode

@@ -28,6 +28,11 @@ def meta_key(prefix: str) -> str:
     return f"{prefix}meta"
 
 
+def offset_field(kind: str) -> str:
+    """Return the field of a unit's meta hash that holds the next offset of a topic to read."""
+    return f"o:{kind}"
+
+
 def hold_key(prefix: str) -> str:
     """Value: who reads the unit just now; while it is there, nothing commits."""
     return f"{prefix}hold"
@@ -176,3 +181,8 @@ def control_key(prefix: str) -> str:
 def history_key(prefix: str) -> str:
     """Hash: the latest versions of each control document, by name and version."""
     return f"{prefix}history"
+
+
+def version_field(name: str, version: int) -> str:
+    """Return the field of the history that one version of a document is kept under."""
+    return f"{name}@{version}"

@@ -122,7 +122,7 @@ class Step(Struct):
     at
         Event time, ms.
     what
-        ``models``, ``challenger``, ``promotion``, ``rollback``, ``version`` or ``drift``.
+        ``models``, ``challenger``, ``promotion``, ``rollback``, ``version``, ``drift`` or ``features``.
     done
         Whether it was done.
     detail

@@ -29,7 +29,9 @@ EVIDENCE_HOURS = 168
 EVIDENCE_CELLS = 64
 """Kinds of decisions (segment, rate, slots) kept apart in one hour of one surface; others find no room."""
 SHADOWS_CAP = 512
-"""Shadow policies of all surfaces that a lane keeps apart."""
+"""Shadow policies of all surfaces that a lane keeps apart, each beside every exploration it was seen with."""
+SHADOW_SILENT_MS = 3_600_000
+"""Event time after which a shadow policy nobody has heard of makes room for another."""
 SESSIONS_CAP = 100
 """Sessions of one subject in the shared session index."""
 MERGED_CAP = 50
@@ -161,7 +163,8 @@ def _keys(settings: Settings) -> list[Kept]:
         Kept("key", "learnt_outcomes", "cap", OUTCOMES_KEPT, None, "of one lane; the oldest go first"),
         Kept("key", "evidence", "event time", EVIDENCE_HOURS * 3_600_000, None,
              f"an hour and surface; of each at most {EVIDENCE_CELLS} kinds of decisions"),
-        Kept("key", "scoreboard", "cap", SHADOWS_CAP, None, "shadow policies of a lane; more find no room"),
+        Kept("key", "scoreboard", "cap", SHADOWS_CAP, None,
+             "shadow policies of a lane; one silent for an hour makes room, else more find none"),
         Kept("key", "models", "fixed", None, None, "one champion, all heads, a surface and lane"),
         Kept("key", "model_shadows", "cap", MOST_SHADOWS, None, "of a surface and lane; one more is refused"),
         Kept("key", "model_versions", "cap", 2 * MODEL_VERSIONS_KEPT, None,

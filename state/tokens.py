@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import re
 
-_DECISION_ID = re.compile(r"^[0-9a-f]{11,12}-[0-9a-f]{4}-[0-9a-f]{12}$")
+_DECISION_ID = re.compile(r"[0-9a-f]{11,12}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def make_decision_id(at_ms: int, shard: int, random_bits: int) -> str:
@@ -30,11 +30,26 @@ def decision_time(decision_id: str) -> int:
     ValueError
         If it is no decision id.
     """
-    if not _DECISION_ID.match(decision_id):
+    return int(_parts(decision_id)[0], 16)
+
+
+def decision_shard(decision_id: str) -> int:
+    """Return the shard embedded in a decision id.
+
+    Raises
+    ------
+    ValueError
+        If it is no decision id.
+    """
+    return int(_parts(decision_id)[1], 16)
+
+
+def _parts(decision_id: str) -> list[str]:
+    if not _DECISION_ID.fullmatch(decision_id):
         raise ValueError(
-            f"decision id is {decision_id!r}; wished: TIME-SHARD-RANDOM in lower-case hexadecimal"
+            f"decision id is {decision_id[:80]!r}; wished: TIME-SHARD-RANDOM in lower-case hexadecimal"
         )
-    return int(decision_id.split("-", maxsplit=1)[0], 16)
+    return decision_id.split("-")
 
 
 class TokenSigner:
@@ -58,7 +73,7 @@ class TokenSigner:
     def open(self, token: str, subject: str, now_ms: int) -> str | None:
         """Return the decision id, or None where the token is forged, foreign or expired."""
         parts = token.split(".")
-        if len(parts) != 3 or not _DECISION_ID.match(parts[0]):
+        if len(parts) != 3 or not _DECISION_ID.fullmatch(parts[0]):
             return None
         decision_id, expiry, mac = parts
         try:

@@ -1,41 +1,17 @@
 """What a closed decision is worth: the outcome it sends on and the policy update it makes."""
 
-import binascii
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 
 from bandits.hybrid import HybridConfig, Learnt, ShardLearner, SlotBatch
-from state.decoding import Refusal
-from state.events import NEW_SOURCE, Coins, Decision, Outcome, OutcomeSlot, Slot, Versions
+from state.events import Outcome, OutcomeSlot
 from state.packing import FloatArray, from_base64, to_base64
 from state.rules import SurfaceRules
 from stream.attribution import Closed
+from stream.kept import Kept
 from stream.rewards import worth_of
-
-_WIDTH = 8  # bytes of a float64
-
-
-class Kept(Struct, array_like=True):
-    """What a shard keeps of a decision until its window closes: all that is learnt from, no candidates.
-
-    ``context`` (dc,), ``arms`` (slots, di) and ``logits`` (slots,) are the bytes of little-endian float64;
-    ``features`` (slots, f) stays packed, as it is most often sent on unchanged.
-    """
-
-    surface: str
-    rung: str
-    versions: Versions
-    slots: list[Slot]
-    context: bytes
-    arms: bytes
-    logits: bytes
-    features: str
-    facets: dict[str, str] = {}
-    coins: Coins | None = None
-    shadows: dict[str, str] = {}
 
 
 class Judged(Struct):
@@ -58,92 +34,6 @@ class Judged(Struct):
     places: list[int]
     rewards: list[float]
     earned: list[bool]
-
-
-_decoder = msgspec.msgpack.Decoder(Kept)
-encode_kept = msgspec.msgpack.Encoder().encode
-
-
-def decode_kept(raw: bytes) -> Kept:
-    """Return what `encode_kept` made bytes of."""
-    return _decoder.decode(raw)
-
-
-def keep(decision: Decision) -> Kept:
-    """Return what has to be kept of a decision.
-
-    Raises
-    ------
-    Refusal
-        If one of its arrays is not base64 of finite numbers, or does not have one row a slot: nothing could
-        be learnt from it.
-    """
-    slots = len(decision.slots)
-    context = _numbers(decision, "context", 1)
-    features = _numbers(decision, "features", slots)
-    arms, logits = _numbers(decision, "arms", slots), _numbers(decision, "logits", slots)
-    if len(logits) != _WIDTH * slots or not _finite(context, features, arms, logits):
-        raise _refused(decision, slots)
-    return Kept(
-        decision.surface, decision.rung, decision.versions, decision.slots, context, arms, logits,
-        decision.features, decision.facets, coins_of(decision), decision.shadows,
-    )  # fmt: skip
-
-
-def coins_of(decision: Decision) -> Coins | None:
-    """Return how a decision explored; None where no policy drew it, or its slots had different rates.
-
-    A floor raises the rate of slots with many candidates, so that the slots of one slate toss unequal coins.
-    """
-    drawn = [slot for slot in decision.slots if not slot.flag]
-    law = decision.exploration
-    if not drawn or any(slot.flag in ("fallback", "holdout") for slot in decision.slots):
-        return None
-    rate, floor = (float(law.get(name) or 0.0) for name in ("rate", "floor"))
-    single = law.get("mode") == "single_slot"
-    if law.get("scheme") == "greedy":
-        rate = 0.0
-    elif floor * max(slot.eligible for slot in drawn) * (len(drawn) if single else 1) > rate:
-        return None
-    tossed = 1 if single else len(drawn)
-    fresh = [slot.explored for slot in drawn if slot.source == NEW_SOURCE]
-    return Coins(
-        rate,
-        tossed,
-        min(tossed, sum(slot.explored for slot in drawn)),
-        single=single,
-        segment=decision.segment,
-        fresh=sum(fresh),
-        fresh_else=len(fresh) - sum(fresh),
-    )
-
-
-def _numbers(decision: Decision, name: str, rows: int) -> bytes:
-    text: str = getattr(decision, name)
-    try:
-        raw = binascii.a2b_base64(text)
-    except ValueError as error:
-        raise Refusal("out_of_bounds", name, text, f"base64 of float64 numbers ({error})") from None
-    if len(raw) % _WIDTH:
-        wished = f"base64 of float64 numbers ({len(raw)} bytes are no whole number of them)"
-        raise Refusal("out_of_bounds", name, text, wished)
-    if len(raw) // _WIDTH % rows if rows else raw:
-        raise Refusal("out_of_bounds", name, text, f"one row for each of {rows} slots")
-    return raw
-
-
-def _finite(*raws: bytes) -> bool:
-    return bool(np.isfinite(np.frombuffer(b"".join(raws), "<f8")).all())
-
-
-def _refused(decision: Decision, slots: int) -> Refusal:
-    """Return the refusal of the array that is wrong; looked for only once one is known to be."""
-    for name in ("context", "features", "arms", "logits"):
-        values = from_base64(getattr(decision, name))
-        if not np.isfinite(values).all():
-            break
-    wished = f"finite numbers, one row for each of {slots} slots"
-    return Refusal("out_of_bounds", name, values.tolist(), wished)
 
 
 def judge(closed: Closed, decision: Kept, rules: SurfaceRules) -> Judged:

@@ -6,10 +6,10 @@ from state.decoding import Refusal
 from state.events import Control, Directive, encode
 from state.exploration import Document, settings_of
 from state.feed import NamesFeed, encode_feed
-from state.keys import control_key, counters_key, history_key, redriven_key
+from state.keys import control_key, counters_key, history_key, redriven_key, version_field
 from state.model_documents import MODEL_DOCUMENTS
 from state.retention import HISTORY_CAP
-from stream.documents import ControlDocuments, versioned
+from stream.documents import ControlDocuments
 from stream.effects import Counters, Effects, Place
 from stream.redriven import Redriven
 from stream.rows import Row
@@ -86,9 +86,9 @@ class ControlLogic:
         self.counters.add("control")
         self.redriven.take(row, effects)
         effects.write(control_key(self.place.prefix), name, encode(document))
-        effects.write(history_key(self.place.prefix), versioned(name, document.version), encode(document))
+        effects.write(history_key(self.place.prefix), version_field(name, document.version), encode(document))
         if document.version > HISTORY_CAP:
-            effects.erase(history_key(self.place.prefix), versioned(name, document.version - HISTORY_CAP))
+            effects.erase(history_key(self.place.prefix), version_field(name, document.version - HISTORY_CAP))
         if name.partition("/")[0] in MODEL_DOCUMENTS:
             self._pass_on(row.event, document, effects)
         return name

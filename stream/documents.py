@@ -4,24 +4,22 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
+from state.changing import now_in_force
 from state.decoding import Refusal
-from state.events import Control
+from state.events import Control, encode
 from state.exploration import (
     DEEPEST,
-    DOCUMENT_TYPES,
     Document,
     Explorations,
     check_step,
     decode_document,
-    in_force,
+    is_known_kind,
+    kind_of,
     read_document,
     settings_of,
 )
-
-
-def versioned(name: str, version: int) -> str:
-    """Return the field that one version of a document is kept under."""
-    return f"{name}@{version}"
+from state.keys import version_field
+from state.retention import HISTORY_CAP
 
 
 class ControlDocuments:
@@ -36,8 +34,9 @@ class ControlDocuments:
     """
 
     def __init__(self, stored: Mapping[bytes, bytes], history: Mapping[bytes, bytes], dwell_ms: int) -> None:
-        self._current = {name.decode(): decode_document(name.decode(), raw) for name, raw in stored.items()}
-        self._history = {name.decode(): decode_document(name.decode(), raw) for name, raw in history.items()}
+        named = {name.decode(): raw for name, raw in stored.items()}
+        self._current = {n: decode_document(n, raw) for n, raw in named.items() if is_known_kind(n)}
+        self._history = {field.decode(): raw for field, raw in history.items()}
         self._dwell_ms = dwell_ms
 
     def is_known(self, event: Control) -> bool:
@@ -55,8 +54,8 @@ class ControlDocuments:
         """
         said = self._restored(event) if event.restores is not None else event.document
         wished = read_document(event.name, said)
-        last = self._current.get(event.name) or DOCUMENT_TYPES[event.name.partition("/")[0]]()
-        now = in_force(last, event.occurred_at) if isinstance(last, Explorations) else last
+        last = self._current.get(event.name) or kind_of(event.name)()
+        now = now_in_force(last, event.occurred_at)
         _check(event, now)
         if isinstance(wished, Explorations) and isinstance(now, Explorations):
             if not event.forced and event.restores is None:
@@ -73,18 +72,27 @@ class ControlDocuments:
             forced=event.forced,
             restores=event.restores,
         )
-        self._current[event.name] = self._history[versioned(event.name, document.version)] = document
+        self._current[event.name] = document
+        self._history[version_field(event.name, document.version)] = encode(document)
+        self._history.pop(version_field(event.name, document.version - HISTORY_CAP), None)
         return document
 
     def _restored(self, event: Control) -> dict[str, object]:
-        kind = DOCUMENT_TYPES.get(event.name.partition("/")[0])
-        held = kind() if kind and event.restores == 0 else self._history.get(f"{event.name}@{event.restores}")
+        held = self._version(event.name, event.restores or 0)
         if held is None:
             raise Refusal(
                 "unknown_version", "restores", event.restores, f"a version of {event.name} still kept"
             )
         # What comes back stays: its own time was counted from when it was made.
         return settings_of(held) | ({"ttl_s": None} if isinstance(held, Explorations) else {})
+
+    def _version(self, name: str, version: int) -> Document | None:
+        if not is_known_kind(name):
+            return None
+        if version == 0:
+            return kind_of(name)()
+        raw = self._history.get(version_field(name, version))
+        return None if raw is None else decode_document(name, raw)
 
 
 def _check(event: Control, now: Document) -> None:

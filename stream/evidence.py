@@ -2,22 +2,9 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
-from bandits.ope.shadow import ShadowEvaluation
 from state.events import Outcome
-from state.evidence import (
-    HOUR_MS,
-    Cell,
-    Sight,
-    decode_cells,
-    encode_cells,
-    hour_field,
-    shadow_field,
-    sight_of,
-)
-from state.packing import FloatArray, from_base64, pack_arrays, unpack_arrays
-from state.retention import EVIDENCE_CELLS, EVIDENCE_HOURS, SHADOWS_CAP
+from state.evidence import HOUR_MS, Cell, decode_cells, encode_cells, hour_field
+from state.retention import EVIDENCE_CELLS, EVIDENCE_HOURS
 from stream.effects import Counters, Effects
 
 
@@ -76,61 +63,3 @@ class Evidence:
         for surface, hour in sorted(at for at in self._hours if at[1] < oldest):
             del self._hours[surface, hour]
             effects.erase(self._key, hour_field(surface, hour))
-
-
-class Scoreboard:
-    """Sums of shadow policies; a new version of the shadow or of the exploration begins anew.
-
-    Parameters
-    ----------
-    key
-        The hash they are kept in, shadow by shadow.
-    stored
-        What it holds.
-    counters
-        Of the lane: what finds no room is counted.
-    """
-
-    def __init__(self, key: str, stored: Mapping[bytes, bytes], counters: Counters) -> None:
-        self._key, self._counters = key, counters
-        self._seen: dict[str, tuple[Sight, ShadowEvaluation]] = {}
-        for field, raw in stored.items():
-            arrays, document = unpack_arrays(raw)
-            self._seen[field.decode()] = sight_of(document), ShadowEvaluation.restore(arrays)
-        self._moved: set[str] = set()
-
-    def add(self, outcome: Outcome) -> None:
-        """Take in what each shadow's weights say of a closed decision."""
-        for named, packed in outcome.shadows.items():
-            shadow, _, version = named.rpartition("@")
-            weights = from_base64(packed)
-            if weights.size and version.isdigit():
-                self._add(shadow_field(outcome.surface, shadow), int(version), (outcome, weights))
-
-    def _add(self, field: str, version: int, given: tuple[Outcome, FloatArray]) -> None:
-        outcome, weights = given
-        sight = Sight(version, outcome.versions.exploration, outcome.shown_at, outcome.shown_at)
-        held = self._seen.get(field)
-        if held is None and len(self._seen) >= SHADOWS_CAP:
-            self._counters.add("scoreboard.no_room")
-            return
-        if held is not None and held[0].versions > sight.versions:
-            self._counters.add("scoreboard.outdated")
-            return
-        if held is None or held[0].versions < sight.versions:
-            held = self._seen[field] = sight, ShadowEvaluation()
-        held[0].since, held[0].until = min(held[0].since, sight.since), max(held[0].until, sight.until)
-        rewards = np.zeros(len(weights))
-        for slot in outcome.slots:
-            if slot.position < len(rewards):
-                rewards[slot.position] = slot.reward
-        held[1].add(weights, rewards)
-        self._moved.add(field)
-
-    def write(self, effects: Effects) -> None:
-        """Write the shadows that moved."""
-        for field in sorted(self._moved):
-            sight, sums = self._seen[field]
-            document = {name: getattr(sight, name) for name in Sight.__struct_fields__}
-            effects.write(self._key, field, pack_arrays(sums.snapshot(), document))
-        self._moved.clear()

@@ -22,8 +22,9 @@ from state.feed import ExploringFeed
 from state.keys import newcomers_key, spending_key, tried_key
 from state.retention import LEDGER_KEPT_MS, TRIED_CAP
 from state.tokens import decision_time
-from stream.closing import Judged, Kept
+from stream.closing import Judged
 from stream.effects import Effects
+from stream.kept import Kept
 
 _pack = msgspec.msgpack.Encoder().encode
 Hashes = tuple[Mapping[bytes, bytes], Mapping[bytes, bytes], Mapping[bytes, bytes]]
@@ -66,9 +67,10 @@ class Exploring:
         tried.first_at, tried.last_at = tried.first_at or at_ms, max(tried.last_at, at_ms)
         taught = _taught(decision)
         if taught:
-            stretch = self._stretch(surface, at_ms)
+            stretch, explored = self._stretch(surface, at_ms), sum(slot.explored for slot in taught)
             stretch.slots += len(taught)
-            stretch.explored += sum(slot.explored for slot in taught)
+            stretch.explored += explored
+            tried.explore(at_ms // STRETCH_MS, explored)
         for slot in taught:
             if slot.new:
                 self._progress(surface, slot.item_id).pending += 1
@@ -126,7 +128,8 @@ class Exploring:
         return self._tried.setdefault(name, Tried())
 
     def sweep(self, watermark: int, effects: Effects) -> None:
-        """Forget new items nothing has happened to for long."""
+        """Forget new items nothing has happened to for long, and spending that no sum asks for any longer."""
+        self._sweep_spending(watermark, effects)
         over = sorted(
             name
             for name, one in self._newcomers.items()
@@ -158,22 +161,39 @@ class Exploring:
                 del self._tried[name]
                 effects.erase(tried_key(self._prefix), name)
 
+    def _sweep_spending(self, watermark: int, effects: Effects) -> None:
+        """Prune surfaces where nothing moves; the others are pruned as they are written."""
+        oldest, moved = _oldest(watermark), {surface for surface, _ in self._moved.stretches}
+        for surface in sorted(self._spending.keys() - moved):
+            if min(self._spending[surface], default=0) < oldest:
+                self._prune(surface, oldest, effects)
+
+    def _prune(self, surface: str, oldest: int, effects: Effects) -> None:
+        """Write the spending of a surface from one stretch on; nothing of one that has been silent since."""
+        kept = {number: one for number, one in sorted(self._spending[surface].items()) if number >= oldest}
+        if kept:
+            self._spending[surface] = kept
+            effects.write(spending_key(self._prefix), surface, _pack(kept))
+        else:
+            del self._spending[surface]
+            effects.erase(spending_key(self._prefix), surface)
+
     def _write_spending(
         self, moved: Iterable[tuple[str, int]], watermark: int, effects: Effects
     ) -> list[tuple[str, int, Stretch]]:
-        oldest = watermark // STRETCH_MS - STRETCHES
-        told = []
-        for surface, number in sorted(moved):
-            held = self._spending[surface]
-            if number >= oldest:
-                told.append((surface, number, held[number]))
-        for surface in sorted({surface for surface, _ in moved}):
-            kept = {
-                number: one for number, one in sorted(self._spending[surface].items()) if number >= oldest
-            }
-            self._spending[surface] = kept
-            effects.write(spending_key(self._prefix), surface, _pack(kept))
+        oldest, places = _oldest(watermark), sorted(moved)
+        told = [
+            (surface, number, self._spending[surface][number])
+            for surface, number in places
+            if number >= oldest
+        ]
+        for surface in sorted({surface for surface, _ in places}):
+            self._prune(surface, oldest, effects)
         return told
+
+
+def _oldest(watermark: int) -> int:
+    return watermark // STRETCH_MS - STRETCHES
 
 
 def _taught(decision: Kept) -> list[Slot]:
@@ -194,8 +214,8 @@ def _try(tried: Tried, earned: list[tuple[Slot, float]]) -> None:
     tried.closed += 1
     tried.reward += total
     tried.reward_squares += total * total
-    for slot, reward in earned:
-        if slot.explored:
-            tried.explored += 1
-            tried.explored_reward += reward
-            tried.explored_squares += reward * reward
+    explored = [reward for slot, reward in earned if slot.explored]
+    tried.explored += len(explored)
+    tried.explored_reward += sum(explored)
+    # Slots of one decision share a visitor and a moment: their sum is squared, as one round's.
+    tried.explored_squares += sum(explored) ** 2

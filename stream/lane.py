@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from online_models.click import ClickModel
+from online_models.click import VERSION, ClickModel
 from online_models.features import FeatureRegistry
 from online_models.heads import CLICK, FORMAT, HeadModels
 from online_models.ranking import prior_model
@@ -26,11 +26,12 @@ from state.outbox import Arrivals
 from state.packing import unpack_arrays
 from stream.directives import follow, promote_shown
 from stream.effects import Counters, Effects, Place
-from stream.evidence import Evidence, Scoreboard
+from stream.evidence import Evidence
 from stream.learnt import LearntOutcomes
 from stream.lessons import lesson_of
 from stream.redriven import Redriven
 from stream.rows import Row
+from stream.scoreboard import Scoreboard
 from stream.surface_models import Challenger, SurfaceModels
 
 _SEEN = "seen:"
@@ -91,21 +92,22 @@ class LaneLogic:
         self, raw: bytes, life: Lifecycle, shadows: Mapping[str, bytes], versions: Mapping[str, bytes]
     ) -> SurfaceModels:
         arrays, document = unpack_arrays(raw)
-        if document.get("format") != FORMAT or document["fingerprint"] != self._registry.fingerprint():
-            return self._begun_anew(arrays, document)
+        if not _is_readable(document) or document["fingerprint"] != self._registry.fingerprint():
+            models = SurfaceModels(HeadModels(self._begun_anew(arrays, document)), life)
+            models.begin_anew(list(shadows), [int(number) for number in versions])
+            return models
         models = SurfaceModels(HeadModels.restore(self._registry, arrays, document), life)
         running = {name: Challenger.unpacked(self._registry, held) for name, held in shadows.items()}
         models.restore(int(document["offset"]), running, {int(n): held for n, held in versions.items()})
         return models
 
-    def _begun_anew(self, arrays: Mapping[str, Any], document: Mapping[str, Any]) -> SurfaceModels:
-        """Return models over other features than those stored, with the weights of what both know."""
+    def _begun_anew(self, arrays: Mapping[str, Any], document: Mapping[str, Any]) -> ClickModel:
+        """Return a model over other features than the one stored, with the weights of what both know."""
         prior = prior_model(self._registry)
-        if document.get("format") != FORMAT:
-            return SurfaceModels(HeadModels(prior))
+        if not _is_readable(document):
+            return prior
         own = {name[len(CLICK) + 1 :]: held for name, held in arrays.items() if name.startswith(f"{CLICK}.")}
-        click = ClickModel.warm(self._registry, prior.settings, own, document["heads"][CLICK])
-        return SurfaceModels(HeadModels(click))
+        return ClickModel.warm(self._registry, prior.settings, own, document["heads"][CLICK])
 
     def next_due(self) -> int | None:
         """Return None: nothing here waits for time."""
@@ -131,7 +133,11 @@ class LaneLogic:
             if row.refusal is not None:
                 effects.refuse(row, row.refusal.reason, str(row.refusal))
             elif isinstance(row.event, Directive):
+                self.redriven.take(row, effects)
                 surface = row.event.name.partition("/")[2]
+                if self._is_followed(surface, row.event):
+                    self.counters.add("directives.duplicate")
+                    continue
                 self._learn(surface, waiting.pop(surface, []))
                 self._follow(surface, row.event)
                 touched.add(surface)
@@ -160,6 +166,11 @@ class LaneLogic:
         self.counters.add("outcomes.duplicate")
         return False
 
+    def _is_followed(self, surface: str, directive: Directive) -> bool:
+        """Return whether a directive was followed: a control unit whose store went back sends it again."""
+        models = self.models.get(surface)
+        return models is not None and models.has_done(directive.name.partition("/")[0], directive.event_id)
+
     def _is_new(self, row: Row) -> bool:
         """Drop what was seen: a source numbers its messages, and sends them again after a crash."""
         if row.redrive:
@@ -174,7 +185,7 @@ class LaneLogic:
     def _is_redriven_again(self, row: Row) -> bool:
         is_again = self.redriven.is_again(row) or self.redriven.is_copy(row)
         if is_again:
-            self.counters.add("outcomes.redriven_again")
+            self.counters.add(f"{row.kind}.redriven_again")
         return is_again
 
     def _of(self, surface: str) -> SurfaceModels:
@@ -210,6 +221,12 @@ class LaneLogic:
             life = models.told() if models.is_due() else models.lifecycle
             effects.write(lifecycle_key(prefix), surface, encode_lifecycle(life))
         effects.change.feed = encode_feed(NamesFeed(list(surfaces)))
+
+
+def _is_readable(document: Mapping[str, Any]) -> bool:
+    """Return whether stored models have the layout of this release, each head's included."""
+    heads = document.get("heads", {})
+    return document.get("format") == FORMAT and all(one.get("version") == VERSION for one in heads.values())
 
 
 def _write_parts(effects: Effects, key: str, surface: str, parts: Mapping[Any, bytes | None]) -> None:

@@ -1,7 +1,7 @@
 """The models of one surface in one lane: champion, shadows and kept versions, and how they learn."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from online_models.evidence import Comparison, by_outcome
 from online_models.features import FeatureRegistry
@@ -69,6 +69,19 @@ class SurfaceModels:
         """Take in what is stored beside champion and lifecycle."""
         self.offset, self.shadows, self.versions = offset, dict(shadows), dict(versions)
         self._is_told = True
+
+    def begin_anew(self, shadows: Sequence[str], versions: Sequence[int]) -> None:
+        """Leave behind what is stored of models over other features; who decides, and the history, stay."""
+        life = self.lifecycle
+        ended = f"shadows {sorted(shadows)} and versions {sorted(versions)} ended with them"
+        self.lifecycle = Lifecycle(number=life.number, promotes=life.promotes, updated=life.updated)
+        self.lifecycle.steps = life.steps
+        self._stopped, self._moved = set(shadows), set(versions)
+        self.note(Step(life.updated, "features", done=True, detail=f"features or layout changed: {ended}"))
+
+    def has_done(self, what: str, asked: str) -> bool:
+        """Return whether the history knows of one thing that was asked for, done or refused."""
+        return any(step.asked == asked and step.what == what for step in self.lifecycle.steps)
 
     def learn(self, lesson: Lesson, at_ms: int, offset: int) -> None:
         """Learn from outcomes that closed up to `at_ms`, event time; `offset` is the first not among them."""

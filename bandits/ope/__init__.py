@@ -1,5 +1,6 @@
 """Off-policy evaluation: what another policy would have earned, from this one's log, or why none can tell."""
 
+from bandits.ope.calibration import Calibration
 from bandits.ope.diagnostics import Diagnostics, Gates
 from bandits.ope.estimators import Tuning
 from bandits.ope.evaluation import Evaluation, Report
@@ -10,7 +11,6 @@ from bandits.ope.rounds import Rounds
 from bandits.ope.sequences import BernsteinSequence
 from bandits.ope.slates import SlateEvaluation, SlateRounds
 from bandits.ope.strata import CoinCell, Forecast, forecast
-from bandits.ope.tails import Calibration
 
 __all__ = [
     "BernsteinSequence",

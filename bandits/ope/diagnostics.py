@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
 
-from bandits.ope.tails import LargestWeights
+from bandits.ope.intervals import normal_width
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +26,6 @@ class Diagnostics:
         error.
     unsupported
         Mean mass that the target gives to what the log could not show, in [0, 1]; 0 where it was not logged.
-    tail
-        Hill's index of the largest weights; at 2 or below errors may be far larger than they look.
 
     References
     ----------
@@ -42,7 +39,6 @@ class Diagnostics:
     mean_weight: float
     mean_weight_error: float
     unsupported: float
-    tail: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,7 @@ class Gates:
     def reasons(self, seen: Diagnostics) -> tuple[str, ...]:
         """Return why a log cannot tell, one sentence each; empty if it can."""
         least = max(self.least_effective, self.least_effective_share * seen.n)
-        error = float(ndtri(0.5 + self.mean_weight_level / 2.0)) * seen.mean_weight_error
+        error = normal_width(self.mean_weight_level) * seen.mean_weight_error
         mean = f"{seen.mean_weight:.4g} +- {error:.2g}"
         found = (
             (
@@ -95,18 +91,15 @@ class Gates:
         return tuple(reason for fails, reason in found if fails)
 
 
-def diagnose(
-    n: int, mean: float, variance: float, largest: LargestWeights, unsupported: float
-) -> Diagnostics:
-    """Return the diagnostics of n weights with this mean, sample variance and largest ones."""
+def diagnose(n: int, mean: float, variance: float, largest: float, unsupported: float) -> Diagnostics:
+    """Return the diagnostics of n weights with this mean, sample variance and greatest one."""
     square = variance * (n - 1) / n + mean * mean if n else 0.0
     return Diagnostics(
         n=n,
         effective=n * mean * mean / square if square > 0 else 0.0,
-        largest_weight=largest.largest,
-        largest_share=largest.largest / (n * mean) if n * mean > 0 else 1.0,
+        largest_weight=largest,
+        largest_share=largest / (n * mean) if n * mean > 0 else 1.0,
         mean_weight=mean,
         mean_weight_error=float(np.sqrt(variance / n)) if n > 1 else float("inf"),
         unsupported=unsupported,
-        tail=largest.index(),
     )

@@ -11,7 +11,6 @@ from bandits.ope.estimators import FORMULAS, STATISTICS, UNSUPPORTED, WEIGHT, Tu
 from bandits.ope.intervals import Estimate
 from bandits.ope.moments import Moments
 from bandits.ope.rounds import Rounds
-from bandits.ope.tails import LargestWeights
 
 ALWAYS_SHOWN = ("dros",)
 """What is shown of a log that fails the gates: its weights are bounded, and its worst case is the mildest."""
@@ -63,7 +62,7 @@ class Evaluation:
         self.tuning, self.gates = tuning or Tuning(), gates or Gates()
         self._moments = Moments(STATISTICS)
         self._bootstrap = PoissonBootstrap(replicates, STATISTICS, seed)
-        self._largest = LargestWeights()
+        self._largest = 0.0
 
     def add(self, rounds: Rounds) -> None:
         """Take in logged rounds; how a log is cut into calls changes estimates by rounding only.
@@ -72,7 +71,7 @@ class Evaluation:
         """
         for start in range(0, len(rounds), _CHUNK):
             statistics = self.tuning.statistics(rounds, slice(start, start + _CHUNK))
-            self._largest.add(statistics[:, WEIGHT])
+            self._largest = float(statistics[:, WEIGHT].max(initial=self._largest))
             self._moments.add(statistics)
             self._bootstrap.add(statistics)
 

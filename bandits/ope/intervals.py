@@ -35,7 +35,7 @@ class Estimate:
 
     def normal(self, level: float = 0.95) -> tuple[float, float]:
         """Return the interval of the central limit theorem: for large n, one look and light weights."""
-        half = float(ndtri(0.5 + _checked(level) / 2.0)) * self.standard_error
+        half = normal_width(level) * self.standard_error
         return self.value - half, self.value + half
 
     def bootstrap(self, level: float = 0.95) -> tuple[float, float]:
@@ -118,6 +118,11 @@ class Estimate:
             Standard deviation of the effects the test is made for, > 0.
         """
         return mixture_p_value(self.value, self.standard_error, effect)
+
+
+def normal_width(level: float) -> float:
+    """Return how many standard errors wide one side of a normal interval is, > 0; level in (0, 1)."""
+    return float(ndtri(0.5 + _checked(level) / 2.0))
 
 
 def _checked(level: float) -> float:

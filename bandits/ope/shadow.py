@@ -20,7 +20,6 @@ from bandits.arrays import FloatArray
 from bandits.ope.diagnostics import Diagnostics, Gates, diagnose
 from bandits.ope.intervals import Estimate
 from bandits.ope.moments import Formula, Moments
-from bandits.ope.tails import LargestWeights
 
 _LIVE, _MINUS_LIVE, _CASCADE, _NORM, _WHOLE = range(5)
 _STATISTICS = 5
@@ -54,7 +53,11 @@ class Standing:
     reasons: tuple[str, ...]
 
     def is_better(self, level: float = 0.95) -> bool:
-        """Return whether the shadow's interval lies above the live one's, at any time this is asked."""
+        """Return whether the shadow's interval lies above the live one's, at any time this is asked.
+
+        Strict: both rest on the same decisions, so the interval of `lift` leaves 0 behind far earlier. Where
+        that interval is a quarter as wide as the two together, 16 times the decisions are needed.
+        """
         low = self.shadow.confidence_sequence(level, TUNED_AT)[0]
         return not self.reasons and low > self.live.confidence_sequence(level, TUNED_AT)[1]
 
@@ -63,7 +66,7 @@ class ShadowEvaluation:
     """Sums of one shadow's decisions."""
 
     def __init__(self) -> None:
-        self._moments, self._largest = Moments(_STATISTICS), LargestWeights()
+        self._moments, self._largest = Moments(_STATISTICS), 0.0
 
     @property
     def n(self) -> int:
@@ -83,12 +86,12 @@ class ShadowEvaluation:
         live, whole = float(rewards.sum()), weights[-1:]
         row = [live, -live, float(weights @ rewards), float(weights.mean()), float(whole[0])]
         self._moments.add(np.array([row]))
-        self._largest.add(whole)
+        self._largest = max(self._largest, float(whole[0]))
 
     def merge(self, other: "ShadowEvaluation") -> None:
         """Take in what another lane saw."""
         self._moments.merge(other._moments)
-        self._largest.add(other._largest.kept)
+        self._largest = max(self._largest, other._largest)
 
     def standing(self, gates: Gates | None = None) -> Standing:
         """Return how the shadow stands now."""
@@ -107,12 +110,17 @@ class ShadowEvaluation:
     def snapshot(self) -> dict[str, FloatArray]:
         """Return everything it is made of."""
         n, mean, scatter = self._moments.parts
-        return {"n": np.array([float(n)]), "mean": mean, "scatter": scatter, "largest": self._largest.kept}
+        return {
+            "n": np.array([float(n)]),
+            "mean": mean,
+            "scatter": scatter,
+            "largest": np.array([self._largest]),
+        }
 
     @classmethod
     def restore(cls, arrays: Mapping[str, FloatArray]) -> "ShadowEvaluation":
         """Return what a snapshot was made of."""
         made = cls()
         made._moments.put(int(arrays["n"][0]), arrays["mean"], arrays["scatter"])
-        made._largest.add(arrays["largest"])
+        made._largest = float(arrays["largest"].max(initial=0.0))
         return made

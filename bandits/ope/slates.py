@@ -37,7 +37,6 @@ from bandits.ope.evaluation import Report
 from bandits.ope.intervals import Estimate
 from bandits.ope.moments import Formula, Moments
 from bandits.ope.rounds import check_range
-from bandits.ope.tails import LargestWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ class SlateEvaluation:
         self._k, self._gates = positions, gates or Gates()
         self._moments, self._marginal = Moments(3 + 2 * positions), Moments(2 * positions)
         self._pseudo_inverse = Moments(2)
-        self._largest = LargestWeights()
+        self._largest = 0.0
 
     def add(self, rounds: SlateRounds) -> None:
         """Take in logged slates.
@@ -128,7 +127,7 @@ class SlateEvaluation:
         if rounds.pseudo_inverse is not None:
             w = rounds.pseudo_inverse
             self._pseudo_inverse.add(np.stack([w * earned, w], axis=1))
-        self._largest.add(whole)
+        self._largest = float(whole.max(initial=self._largest))
 
     @staticmethod
     def _cascade(rounds: SlateRounds, prefix: FloatArray) -> FloatArray:

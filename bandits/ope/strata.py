@@ -17,15 +17,18 @@ much data overrules it.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import gammaln, ndtri, xlog1py, xlogy
+from scipy.special import gammaln, xlog1py, xlogy
 
 from bandits.arrays import FloatArray
+from bandits.ope.intervals import normal_width
 
 ROUGHNESS = 0.01
 """Of the mean reward: by how much the effects of two explored slots in a row differ (standard deviation)."""
+NOTHING = ("nothing was explored in this time: no log can tell what exploring would earn",)
+_ROUNDING = 1e-9
 _BORROWED = 50.0
 """Slates whose variance a stratum takes from all together: a handful without a click is not certain of 0."""
 
@@ -110,18 +113,18 @@ class Forecast:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the interval of the value."""
-        half = _width(level) * self.value_error
+        half = self.half_widths(level)[1]
         return self.value - half, self.value + half
-
-    def half_widths(self, level: float = 0.95) -> tuple[float, float, float]:
-        """Return half the widths of the intervals of now, value and change."""
-        width = _width(level)
-        return width * self.now_error, width * self.value_error, width * self.change_error
 
     def change_interval(self, level: float = 0.95) -> tuple[float, float]:
         """Return the interval of the change."""
-        half = _width(level) * self.change_error
+        half = self.half_widths(level)[2]
         return self.change - half, self.change + half
+
+    def half_widths(self, level: float = 0.95) -> tuple[float, float, float]:
+        """Return half the widths of the intervals of now, value and change."""
+        width = normal_width(level)
+        return width * self.now_error, width * self.value_error, width * self.change_error
 
 
 def coin_chances(slots: int, rate: float) -> FloatArray:
@@ -166,8 +169,10 @@ def forecast(
     )
 
 
-def joined(parts: Sequence[Forecast], shares: Sequence[float]) -> Forecast:
+def joined(parts: Sequence[Forecast], shares: Sequence[float], most_left_out: float = 0.0) -> Forecast:
     """Return the forecast of several kinds of visitors together, who were drawn independently.
+
+    Parts that cannot be told are left out, and the others stand for all.
 
     Parameters
     ----------
@@ -175,12 +180,19 @@ def joined(parts: Sequence[Forecast], shares: Sequence[float]) -> Forecast:
         One each.
     shares
         Of all slates, in [0, 1], sum to 1.
+    most_left_out
+        Share of slates in parts left out above which the whole cannot be told either, in [0, 1).
     """
-    if not parts:
-        return forecast([], 0.0, 0.0)
-    value, value_error = _mixed([(one.value, one.value_error) for one in parts], shares)
-    now, now_error = _mixed([(one.now, one.now_error) for one in parts], shares)
-    change, change_error = _mixed([(one.change, one.change_error) for one in parts], shares)
+    told = [(one, share) for one, share in zip(parts, shares, strict=True) if not one.reasons]
+    sure = sum(share for _, share in told)
+    reasons = tuple(dict.fromkeys(reason for one in parts for reason in one.reasons))
+    slates, explored = sum(one.slates for one in parts), sum(one.explored for one in parts)
+    if not told:
+        return replace(forecast([], 0.0, 0.0), slates=slates, explored=explored, reasons=reasons or NOTHING)
+    rescaled = [share / sure for _, share in told]
+    value, value_error = _mixed([(one.value, one.value_error) for one, _ in told], rescaled)
+    now, now_error = _mixed([(one.now, one.now_error) for one, _ in told], rescaled)
+    change, change_error = _mixed([(one.change, one.change_error) for one, _ in told], rescaled)
     return Forecast(
         value=value,
         value_error=value_error,
@@ -188,10 +200,10 @@ def joined(parts: Sequence[Forecast], shares: Sequence[float]) -> Forecast:
         now_error=now_error,
         change=change,
         change_error=change_error,
-        slates=sum(one.slates for one in parts),
-        explored=sum(one.explored for one in parts),
-        reach=sum(share * one.reach for share, one in zip(shares, parts, strict=True)),
-        reasons=tuple(dict.fromkeys(reason for one in parts for reason in one.reasons)),
+        slates=slates,
+        explored=explored,
+        reach=sum(share * one.reach for share, (one, _) in zip(rescaled, told, strict=True)),
+        reasons=reasons if 1.0 - sure > most_left_out + _ROUNDING else (),
     )
 
 
@@ -203,14 +215,23 @@ def unchanged(cells: Sequence[CoinCell]) -> Forecast:
     if counts < 2:
         return forecast([], 0.0, 0.0)
     mean = sums / counts
-    error = float(np.sqrt(max(squares / counts - mean**2, 0.0) / (counts - 1.0)))
+    variance = max(squares / counts - mean**2, _worth(sums, squares) ** 2 / counts)
+    error = float(np.sqrt(variance / (counts - 1.0)))
     explored = int(np.sum([cell.counts[1:].sum() for cell in cells]))
     return Forecast(mean, error, mean, error, 0.0, 0.0, int(counts), explored, 0.0, ())
 
 
+def _worth(total: float, squares: float) -> float:
+    """Return about what one reward is worth, the larger ones counting for more; 1 where there was none.
+
+    Chance may always have kept one reward back, so no variance is below that of one in all slates.
+    """
+    return squares / abs(total) if total else 1.0
+
+
 def _too_little(slates: int, explored: int, gates: StrataGates) -> tuple[str, ...]:
     if not explored:
-        return ("nothing was explored in this time: no log can tell what exploring would earn",)
+        return NOTHING
     if explored < gates.least_explored:
         return (f"only {explored:,} of {slates:,} slates explored, wanted {gates.least_explored:,} or more",)
     return ()
@@ -232,8 +253,12 @@ class _Part:
         self._slots = cells[0].slots
         self._counts = np.sum([cell.counts for cell in cells], axis=0)
         self.slates, self.explored = int(self._counts.sum()), int(self._counts[1:].sum())
-        means, precision = _stratum_means(cells)
-        rough = ROUGHNESS * float(np.sum([cell.sums for cell in cells])) / self.slates
+        total, squares = (
+            float(np.sum([getattr(one, name) for one in cells])) for name in ("sums", "squares")
+        )
+        worth = _worth(total, squares)
+        means, precision = _stratum_means(cells, worth**2 / self.slates)
+        rough = ROUGHNESS * max(total, worth) / self.slates
         second = np.diff(np.eye(self._slots + 1), 2, axis=0)
         smooth = second.T @ second / max(rough, 1e-12) ** 2
         # A stratum without a neighbour to borrow from needs a prior of its own, or nothing could be solved.
@@ -258,8 +283,10 @@ class _Part:
         return float(weights @ self._means), float(np.sqrt(weights @ self._covariance @ weights))
 
 
-def _stratum_means(cells: Sequence[CoinCell]) -> tuple[FloatArray, FloatArray]:
+def _stratum_means(cells: Sequence[CoinCell], least: float) -> tuple[FloatArray, FloatArray]:
     """Return the mean of each stratum and its precision (0 where nothing was seen), two arrays (k + 1,).
+
+    No single reward's variance is taken for less than `least`.
 
     A rate that changed while the log was written made some hours explore more than others. Slates count by
     the inverse of the chance of their stratum, so that each stratum has the hours in their true shares.
@@ -273,7 +300,7 @@ def _stratum_means(cells: Sequence[CoinCell]) -> tuple[FloatArray, FloatArray]:
     total = (weights * counts).sum(axis=0)
     means = np.divide((weights * sums).sum(axis=0), total, out=np.zeros(len(total)), where=total > 0)
     spread = squares - 2.0 * means * sums + means**2 * counts
-    inside = _shrunk(counts.sum(axis=0), np.maximum(spread, 0.0).sum(axis=0))
+    inside = np.maximum(_shrunk(counts.sum(axis=0), np.maximum(spread, 0.0).sum(axis=0)), least)
     observed = (weights**2 * counts * inside).sum(axis=0)
     precision = np.divide(total**2, observed, out=np.zeros(len(total)), where=observed > 0)
     return means, precision
@@ -290,10 +317,3 @@ def _mixed(parts: Sequence[tuple[float, float]], shares: Sequence[float]) -> tup
     value = sum(share * one for share, (one, _) in zip(shares, parts, strict=True))
     variance = sum((share * error) ** 2 for share, (_, error) in zip(shares, parts, strict=True))
     return float(value), float(np.sqrt(variance))
-
-
-def _width(level: float) -> float:
-    if not 0 < level < 1:
-        msg = f"level is {level}, wanted a number in (0, 1)"
-        raise ValueError(msg)
-    return float(ndtri(0.5 + level / 2.0))

@@ -110,13 +110,18 @@ class Policy(ABC):
         """Forget what is known of one user; an unknown user is no error."""
 
     def distribution(
-        self, candidates: Candidates, exploration: Exploration, seed: int, prefix: Sequence[int] = ()
+        self,
+        candidates: Candidates,
+        size: int,
+        exploration: Exploration,
+        seed: int,
+        prefix: Sequence[int] = (),
     ) -> FloatArray:
         """Return every candidate's propensity at the slot after `prefix`, shape (K,): they sum to 1.
 
-        Given the sample where the policy samples.
+        Given the sample where the policy samples. The size of the slate counts where its slots share a coin.
         """
-        problem = SlateProblem(self.scores(candidates, exploration, _sample_seed(seed)), len(prefix) + 1)
+        problem = SlateProblem(self.scores(candidates, exploration, _sample_seed(seed)), size)
         return slot_distribution(problem, np.array(prefix, np.int64), exploration)
 
     def slate(self, candidates: Candidates, size: int, exploration: Exploration, seed: int) -> Slate:

@@ -30,8 +30,22 @@ class Entry:
     exploration: Exploration
 
 
+_DAY_MS = 86_400_000.0
+
+
 def _hybrid(context_dim: int, item_dim: int) -> Policy:
     return HybridPolicy(HybridConfig(context_dim, item_dim))
+
+
+def _fading(context_dim: int, item_dim: int) -> Policy:
+    config = HybridConfig(
+        context_dim,
+        item_dim,
+        shared_life_ms=30 * _DAY_MS,
+        item_life_ms=7 * _DAY_MS,
+        user_life_ms=14 * _DAY_MS,
+    )
+    return HybridPolicy(config)
 
 
 CATALOGUE: Mapping[str, Entry] = {
@@ -40,6 +54,13 @@ CATALOGUE: Mapping[str, Entry] = {
     "hybrid softmax": Entry(_hybrid, Exploration(scheme="softmax", rate=0.02, temperature=0.2)),
     "hybrid squarecb": Entry(_hybrid, Exploration(scheme="squarecb", rate=0.0, gamma=1000.0)),
     "hybrid optimistic": Entry(_hybrid, Exploration(scheme="optimistic", rate=0.01, temperature=0.05)),
+    "hybrid epsilon, one slot a slate": Entry(
+        _hybrid, Exploration(scheme="epsilon", rate=0.2, mode="single_slot")
+    ),
+    "hybrid softmax, one slot a slate": Entry(
+        _hybrid, Exploration(scheme="softmax", rate=0.2, temperature=0.2, mode="single_slot")
+    ),
+    "hybrid softmax, fading": Entry(_fading, Exploration(scheme="softmax", rate=0.02, temperature=0.2)),
     "hybrid thompson": Entry(
         lambda context_dim, item_dim: HybridThompson(HybridConfig(context_dim, item_dim)), AS_SCORED
     ),
@@ -53,4 +74,4 @@ CATALOGUE: Mapping[str, Entry] = {
     "popularity epsilon": Entry(lambda *_: Popularity(), Exploration(scheme="epsilon", rate=0.05)),
     "beta thompson": Entry(lambda *_: BetaThompson(), AS_SCORED),
 }
-"""Every policy class and every scheme is in it at least once."""
+"""Every policy class, scheme and mode is in it at least once."""

@@ -67,6 +67,7 @@ class HybridPolicy(Policy):
     def _retune(self, config: HybridConfig) -> None:
         self._learner.config = config
         self._posterior.retune(config)
+        self._posterior.advance(self._posterior.now_ms)
 
     def drop_item(self, item_id: str) -> None:
         """Forget an item's block."""
@@ -84,12 +85,14 @@ class HybridPolicy(Policy):
             "prior": asdict(self.config),
             "adapts": self._adapts,
             "slots": self._bayes.slots,
+            "now_ms": self._posterior.now_ms,
             "item_ids": list(self._learner.items),
             "users": list(self._users),
         }
         arrays = {
             "shared": self._learner.shared.copy(),
             "items": _stacked(self._learner.items),
+            "made_at": self._posterior.made_at(list(self._learner.items)),
             "users": _stacked(self._users),
         }
         return Snapshot(document, arrays)
@@ -104,8 +107,10 @@ class HybridPolicy(Policy):
         items = dict(zip(document["item_ids"], arrays["items"], strict=True))
         policy._learner = ShardLearner(config, arrays["shared"], items)
         policy._posterior = Posterior(config)
+        policy._posterior.advance(document["now_ms"])
         policy._posterior.put_shared(0, policy._learner.shared)
         policy._posterior.put_items(0, policy._learner.items)
+        policy._posterior.make_as_of(document["item_ids"], np.array(arrays["made_at"]))
         policy._users = dict(zip(document["users"], np.array(arrays["users"]), strict=True))
         return policy
 

@@ -27,12 +27,21 @@ def test_signatures_estimate_the_cosine_of_vectors() -> None:
     assert np.std(errors) < 0.2
 
 
-def test_an_item_is_fully_like_itself_and_one_without_a_vector_like_nobody() -> None:
-    vectors = np.array([[1.0, 2.0], [1.0, 2.0], [0.0, 0.0], [0.0, 0.0]])
-    ids = np.array([0, 0, 0x5555555555555555, 0xAAAAAAAAAAAAAAAA], np.uint64)
-    penalties = Diversity(signatures_of(vectors, ids), 2.0).penalties(np.array([0]))
-    assert penalties[:2].tolist() == [2.0, 2.0]
-    assert Diversity(signatures_of(vectors, ids), 2.0).penalties(np.array([2]))[3] == 0.0
+def test_an_item_is_fully_like_one_of_the_same_direction() -> None:
+    vectors = np.array([[1.0, 2.0], [2.0, 4.0]])
+    penalties = Diversity(signatures_of(vectors, np.zeros(2, np.uint64)), 2.0).penalties(np.array([0]))
+    assert penalties.tolist() == [2.0, 2.0]
+
+
+def test_items_without_a_vector_are_hardly_like_each_other_or_anybody() -> None:
+    rng = np.random.default_rng(4)
+    vectors = np.concatenate([np.zeros((40, 8)), rng.normal(size=(40, 8))])
+    signatures = signatures_of(vectors, rng.integers(0, 2**64, 80, dtype=np.uint64))
+    diversity = Diversity(signatures, 1.0)
+    likeness = np.array([diversity.penalties(np.array([one])) for one in range(40)])
+    others = likeness[~np.eye(40, 80, dtype=np.bool_)]
+    assert others.mean() < 0.1
+    assert others.max() < 0.7
 
 
 def test_the_likest_of_those_placed_counts() -> None:

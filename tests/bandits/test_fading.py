@@ -1,11 +1,15 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bandits.arrays import FloatArray
 from bandits.fading import aged, joined, stored
 from bandits.hybrid import HybridConfig, Posterior, ShardLearner, SlotBatch
+from bandits.item_table import ItemTable
 from bandits.natural import moments, packed_size
 from tests.bandits.test_learner import batch_of
 
@@ -108,6 +112,48 @@ def test_what_nobody_touches_fades_to_the_prior_a_few_items_at_a_time() -> None:
         assert prior is not None
         assert not np.allclose(first, prior, rtol=1e-3)
         np.testing.assert_allclose(last, prior, rtol=1e-5, atol=1e-6)
+
+
+class Watched(np.ndarray):
+    """Counts how often whole columns are compared."""
+
+    looks = 0
+
+    def __lt__(self, other: Any) -> Any:
+        Watched.looks += 1
+        return super().__lt__(other)
+
+
+@pytest.mark.parametrize("life", [None, 128_000.0])
+def test_a_commit_looks_at_all_items_only_when_enough_time_has_passed_for_one_to_fade(
+    life: float | None,
+) -> None:
+    config = replace(LIVES, shared_life_ms=None, item_life_ms=life, user_life_ms=None)
+    table = ItemTable(config.item_kind)
+    block = np.ones(config.item_kind.width)
+    table.put(0, {f"item-{n}": block for n in range(500)})
+    table._made_at = table._made_at.view(Watched)
+    Watched.looks = 0
+    for now in range(100_000, 110_000, 10):
+        table.catch_up(now, 256)
+    assert Watched.looks == (0 if life is None else 10)
+
+
+@given(steps=st.lists(st.tuples(st.floats(0.0, 3000.0), st.integers(0, 9)), min_size=1, max_size=40))
+@settings(max_examples=50, deadline=None)
+def test_no_row_is_older_than_a_64th_of_its_life(steps: list[tuple[float, int]]) -> None:
+    life = 64_000.0
+    config = replace(LIVES, item_life_ms=life)
+    table, now = ItemTable(config.item_kind), 1000.0
+    block: FloatArray = np.append(np.ones(config.item_kind.width - 1), 1000.0)
+    ids = [f"item-{n}" for n in range(10)]
+    table.catch_up(now)
+    table.put(0, dict.fromkeys(ids, block))
+    for passed, touched in steps:
+        now += passed
+        table.catch_up(now)
+        table.put(0, {ids[touched]: block})
+        assert (now - table.made_at(ids) <= life / 64.0).all()
 
 
 def test_a_users_block_is_read_as_of_now() -> None:

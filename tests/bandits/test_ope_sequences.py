@@ -1,12 +1,12 @@
-"""Sequences that may be looked at at any time, and what the weights' tails and propensities tell."""
+"""Sequences that may be looked at at any time, and what propensities tell."""
 
 import numpy as np
 import pytest
 
 from bandits.arrays import FloatArray
 from bandits.ope import Estimate
+from bandits.ope.calibration import Calibration
 from bandits.ope.sequences import BernsteinSequence, delayed, mixture_p_value, robbins
-from bandits.ope.tails import Calibration, LargestWeights
 
 LOOKS = 200
 
@@ -113,22 +113,6 @@ def test_bernstein_sequences_do_not_depend_on_how_the_stream_is_cut() -> None:
         whole.add(np.array([0.5, 1.5]))
     with pytest.raises(ValueError, match="level is 1"):
         BernsteinSequence(1.0)
-
-
-@pytest.mark.parametrize("index", [1.5, 3.0])
-def test_hills_index_finds_how_heavy_a_tail_is(index: float) -> None:
-    weights = LargestWeights()
-    for seed in range(10):
-        weights.add(np.random.default_rng((seed, 8)).pareto(index, 5000) + 1.0)
-    assert weights.index() == pytest.approx(index, rel=0.2)
-
-
-def test_few_or_equal_weights_have_no_tail() -> None:
-    few, equal = LargestWeights(), LargestWeights()
-    few.add(np.arange(1.0, 50.0))
-    equal.add(np.full(1000, 2.0))
-    assert few.index() == equal.index() == float("inf")
-    assert (few.largest, equal.largest) == (49.0, 2.0)
 
 
 def shown(n: int, seed: int, true: FloatArray) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.exploration import Exploration
-from bandits.ope.strata import CoinCell, StrataGates, coin_chances, forecast
+from bandits.ope.strata import CoinCell, StrataGates, coin_chances, forecast, joined, unchanged
 from bandits.slates import SlateProblem, draw_slate
 
 SLOTS = 4
@@ -132,3 +132,29 @@ def test_a_slate_depends_on_the_rate_only_through_its_coins() -> None:
         means.append(np.bincount(tops, minlength=5) / len(tops))
         assert one.mean() == pytest.approx(coin_chances(2, rate)[1], abs=0.02)
     np.testing.assert_allclose(means[0], means[1], atol=0.03)
+
+
+def test_parts_that_cannot_be_told_are_left_out_and_refuse_the_whole_above_their_limit() -> None:
+    large, other, never = (
+        forecast([cell(5000, 0.05, 1)], 0.1, 0.05),
+        unchanged([cell(5000, 0.05, 2)]),
+        forecast([], 0.1, 0.05),
+    )
+    whole = joined([large, never, other], [0.6, 0.01, 0.39], 0.01)
+    assert whole.reasons == ()
+    assert whole.value == pytest.approx((0.6 * large.value + 0.39 * other.value) / 0.99)
+    assert whole.change == pytest.approx(0.6 * large.change / 0.99)
+    assert whole.change_error == pytest.approx(0.6 * large.change_error / 0.99)
+    assert joined([large, never], [0.98, 0.02], 0.01).reasons == never.reasons
+    assert joined([never], [1.0], 0.01).reasons == never.reasons
+    assert joined([], [], 0.01).reasons
+
+
+def test_a_log_without_a_reward_has_the_interval_of_one_that_chance_kept_back() -> None:
+    n = 10_000
+    m = np.random.default_rng(5).binomial(SLOTS, 0.05, n)
+    silent = cell_of(m, np.zeros(n), 0.05, SLOTS + 1)
+    for told in (forecast([silent], 0.1, 0.05), unchanged([silent])):
+        assert not told.reasons
+        assert 0.5 / n < told.now_error < 3.0 / n
+    assert forecast([silent], 0.1, 0.05).change_error > 0.1 / n

@@ -1,7 +1,6 @@
 """What every policy promises, checked on all there are: they are found, not listed."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,12 +12,12 @@ import pytest
 from scipy import stats
 
 from bandits.arrays import FloatArray
-from bandits.exploration import Scheme
+from bandits.exploration import Mode, Scheme
 from bandits.many import draw_many
 from bandits.model import SlotBatch
 from bandits.policies import CATALOGUE, Candidates, Policy, Snapshot
 from bandits.policies.catalogue import Entry
-from bandits.slates import SlateProblem, slate_propensities
+from bandits.slates import SlateProblem, is_race, slate_propensities
 
 CONTEXT_DIM, ITEM_DIM = 4, 5
 SLATES = 150_000
@@ -31,12 +30,14 @@ stochastic = pytest.mark.parametrize(
 
 
 def batch_of(n: int, seed: int = 0, first: int = 0) -> SlotBatch:
+    """Slots learnt at a time of their own: half a day passes from seed to seed."""
     rng = np.random.default_rng(seed)
     contexts, items = rng.normal(size=(n, CONTEXT_DIM)), rng.normal(size=(n, ITEM_DIM))
     contexts[:, 0] = items[:, 0] = 1.0
     ids = [f"item-{first + i}" for i in rng.integers(0, 6, n)]
     users = [f"user-{i}" if i else "" for i in rng.integers(0, 4, n)]
-    return SlotBatch(contexts, items, ids, users, (rng.random(n) < 0.3).astype(np.float64))
+    rewards = (rng.random(n) < 0.3).astype(np.float64)
+    return SlotBatch(contexts, items, ids, users, rewards, at_ms=1.7e12 + 43_200_000.0 * seed)
 
 
 def asked(k: int = 7, seed: int = 1, user: str = "user-1") -> Candidates:
@@ -69,6 +70,7 @@ def test_every_policy_and_every_scheme_is_in_the_catalogue() -> None:
     ours = {kind for kind in concrete(Policy) if kind.__module__.startswith("bandits.")}
     assert ours == made
     assert {entry.exploration.scheme for entry in CATALOGUE.values()} == set(get_args(Scheme))
+    assert {entry.exploration.mode for entry in CATALOGUE.values()} == set(get_args(Mode))
 
 
 @each
@@ -78,7 +80,7 @@ def test_propensities_sum_to_one_at_every_slot_and_are_those_drawn_with(entry: E
         slate = policy.slate(asked(seed=seed), 5, entry.exploration, seed)
         for slot, index in enumerate(slate.indices.tolist()):
             prefix = slate.indices[:slot].tolist()
-            law = policy.distribution(asked(seed=seed), entry.exploration, seed, prefix)
+            law = policy.distribution(asked(seed=seed), 5, entry.exploration, seed, prefix)
             assert abs(law.sum() - 1.0) < 1e-12
             assert (law >= 0.0).all()
             assert not law[prefix].any()
@@ -91,8 +93,10 @@ def test_no_candidate_falls_below_the_floor(entry: Entry) -> None:
     floored = replace(entry.exploration, floor=0.02, rate=0.05)
     if not floored.is_stochastic:
         floored = replace(floored, scheme="epsilon")
-    for prefix in ([], [3], [3, 0, 6]):
-        law = policy.distribution(asked(), floored, 5, prefix)
+    # A slate that has explored its one slot explores no other: the floor holds over whole slates then.
+    is_single = floored.mode == "single_slot"
+    for prefix in ([],) if is_single else ([], [3], [3, 0, 6]):
+        law = policy.distribution(asked(), 5, floored, 5, prefix)
         left = np.delete(law, prefix)
         assert (left >= 0.02 * (1 - 1e-12)).all()
 
@@ -103,7 +107,7 @@ def test_a_million_slates_come_up_as_often_as_their_propensities_say(name: str) 
     entry = CATALOGUE[name]
     scores = taught(entry).scores(asked(4), entry.exploration, 5)
     problem = SlateProblem(scores, 2)
-    n = SLATES if entry.exploration.scheme != "squarecb" else SLATES // 30
+    n = SLATES if is_race(problem, entry.exploration, 2) else SLATES // 30
     drawn = Counter(map(tuple, draw_many(problem, entry.exploration, range(n)).tolist()))
     wished: dict[tuple[int, ...], float] = {
         pair: n * float(np.prod(slate_propensities(problem, np.array(pair), entry.exploration)))
@@ -146,8 +150,10 @@ def test_a_policy_restored_from_arrays_and_json_goes_on_with_the_same_bits(entry
     assert all(array.dtype == np.float64 for array in snapshot.arrays.values())
     document = json.loads(json.dumps(snapshot.document))
     arrays = {name: np.frombuffer(a.tobytes()).reshape(a.shape) for name, a in snapshot.arrays.items()}
+    stood = _scores(policy, entry)
     policy.learn(batch_of(600, 8))
     restored = type(policy).restore(Snapshot(document, arrays))
+    np.testing.assert_array_equal(stood, _scores(restored, entry))
     restored.learn(batch_of(600, 8))
     np.testing.assert_array_equal(_scores(policy, entry), _scores(restored, entry))
     for one in (policy, restored):
@@ -195,14 +201,14 @@ def test_memory_follows_what_is_held_however_many_come_and_go(entry: Entry) -> N
         policy.scores(asked(20, seed=n), entry.exploration, n)
         sizes.append(floats_of(policy.snapshot()))
     assert max(sizes[20:]) <= sizes[0] * 1.1
-    assert sys.getsizeof(policy.snapshot().document) < 1000
 
 
 @each
 def test_rewards_move_scores_their_way(entry: Entry) -> None:
-    """The candidate that always earned rises against the one that never did, same features otherwise."""
+    """The candidate that always earned rises against the one that never did."""
     policy, candidates = entry.make(CONTEXT_DIM, ITEM_DIM), asked(2)
-    before = policy.distribution(candidates, replace(entry.exploration, scheme="softmax", temperature=1.0), 3)
+    law = replace(entry.exploration, scheme="softmax", temperature=1.0)
+    before = policy.distribution(candidates, 1, law, 3)
     for _ in range(10):
         batch = SlotBatch(
             np.repeat(candidates.context[None], 40, axis=0),
@@ -212,6 +218,6 @@ def test_rewards_move_scores_their_way(entry: Entry) -> None:
             np.repeat([1.0, 0.0], 20),
         )
         policy.learn(batch)
-    after = policy.distribution(candidates, replace(entry.exploration, scheme="softmax", temperature=1.0), 3)
+    after = policy.distribution(candidates, 1, law, 3)
     assert after[0] > before[0]
     assert after[0] > 0.5

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -15,6 +16,7 @@ from bandits.slates import (
     SlateProblem,
     SlotRule,
     draw_slate,
+    slate_parts,
     slate_propensities,
     slot_distribution,
 )
@@ -43,9 +45,11 @@ def problems(draw: st.DrawFn) -> SlateProblem:
     weights = draw(st.none() | st.lists(st.sampled_from([0.0, 0.5, 1.0, 9.0]), min_size=k, max_size=k))
     likeness = draw(st.none() | st.lists(st.integers(0, 2**64 - 1), min_size=k, max_size=k))
     codes = draw(st.none() | st.lists(st.integers(-1, 3), min_size=k, max_size=k))
+    pinned = draw(st.none() | st.lists(st.sampled_from(range(k)), unique=True, max_size=3)) if k else None
     return SlateProblem(
         scores,
         draw(st.integers(0, 14)),
+        pinned=None if pinned is None else np.array(pinned, np.int64),
         explore_weights=None if weights is None else np.array(weights),
         rule=None if codes is None else CategoryCap(np.array(codes, np.int64), draw(st.integers(1, 3))),
         diversity=None if likeness is None else Diversity(np.array(likeness, np.uint64), 0.7),
@@ -111,6 +115,8 @@ def test_no_eligible_candidate_falls_below_the_floor(
 
 
 def _left(problem: SlateProblem, prefix: IntArray) -> BoolArray:
+    pinned = np.zeros(0, np.int64) if problem.pinned is None else problem.pinned
+    prefix = np.concatenate([pinned, prefix])
     left = np.ones(len(problem.scores), np.bool_)
     if problem.rule is not None:
         left = problem.rule.eligible(prefix).copy()
@@ -156,8 +162,11 @@ def test_slates_come_up_as_often_as_their_propensities_say(exploration: Explorat
 def test_a_temperature_off_by_a_twentieth_would_show_in_the_counts(exploration: Exploration) -> None:
     problem, n = SlateProblem(np.array([0.3, 0.0, 0.9, -0.4, 0.2]), 1), 30_000
     places = np.array([draw_slate(problem, exploration, 7919 * seed).indices[0] for seed in range(n)])
-    wished = slot_distribution(problem, np.array([], np.int64), exploration) * n
-    assert stats.chisquare(np.bincount(places, minlength=5), wished).pvalue > 1e-3
+    counts, nobody = np.bincount(places, minlength=5), np.array([], np.int64)
+    warmer = replace(exploration, temperature=1.05 * exploration.temperature)
+    true, other = (slot_distribution(problem, nobody, law) * n for law in (exploration, warmer))
+    assert stats.chisquare(counts, true).pvalue > 1e-3
+    assert stats.chisquare(counts, other).pvalue < 1e-3
 
 
 def _p_value(drawn: Counter[tuple[int, ...]], expected: dict[tuple[int, ...], float]) -> float:
@@ -244,3 +253,39 @@ def test_a_category_cap_counts_placed_candidates_and_lets_those_without_category
 def test_a_wrong_category_cap_is_refused(codes: list[int], cap: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CategoryCap(np.array(codes), cap)
+
+
+@each_scheme
+@given(problem=problems(), seed=st.integers(0, 2**63 - 1))
+@settings(max_examples=20, deadline=None)
+def test_the_parts_of_a_propensity_make_it_up(
+    exploration: Exploration, problem: SlateProblem, seed: int
+) -> None:
+    slate = draw_slate(problem, exploration, seed)
+    parts = slate_parts(problem, slate.indices, exploration)
+    np.testing.assert_allclose([one.propensity for one in parts], slate.propensities, rtol=0, atol=1e-12)
+    assert [one.eligible for one in parts] == slate.eligible.tolist()
+
+
+@each_scheme
+@given(problem=problems(), seed=st.integers(0, 2**63 - 1))
+@settings(max_examples=20, deadline=None)
+def test_what_is_pinned_is_never_drawn_and_counts_for_cap_and_likeness(
+    exploration: Exploration, problem: SlateProblem, seed: int
+) -> None:
+    pinned = [] if problem.pinned is None else problem.pinned.tolist()
+    drawn = draw_slate(problem, exploration, seed).indices.tolist()
+    assert not set(drawn) & set(pinned)
+    if isinstance(problem.rule, CategoryCap):
+        codes = Counter(problem.rule.categories[[*pinned, *drawn]].tolist())
+        by_rule = Counter(problem.rule.categories[pinned].tolist())
+        assert all(n <= max(problem.rule.cap, by_rule[code]) for code, n in codes.items() if code >= 0)
+
+
+def test_a_twin_of_a_pinned_candidate_loses_as_one_of_a_drawn_one_does() -> None:
+    signatures = np.array([7, 7, 2**64 - 1 - 7], np.uint64)
+    alike = SlateProblem(np.array([0.0, 1.0, 0.9]), 1, diversity=Diversity(signatures, 1.0))
+    greedy = Exploration(scheme="greedy")
+    assert draw_slate(alike, greedy, 1).indices.tolist() == [1]
+    pinned = SlateProblem(alike.scores, 1, diversity=alike.diversity, pinned=np.array([0]))
+    assert draw_slate(pinned, greedy, 1).indices.tolist() == [2]

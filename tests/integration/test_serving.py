@@ -394,6 +394,62 @@ async def _problem(rig: Rig, method: str, path: str, status: int, **options: Any
         return problem
 
 
+# -- why
+
+
+async def test_every_decision_explains_itself_until_its_visitor_is_erased(shared: Rig) -> None:
+    rig = shared
+    users = [f"asks-why-{number}" for number in range(8)]
+    for user in users:
+        last = await _click(rig, user, f"crime-{users.index(user)}")
+    await rig.ask(users[-1], after=last, wait_ms=1000)
+    answers = [await rig.ask(user, surface="why", k=5) for user in users for _ in range(5)]
+    for answer in answers:
+        told = await _folded(rig, f"/v1/decisions/{answer.decision_id}")
+        assert [slot["item_id"] for slot in told["slots"]] == [item.item_id for item in answer.items]
+        for slot, item in zip(told["slots"], answer.items, strict=True):
+            stages, part = slot["stages"], slot["propensity"]
+            assert sum(slot["contributions"].values()) == pytest.approx(stages["click"], abs=1e-9)
+            whole = stages["click"] + stages["policy"] + stages["lifts"]
+            assert whole == pytest.approx(stages["score"], abs=1e-9)
+            drawn = (1 - part["explored"]) * part["law"] + (part["explored"] - part["floor"]) * part["aim"]
+            assert drawn + part["floor"] / part["eligible"] == pytest.approx(item.propensity, abs=1e-12)
+            assert len(slot["features"]) > 10
+    first = answers[0]
+    address = f"/v1/decisions/{first.decision_id}/why?item_id="
+    verdicts = {item: (await _folded(rig, address + item))["verdict"] for item in _everything()}
+    assert {name for name, verdict in verdicts.items() if verdict == "shown"} == _ids(first)
+    seen = await _folded(rig, f"{address}crime-0")
+    assert (seen["verdict"], seen["reason"]) == ("filtered", "seen")
+    assert (await _folded(rig, address + "no-such-item"))["verdict"] == "unknown_item"
+    for wrong, status in (("nonsense", 400), ("0197b0b0b0b0-ffff-0123456789ab", 400)):
+        assert (await _get(rig, f"/v1/decisions/{wrong}"))[0] == status, wrong
+    assert (await _get(rig, f"/v1/decisions/0{now_ms():011x}-0000-0123456789ab"))[0] == 404
+
+    async with rig.http.delete(f"{rig.api}/v1/users/{users[0]}?wait_ms=30000") as erased:
+        assert erased.status == 200
+    assert (await _get(rig, f"/v1/decisions/{first.decision_id}"))[0] == 404
+    assert (await _get(rig, address + "crime-1"))[0] == 404
+    assert (await _get(rig, f"/v1/decisions/{answers[-1].decision_id}"))[0] == 200
+
+
+def _everything() -> list[str]:
+    return [item.item_id for item in make_items(GENRES, EACH)]
+
+
+async def _folded(rig: Rig, path: str) -> dict[str, Any]:
+    """Return what an address answers once what it names is folded."""
+
+    async def answered() -> dict[str, Any] | None:
+        status, text = await _get(rig, path)
+        assert status in (200, 404), text
+        found: dict[str, Any] = msgspec.json.decode(text)
+        return found if status == 200 else None
+
+    found: dict[str, Any] = await until(answered, f"{path} is there", 30.0)
+    return found
+
+
 async def test_health_readiness_and_metrics_say_how_the_server_is(shared: Rig) -> None:
     rig = shared
     await rig.ask("someone", surface="measured")

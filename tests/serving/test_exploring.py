@@ -104,11 +104,11 @@ def test_an_item_is_owed_until_it_has_its_impressions_or_its_time_is_up() -> Non
     told(live, 0, newcomers=[(first, Progress(shown=6)), (second, Progress(shown=9))])
     told(live, 1, newcomers=[(first, Progress(pending=4))])
     document = live.laws("home", NOW).document
-    owed = live.ledger.owed("home", document, live.items, NOW)
+    owed = live.ledger.owed("home", document, NOW)
     deficits = {live.items.ids[row]: owed.deficits[row] for row in owed.rows.tolist()}
     assert deficits == {f"i{NEW[1]}": 1.0, f"i{NEW[2]}": 10.0}
     assert third.endswith(f"i{NEW[2]}")
-    assert not len(live.ledger.owed("home", document, live.items, NOW + 2 * HOUR_MS).rows)
+    assert not len(live.ledger.owed("home", document, NOW + 2 * HOUR_MS).rows)
 
 
 def test_slots_of_items_that_are_owed_are_marked() -> None:
@@ -122,7 +122,7 @@ def test_slots_of_items_that_are_owed_are_marked() -> None:
 
 def test_every_new_item_is_met_by_some_request_however_many_there_are() -> None:
     live = live_with()
-    owed = live.ledger.owed("home", live.laws("home", NOW).document, live.items, NOW)
+    owed = live.ledger.owed("home", live.laws("home", NOW).document, NOW)
     met = Counter(row for turn in range(len(NEW)) for row in owed.window(turn).tolist())
     assert len(owed.window(7)) == 10
     assert set(met.values()) == {10}

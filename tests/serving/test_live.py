@@ -210,10 +210,17 @@ def test_a_forgotten_block_is_taken_back_from_one_shard_alone() -> None:
         np.testing.assert_array_equal(spread, wished[1])
 
 
-def test_a_control_document_of_a_newer_worker_leaves_the_one_before_it_in_force() -> None:
+def test_of_a_control_document_of_a_newer_worker_all_that_is_understood_is_in_force() -> None:
+    live = empty()
+    live.put_control("exploration/home", b'{"rate": 0.3, "version": 2, "invented_later": true}')
+    assert live.document("exploration/home").version == 2
+    assert live.laws("home", NOW).document.rate == 0.3
+
+
+def test_a_control_document_that_cannot_be_read_leaves_the_one_before_it_in_force() -> None:
     live = empty()
     live.put_control("exploration/home", encode(Explorations(rate=0.2, version=1)))
-    live.put_control("exploration/home", b'{"rate": 0.3, "version": 2, "invented_later": true}')
+    live.put_control("exploration/home", b'{"rate": 0.3, "version": ')
     assert live.document("exploration/home").version == 1
     assert live.laws("home", NOW).document.rate == 0.2
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.breaker import Breaker
 from serving.dashboard import dashboard_page
-from serving.reader import Breaker
 from serving.requests import EventBatch, RecommendationRequest
 from state.changing import Wish, change_event
 from state.decoding import Refusal

@@ -89,6 +89,19 @@ def test_a_segment_nobody_explored_makes_all_undecidable_unless_it_is_tiny() -> 
     tiny = told([cell(500_000), replace(cell(400, 0.0, "new"), rate=0.0)], 0.1, document)
     assert tiny.is_decidable
     assert tiny.segments[1].reasons
+    assert tiny.overall.reward == tiny.segments[0].reward
+    assert tiny.overall.change == tiny.segments[0].change
+    assert "earns less: -0.0" in tiny.verdict
+
+
+def test_a_log_without_a_reward_is_not_certain_that_nothing_is_earned() -> None:
+    silent = replace(cell(20_000), sums=[0.0] * 5, squares=[0.0] * 5)
+    for rate in (0.05, 0.1):
+        one = told([silent], rate).overall
+        assert one.reward is not None
+        assert one.reward.high >= 1.0 / 20_000
+    assert one.change is not None
+    assert one.change.high > 0.0 > one.change.low
 
 
 def sums(n: int, lift: float, seed: int = 1) -> ShadowEvaluation:
@@ -157,8 +170,11 @@ def test_new_items_are_forecast_from_what_exploring_and_the_scheme_showed() -> N
     assert one is not None
     assert one.impressions_now == pytest.approx(2 * (200 + 95 + 200) / 100)
     assert one.impressions == pytest.approx(2 * (400 + 90 + 400) / 100)
-    assert one.reaching == pytest.approx(100 * float(poisson.sf(9, one.impressions)))
-    assert one.reaching_now < one.reaching < 100
+    by_scheme = poisson(2 * 90 / 100)
+    needed = sum((10 - n) * float(by_scheme.pmf(n)) for n in range(10))
+    alone = float(by_scheme.sf(9))
+    assert one.reaching == pytest.approx(100 * (alone + (1 - alone) * min(1.0, 2 * 800 / 100 / needed)))
+    assert one.reaching_now < one.reaching <= 100
 
 
 def test_where_nothing_is_owed_or_new_there_is_nothing_to_forecast() -> None:

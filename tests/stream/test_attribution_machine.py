@@ -247,7 +247,7 @@ class AttributionMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_pending_is_what_is_open(self) -> None:
-        opened = self.folded.logic.attribution.open.values()  # type: ignore[attr-defined]
+        opened = self.folded.logic.opened.attribution.open.values()  # type: ignore[attr-defined]
         wished = Counter(entry.surface or entry.shown_on or "_none" for entry in opened)
         counted = {name: n for name, n in self._counts().items() if name.startswith("pending:")}
         assert counted == {count_field("pending", surface): n for surface, n in wished.items()}

@@ -3,6 +3,7 @@
 import uuid
 from typing import Any
 
+import msgspec
 import pytest
 
 from state.events import Control
@@ -136,6 +137,51 @@ def test_the_history_is_bounded() -> None:
     folded.fold([rated(n, 0.05, forced=True, why="a test") for n in range(HISTORY_CAP + 3)])
     kept = {int(name.decode().partition("@")[2]) for name in folded.hash("history")}
     assert kept == set(range(4, HISTORY_CAP + 4))
+
+
+@pytest.mark.parametrize("reloads", [False, True])
+def test_a_version_that_left_the_history_cannot_be_restored(*, reloads: bool) -> None:
+    folded = control()
+    folded.fold([rated(n, 0.05, forced=True, why="a test") for n in range(HISTORY_CAP + 1)])
+    if reloads:
+        folded = control(folded.store)
+    folded.fold([change(HISTORY_CAP + 1, restores=1)])
+    assert reasons(folded) == ["unknown_version"]
+    folded.fold([change(HISTORY_CAP + 2, restores=2)])
+    assert (current(folded).version, current(folded).restores) == (HISTORY_CAP + 2, 2)
+
+
+def of_a_later_release(store: Store, name: str, **more: Any) -> None:
+    """Write what another release would have left: fields, values and kinds that this one does not know."""
+    for family, field in (("control", name), ("history", f"{name}@1")):
+        held = store.hashes.setdefault(f"{PLACE.prefix}{family}", {})
+        said = msgspec.json.decode(held.get(field.encode(), b"{}"))
+        held[field.encode()] = msgspec.json.encode(said | more)
+
+
+def test_the_unit_starts_over_documents_of_a_later_release_and_leaves_what_it_does_not_know() -> None:
+    folded = control()
+    folded.fold([rated(0, 0.06, settings={"temperature": 0.7})])
+    of_a_later_release(folded.store, HOME, mood="glad", scheme="quantum")
+    of_a_later_release(folded.store, "weather/home", version=3)
+    folded = control(folded.store)
+    folded.fold(
+        [rated(DWELL_MS, 0.1, expects=1), change(2 * DWELL_MS, restores=1), change(3, "weather/home")]
+    )
+    assert reasons(folded) == ["unknown_control"]
+    held = current(folded)
+    assert (held.version, held.restores, held.rate, held.temperature) == (3, 1, 0.06, 0.7)
+    assert held.scheme == Explorations().scheme
+    assert msgspec.json.decode(folded.hash("control")[b"weather/home"]) == {"version": 3}
+
+
+def test_a_temporary_document_of_a_later_release_still_ends() -> None:
+    folded = control()
+    folded.fold([rated(0, 0.06), rated(DWELL_MS, 0.1, settings={"ttl_s": 10.0})])
+    held = msgspec.json.decode(folded.hash("control")[HOME.encode()])
+    raw = msgspec.json.encode(held | {"mood": "glad", "before": held["before"] | {"mood": "sad"}})
+    after = in_force(decode_document(HOME, raw), AT + DWELL_MS + 10_000)  # type: ignore[arg-type]
+    assert (after.version, after.rate) == (1, 0.06)
 
 
 def test_a_budget_is_a_document_of_its_own() -> None:

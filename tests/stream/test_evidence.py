@@ -12,13 +12,14 @@ from bandits.ope.shadow import ShadowEvaluation
 from online_models.ranking import ranking_registry
 from state.events import NEW_SOURCE, Coins, Outcome, OutcomeSlot, Slot, Versions
 from state.evidence import HOUR_MS, Cell, decode_cells, sight_of
+from state.exploration import DEEPEST
 from state.keys import unit_prefix
 from state.outbox import NUMBER_HEADER, SOURCE_HEADER
 from state.packing import to_base64, unpack_arrays
-from state.retention import EVIDENCE_CELLS, EVIDENCE_HOURS
-from stream import evidence
-from stream.closing import coins_of
+from state.retention import EVIDENCE_CELLS, EVIDENCE_HOURS, SHADOW_SILENT_MS
+from stream import scoreboard
 from stream.effects import Place
+from stream.kept import coins_of
 from stream.lane import LaneLogic
 from stream.rows import Row
 from tests.stream.folding import AT, Folded, Store, decision, decision_event, impression, row, shard
@@ -118,7 +119,7 @@ def test_what_finds_no_room_in_an_hour_is_counted() -> None:
     assert folded.count("evidence.no_room") == 3
 
 
-def seen(folded: Folded, field: str = "home:wide") -> tuple[Any, ShadowEvaluation]:
+def seen(folded: Folded, field: str = "home:wide@1") -> tuple[Any, ShadowEvaluation]:
     arrays, document = unpack_arrays(folded.hash("scoreboard")[field.encode()])
     return sight_of(document), ShadowEvaluation.restore(arrays)
 
@@ -139,23 +140,65 @@ def test_a_shadow_is_worth_what_its_weights_say_beside_what_was_served() -> None
     assert told.lift.value == pytest.approx(told.shadow.value - 1.5)
 
 
-def test_a_new_version_of_shadow_or_exploration_begins_anew_and_old_outcomes_do_not_return() -> None:
-    folded, one = lane(), [1.0, 1.0, 1.0]
-    folded.fold([shadowed(1, 1, one), shadowed(2, 1, one)], AT)
-    folded.fold([shadowed(3, 1, one, version=2)], AT)
-    assert seen(folded)[1].n == 1
-    folded.fold([shadowed(4, 1, one, version=2, exploration=7), shadowed(5, 1, one, version=2)], AT)
-    assert (seen(folded)[1].n, seen(folded)[0].versions) == (1, (2, 7))
+ONE = [1.0, 1.0, 1.0]
+
+
+def test_a_new_version_of_a_shadow_begins_anew_and_old_outcomes_do_not_return() -> None:
+    folded = lane()
+    folded.fold([shadowed(1, 1, ONE), shadowed(2, 1, ONE), shadowed(3, 1, ONE, exploration=2)], AT)
+    folded.fold([shadowed(4, 1, ONE, version=2)], AT)
+    assert list(folded.hash("scoreboard")) == [b"home:wide@1"]
+    assert (seen(folded)[1].n, seen(folded)[0].version) == (1, 2)
+    folded.fold([shadowed(5, 1, ONE, exploration=2)], AT)
     assert folded.count("scoreboard.outdated") == 1
 
 
-def test_shadows_beyond_the_cap_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "SHADOWS_CAP", 2)
+@pytest.mark.parametrize("restarts", [False, True])
+def test_sums_go_on_when_a_change_of_exploration_for_a_time_has_ended(*, restarts: bool) -> None:
     folded = lane()
-    shadows = {f"s{n}@1": to_base64(np.ones(3)) for n in range(4)}
-    folded.fold([outcome(1, shadows=shadows)], AT)
-    assert len(folded.hash("scoreboard")) == 2
-    assert folded.count("scoreboard.no_room") == 2
+    for number, exploration in enumerate((1, 1, 2, 2, 2, 1), 1):
+        folded.fold([shadowed(number, 1, ONE, exploration=exploration, shown_at=AT + number)], AT)
+        folded = lane(folded.store) if restarts else folded
+    (one, whole), (other, part) = seen(folded), seen(folded, "home:wide@2")
+    assert (whole.n, one.versions, one.since, one.until) == (3, (1, 1), AT + 1, AT + 6)
+    assert (part.n, other.versions) == (3, (1, 2))
+    assert folded.count("scoreboard.outdated") == 0
+
+
+def test_a_shadow_is_kept_beside_no_more_explorations_than_can_come_back() -> None:
+    folded = lane()
+    for number in range(1, DEEPEST + 4):
+        folded.fold([shadowed(number, 1, ONE, exploration=number, shown_at=AT + number)], AT)
+    kept = {f"home:wide@{number}".encode() for number in range(3, DEEPEST + 4)}
+    assert set(folded.hash("scoreboard")) == kept
+
+
+def named(number: int, shadow: str, **more: Any) -> Row:
+    return outcome(number, shadows={f"{shadow}@1": to_base64(np.ones(3))}, **more)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_shadows_long_silent_make_room_and_others_keep_theirs(
+    monkeypatch: pytest.MonkeyPatch, *, restarts: bool
+) -> None:
+    monkeypatch.setattr(scoreboard, "SHADOWS_CAP", 2)
+    folded, later = lane(), AT + SHADOW_SILENT_MS
+    for number, (shadow, at) in enumerate([("a", AT), ("b", AT + 1), ("c", later - 1), ("d", later)], 1):
+        folded.fold([named(number, shadow, shown_at=at)], AT)
+        folded = lane(folded.store) if restarts else folded
+    assert set(folded.hash("scoreboard")) == {b"home:b@1", b"home:d@1"}
+    assert folded.count("scoreboard.no_room") == 1
+
+
+def test_sums_of_a_release_before_go_on_under_their_new_name() -> None:
+    folded = lane()
+    folded.fold([shadowed(1, 1, ONE)], AT)
+    held = folded.store.hashes[f"{LANE.prefix}scoreboard"]
+    held[b"home:wide"] = held.pop(b"home:wide@1")
+    folded = lane(folded.store)
+    folded.fold([shadowed(2, 1, ONE)], AT)
+    assert list(folded.hash("scoreboard")) == [b"home:wide@1"]
+    assert seen(folded)[1].n == 2
 
 
 def slots(*explored: bool, flag: Any = "", eligible: int = 20, source: str = "") -> list[Slot]:

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from state.exploring import STRETCH_MS, Progress, decode_progress, decode_stretches, decode_tried
+from state.exploring import (
+    HOUR,
+    STRETCH_MS,
+    STRETCHES,
+    Progress,
+    decode_progress,
+    decode_stretches,
+    decode_tried,
+)
 from state.feed import ShardFeed, decode_shard_feed
 from state.retention import LEDGER_KEPT_MS, SWEEP_MS
 from state.tokens import make_decision_id
@@ -70,6 +78,16 @@ def test_each_version_knows_its_decisions_and_what_they_earned() -> None:
     assert (tried.reward, tried.reward_squares, tried.explored, tried.explored_reward) == (1.0, 1.0, 1, 1.0)
 
 
+def test_rewards_of_one_decision_count_as_one_round_of_its_version() -> None:
+    folded = folder()
+    both = [*visit(explored={0, 1}), click("b", at=AT + 300, user="u1", decision=1)]
+    folded.fold(both, AT)
+    folded.fold([], CLOSED)
+    (raw,) = folded.hash("tried").values()
+    tried = decode_tried(raw)
+    assert (tried.explored, tried.explored_reward, tried.explored_squares) == (2, 2.0, 4.0)
+
+
 def test_batches_restarts_and_repeats_leave_the_same() -> None:
     rows = [*visit(1), *visit(2), *visit(1)]
     together = folder()
@@ -116,9 +134,45 @@ def test_old_spending_and_new_items_long_silent_are_forgotten() -> None:
     entry = decode_shard_feed(folded.feeds[-1]).exploring
     assert entry is not None
     assert entry.dropped == ["home:a", "home:c"]
-    assert list(decode_stretches(folded.hash("spending")[b"home"])) == [AT // STRETCH_MS]
+    assert folded.hash("spending") == {}
     folded.fold(
         [row("decisions", decision_event(["a"], number=2, at=later, event_id=make_decision_id(later, 0, 2)))],
         later,
     )
     assert list(decode_stretches(folded.hash("spending")[b"home"])) == [later // STRETCH_MS]
+
+
+def test_spending_of_a_surface_that_fell_silent_goes_while_others_are_busy() -> None:
+    folded, over = folder(), AT + (STRETCHES + 1) * STRETCH_MS + SWEEP_MS
+    folded.fold(visit(), AT)
+    folded.fold([], CLOSED)
+    event = decision_event(
+        ["a"], number=2, at=over, event_id=make_decision_id(over, 0, 2), surface="cart", user="u1"
+    )
+    folded.fold([row("decisions", event)], over)
+    assert list(folded.hash("spending")) == [b"cart"]
+    again = folder(folded.store)
+    again.fold([], over + SWEEP_MS)
+    assert list(again.hash("spending")) == [b"cart"]
+
+
+def test_a_decision_of_long_ago_leaves_no_spending_though_the_sweep_comes_with_it() -> None:
+    folded = folder()
+    folded.fold([marked(1, set(), {0})], AT + 10 * SWEEP_MS)
+    assert folded.hash("spending") == {}
+    assert decode_shard_feed(folded.feeds[-1]).exploring is None
+    folded.fold([marked(1, set(), {0})], AT + 10 * SWEEP_MS)
+
+
+def test_each_version_knows_what_it_explored_within_an_hour() -> None:
+    folded = folder()
+    for number in range(HOUR + 2):
+        at = AT + number * STRETCH_MS
+        event = decision_event(["a", "b"], at=at, event_id=make_decision_id(at, 0, number))
+        event.slots[0].explored = True
+        folded.fold([row("decisions", event)], 0)
+    (raw,) = folded.hash("tried").values()
+    first = AT // STRETCH_MS
+    assert decode_tried(raw).recent == dict.fromkeys(range(first + 2, first + HOUR + 2), 1)
+    assert decode_tried(raw).explored_lately(AT + (HOUR + 1) * STRETCH_MS) == HOUR
+    assert decode_tried(raw).explored_lately(AT + (2 * HOUR) * STRETCH_MS) == 1

@@ -40,11 +40,11 @@ def test_fallbacks_and_cost_break_theirs_above_what_is_allowed() -> None:
 
 def test_a_broken_guardrail_restores_the_version_before_and_says_why() -> None:
     document = Explorations(version=7, follows=4, guardrails=[guard("cost", 1.0)])
-    event = ending("exploration/home", document, Evidence(Tried(), Tried(), 2.0), AT)
+    event = ending("exploration/home", document, Evidence(Tried(), Tried(), 2.0), before=4, at_ms=AT)
     assert event is not None
     assert (event.expects, event.restores, event.changed_by) == (7, 4, CHANGED_BY)
     assert event.why == "cost: exploration cost 2 rewards in an hour"
-    assert ending("exploration/home", document, Evidence(Tried(), Tried(), 1.0), AT) is None
+    assert ending("exploration/home", document, Evidence(Tried(), Tried(), 1.0), before=4, at_ms=AT) is None
 
 
 def test_a_version_that_is_no_worse_is_rarely_ended_however_often_one_looks() -> None:

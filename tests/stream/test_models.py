@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
+from online_models.click import VERSION
 from online_models.features import Feature, FeatureRegistry
 from online_models.ranking import ranking_registry
 from state.events import Directive, Outcome, OutcomeSlot, Versions
@@ -305,6 +306,70 @@ def test_a_replay_with_shadows_and_promotions_ends_in_the_same_state(
     again = replayed(live.entries(), live.log, unit="m0", rules=RULES)
     assert state(again) == state(live.store)
     assert len(decode_lifecycle(again.hashes[f"{PLACE.prefix}lifecycle"][b"home"]).steps) >= 8
+
+
+WIDER = FeatureRegistry(
+    [Feature("position", "count"), Feature("blend"), Feature("x"), Feature("y"), Feature("z")], [("x", "y")]
+)
+
+
+def lived(registry: FeatureRegistry = SMALL) -> Folded:
+    """Return a lane with a shadow, a named version and a rule of promotion."""
+    folded = lane(registry=registry)
+    said = [("models", {"promote": "automatic"}), ("challenger", BLIND), ("version", {"label": "good"})]
+    for number, (kind, document) in enumerate(said, 1):
+        folded.fold([*outcomes(10 * number, 10, registry=registry), told(kind, document, number)])
+    return folded
+
+
+def test_a_change_of_features_leaves_shadows_and_versions_behind_through_two_restarts() -> None:
+    folded = lived()
+    steps = len(life(folded).steps)
+    for start in (100, 200):
+        folded = lane(folded.store, WIDER)
+        folded.fold(outcomes(start, 20, registry=WIDER))
+        assert (folded.hash("model_shadows"), folded.hash("model_versions")) == ({}, {})
+    folded = lane(folded.store, WIDER)
+    folded.fold([told("challenger", {"shadow": "blind", "crosses": "none"}, 4)])
+    now = life(folded)
+    assert (now.promotes, set(now.shadows), now.versions) == ("automatic", {"blind"}, [])
+    assert [step.what for step in now.steps[steps:]] == ["features", "challenger"]
+    assert "['blind']" in now.steps[steps].detail
+    assert now.number == 1
+
+
+def test_a_lane_starts_over_models_of_another_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    folded = lived()
+    monkeypatch.setattr("online_models.click.VERSION", VERSION + 1)
+    monkeypatch.setattr("stream.lane.VERSION", VERSION + 1)
+    for start in (100, 200):
+        folded = lane(folded.store)
+        folded.fold(outcomes(start, 20))
+    assert (life(folded).outcomes, life(folded).promotes, life(folded).shadows) == (40, "automatic", {})
+
+
+def test_a_directive_sent_again_under_a_new_number_is_followed_once() -> None:
+    folded = lane()
+    first, again = (told("version", {"label": "good"}, number) for number in (1, 2))
+    assert isinstance(again.event, Directive)
+    again.event.event_id = "c1"
+    folded.fold([*outcomes(1, 5), first])
+    folded = lane(folded.store)
+    folded.fold([again])
+    counted = folded.count("directives"), folded.count("directives.duplicate")
+    assert (life(folded).number, counted) == (1, (1, 1))
+
+
+def test_a_redriven_directive_is_followed_once() -> None:
+    folded = lane()
+    letter = told("version", {"label": "good"})
+    letter.redrive, letter.number = "m0-directives-0-7", 0
+    folded.fold([*outcomes(1, 5), letter])
+    for number in range(2, 2 + MODEL_STEPS_KEPT):  # the history has forgotten it
+        folded.fold([told("rollback", {"to": "nowhere"}, number)])
+    folded = lane(folded.store)
+    folded.fold([letter])
+    assert (life(folded).number, folded.count("directives.redriven_again")) == (1, 1)
 
 
 RULES = unit_rules(settings(), "m0")

@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -176,6 +177,24 @@ def test_a_forged_or_foreign_token_counts_as_unattributed(forged: str) -> None:
     assert folded.record("u1").recent == ["b"]
     folded.fold([], OVER)
     assert folded.count("rewarded.home") == 0
+
+
+def test_a_token_is_opened_once_however_much_its_event_earns(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, plain = [], TokenSigner.open
+
+    def counted(signer: TokenSigner, *given: Any) -> str | None:
+        opened.append(given[0])
+        return plain(signer, *given)
+
+    monkeypatch.setattr(TokenSigner, "open", counted)
+    folded = shard()
+    folded.fold([decision(), impression(decision=1), feedback("purchase", decision=1)])
+    assert len(opened) == 2
+    folded.fold([], OVER)
+    (outcome,) = folded.outcomes()
+    assert [(slot.reward > 0, slot.earned) for slot in outcome.slots] == [
+        (False, []), (True, ["purchase"]), (False, []),
+    ]  # fmt: skip
 
 
 def test_every_order_of_one_decisions_events_gives_the_same_outcome() -> None:

@@ -23,9 +23,10 @@ from state.packing import to_base64, unpack_arrays
 from state.rules import SurfaceRules
 from stream.attribution import Closed
 from stream.catalogue import CatalogueLogic
-from stream.closing import judge, keep
+from stream.closing import judge
 from stream.control import ControlLogic
 from stream.effects import Counters, Effects, Place
+from stream.kept import keep
 from stream.lane import LaneLogic
 from stream.lessons import lesson_of
 from stream.rows import Row, decode_row

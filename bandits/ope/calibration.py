@@ -1,59 +1,12 @@
-"""How heavy the weights' tail is, and whether logged propensities are the frequencies they claim to be."""
+"""Whether logged propensities are the frequencies they claim to be."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
 
 from bandits.arrays import FloatArray
-
-KEPT = 201
-"""Largest weights that are remembered: the tail index is made of all but the least of them."""
-
-
-class LargestWeights:
-    """The largest weights of a stream.
-
-    References
-    ----------
-    Hill (1975), "A simple general approach to inference about the tail of a distribution".
-    """
-
-    def __init__(self) -> None:
-        self._kept = np.empty(0)
-
-    def add(self, weights: FloatArray) -> None:
-        """Take in weights (n,)."""
-        if len(self._kept) == KEPT:
-            weights = weights[weights > self._kept.min()]
-            if not len(weights):
-                return
-        both = np.concatenate([self._kept, weights])
-        self._kept = both if len(both) <= KEPT else np.partition(both, len(both) - KEPT)[-KEPT:]
-
-    @property
-    def kept(self) -> FloatArray:
-        """The largest of them, at most `KEPT`, in no order."""
-        return self._kept
-
-    @property
-    def largest(self) -> float:
-        """The largest of all, 0 of none."""
-        return float(self._kept.max(initial=0.0))
-
-    def index(self) -> float:
-        """Return Hill's tail index: at 2 or below the variance of the weights has no bound in sight.
-
-        Infinite where the largest weights are all alike, or fewer than `KEPT` were seen.
-        """
-        if len(self._kept) < KEPT:
-            return float("inf")
-        ordered = np.sort(self._kept)
-        if ordered[0] <= 0:
-            return float("inf")
-        excess = float(np.log(ordered[1:] / ordered[0]).mean())
-        return 1.0 / excess if excess > 0 else float("inf")
+from bandits.ope.intervals import normal_width
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,5 +83,5 @@ class Calibration:
         judged = [arm for arm in self.arms(rounds) if arm.shown >= least_shown]
         if not judged:
             return []
-        width = float(ndtri(1.0 - (1.0 - level) / (2.0 * len(judged))))
+        width = normal_width(1.0 - (1.0 - level) / len(judged))
         return [arm for arm in judged if abs(arm.ratio - 1.0) > width * arm.error]
