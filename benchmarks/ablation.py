@@ -25,7 +25,16 @@ from headwater.demo.run import MOVIE_PAIRS, MOVIE_SESSIONS, SPEED_UP
 from headwater.demo.traffic import visits
 from headwater.evaluation.measures import difference
 from online_models.arrays import FloatArray, IntArray
-from online_models.sources import COVISIT, KNN, SESSION, SOURCE_NAMES, SURFACE_TREND, TREND, Query
+from online_models.sources import (
+    COVISIT,
+    KNN,
+    SEGMENT_TREND,
+    SESSION,
+    SOURCE_NAMES,
+    SURFACE_TREND,
+    TREND,
+    Query,
+)
 from serving.app import make_live
 from serving.decide import Call, Decided
 from serving.live import LiveState
@@ -162,7 +171,11 @@ def catalogue_item(movie: Movie) -> Item:
 def cuts() -> dict[str, Without | None]:
     """Return every run of an ablation by name: all sources a catalogue has, all families the blend has."""
     names = make_live(demo_settings(0)).recommender.names
-    sources = {code: name for code, name in enumerate(SOURCE_NAMES) if code not in (SESSION, SURFACE_TREND)}
+    sources = {
+        code: name
+        for code, name in enumerate(SOURCE_NAMES)
+        if code not in (SESSION, SURFACE_TREND, SEGMENT_TREND)
+    }
     runs: dict[str, Without | None] = {FULL: None}
     runs |= {f"source: {name}": Without(sources=frozenset({code})) for code, name in sources.items()}
     families = {family: Without(families=frozenset({family})) for family in FAMILIES}

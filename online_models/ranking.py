@@ -76,7 +76,10 @@ _SOURCES |= dict.fromkeys(("embedding", "embedding_rank"), "session embedding")
 _SOURCES |= {"position": "slate", "item_age": "catalogue", "category": "catalogue", "blend_share": "blend"}
 
 
-PROFILE_WEIGHTS = {"content": 0.3, "trend_fast": 0.4, "trend_mid": 0.6, "affinity": 0.2}
+PROFILE_WEIGHTS = {
+    "content": 0.3, "trend_fast": 0.4, "trend_mid": 0.2, "affinity": 0.2,
+    "surface_trend": 0.2, "segment_trend": 0.2, "segment_trend_rank": 2.0,
+}  # fmt: skip
 """What the blend begins with beside the session's own sources: what is popular, or like what was liked."""
 
 _FROM_BLEND = {

@@ -127,7 +127,7 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     drawn_from = scored.scores, aimed(aim, scored.scores)
     placed = place(drawn_from, size, chosen.law, (ranking, live.items, found.rows))
     slate = draw_slate(placed.problem, chosen.law, seed)
-    rung: Rung = "trend" if is_trend else _rung(call, asked)
+    rung: Rung = "trend" if is_trend else _rung(live, call, asked)
     is_new = owed.of(found.rows[slate.indices]) > 0.0
     return Decided(rung, slate, scored, chosen, ranking, placed, aim, is_new, seed, holdout, visitor.is_new)
 
@@ -137,12 +137,13 @@ def in_holdout(subject: str, surface: str, share: float) -> bool:
     return share > 0 and id_hash(f"holdout|{surface}|{subject}") < share * 2**64
 
 
-def _rung(call: Call, asked: Asked) -> Rung:
+def _rung(live: LiveState, call: Call, asked: Asked) -> Rung:
     if call.record is not None and call.record.recent:
         return "personal"
     if len(asked.recent):
         return "session"
-    return "segment" if asked.categories else "trend"
+    is_known = any(live.groups.has_enough(name, asked.now_ms) for name in asked.where.facets)
+    return "segment" if asked.categories or is_known else "trend"
 
 
 def _score(live: LiveState, call: Call, given: tuple[Found, Visitor], law: Exploration) -> Scored:

@@ -22,6 +22,7 @@ from online_models.heads import FORMAT, HeadModels, HeadsScorer, Ranker
 from online_models.neighbourhoods import Neighbourhoods
 from online_models.ranking import ClickInputs, prior_model, ranking_registry
 from online_models.retrieval import Recommender, RecommenderSettings
+from online_models.segment_trends import SegmentTrends
 from online_models.session_knn import SessionIndex
 from online_models.trends import Trends
 from serving.exploring import Laws
@@ -29,7 +30,7 @@ from serving.items import ItemTable
 from serving.newcomers import Ledger
 from serving.sessions import add_sessions, follow_entry, newest_at
 from serving.shadows import NO_SHADOWS, ShadowLaws
-from serving.sources import CatalogueSources
+from serving.sources import CatalogueSources, where_of
 from state.events import Item, Weights
 from state.exploration import DOCUMENT_TYPES, Budgets, Document, Explorations, Shadows, decode_document
 from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
@@ -92,6 +93,8 @@ class LiveState:
     def forget_subjects(self) -> None:
         """Drop what came from subject shards, before they are loaded anew."""
         self.trends = Trends(self._retrieval.half_lives_s)
+        half_lives = self._retrieval.half_lives_s
+        self.groups = SegmentTrends(half_lives[len(half_lives) // 2])
         self.recommender = self.fresh_recommender()
         self.posterior = Posterior(self._policy)
         self.items.blocks[:] = 0
@@ -99,7 +102,9 @@ class LiveState:
 
     def fresh_recommender(self) -> Recommender:
         """Return a recommender of this catalogue that has met no click yet."""
-        fresh = Recommender(self._retrieval, CatalogueSources(self.items, self.alike, self.trends))
+        fresh = Recommender(
+            self._retrieval, CatalogueSources(self.items, self.alike, self.trends, self.groups)
+        )
         fresh.reserve(len(self.items))
         return fresh
 
@@ -154,8 +159,9 @@ class LiveState:
 
         def take(step: Interaction, row: int) -> None:
             if step.session != NO_SESSION:  # the blend learns which candidate was taken before all else does
-                self.recommender.add(step.session, row, step.at_ms)
+                self.recommender.add(step.session, row, step.at_ms, where_of(step.surface, step.facets))
             self.trends.add(row, step.at_ms, step.interest)
+            self._count_group(step, row)
 
         follow_entry(self.items, entry, self.recommender, take)
         for step in entry.history:  # its sessions wait until they can be taken in by time (serving/past.py)
@@ -164,6 +170,15 @@ class LiveState:
             self.ledger.apply(shard, entry.exploring)
         self.watermarks[shard] = max(entry.watermark, self.watermarks.get(shard, 0))
         self.posterior.advance(self.watermarks[shard], most=CAUGHT_UP_AT_ONCE)
+
+    def _count_group(self, step: Interaction, row: int) -> None:
+        where = where_of(step.surface, step.facets)
+        self.groups.add([*where.surface, *where.facets], row, step.at_ms, step.interest)
+
+    def recall(self, entry: ShardFeed) -> None:
+        """Count in groups what an entry said that is loaded already: of groups only feeds tell."""
+        for step in entry.interactions:
+            self._count_group(step, self.items.row(step.item_id))
 
     def apply_items(self, entry: ItemFeed) -> None:
         """Apply catalogue changes."""

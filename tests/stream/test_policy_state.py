@@ -118,7 +118,7 @@ def test_what_was_learnt_of_other_arms_is_neither_read_nor_added_to() -> None:
     key, store = bandit_key(old.logic.place.prefix), old.store
     store.hashes[key] = {name: b"another." + raw[8:] for name, raw in store.hashes[key].items()}
     loaded = shard(store)
-    taught(loaded, AT + 10, 11)
-    taught(anew, AT + 10, 11)
+    for folded in (loaded, anew):
+        taught(folded, AT + 10**6, 11)
     held, wished = blocks(loaded), blocks(anew)
     assert {name: held[name].tolist() for name in wished} == {name: wished[name].tolist() for name in wished}

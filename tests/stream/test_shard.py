@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bandits.hybrid import Posterior, packed_size
 from bandits.ranking import ARM_DIM, CONTEXT_DIM, ranking_policy
-from state.events import Event
+from state.events import Click, Event
 from state.packing import from_base64, to_base64, unpack_vector
 from state.sessions import session_hash
 from state.settings import FeedbackKind
@@ -415,3 +415,21 @@ def test_profile_attributes_are_merged_field_by_field() -> None:
     folded.fold([profile(attributes={"age": 30.0, "city": "Ulm"})], AT)
     folded.fold([profile(at=AT + 1, attributes={"city": "Bonn"})], AT)
     assert folded.record("u1").attributes == {"age": 30.0, "city": "Bonn"}
+
+
+def test_an_interaction_is_fed_with_its_surface_and_what_its_open_decision_knows_of_the_visit() -> None:
+    folded = shard()
+    told = decision(facets={"device": "tv", "country": "de", "visitor": "new"})
+    folded.fold(
+        [told, impression(decision=1), click("b", decision=1, surface="home"), click("c", user="u2")], AT
+    )
+    steps = folded.shard_feeds()[-1].interactions
+    assert [(one.item_id, one.surface, one.facets) for one in steps] == [
+        ("b", "home", ["country:de", "device:tv"]), ("c", "", []),
+    ]  # fmt: skip
+    forged = click("a", at=AT + 2000, surface="home", event_id="forged").event
+    assert isinstance(forged, Click)
+    forged.decision = token(decision_id(1), "somebody else")
+    folded.fold([row("clicks", forged)], AT)
+    (step,) = folded.shard_feeds()[-1].interactions
+    assert (step.surface, step.facets) == ("home", [])
