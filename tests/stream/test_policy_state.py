@@ -10,7 +10,7 @@ from bandits.hybrid import Posterior, packed_size
 from bandits.priors import prior_of
 from bandits.ranking import ARM_DIM, CONTEXT_DIM, ranking_policy, seal
 from state.feed import decode_shard_feed
-from state.keys import bandit_key
+from state.keys import bandit_key, subject_key
 from state.packing import FloatArray, unpack_vector
 from state.retention import SWEEP_MS
 from state.subject import SubjectRecord, encode_subject
@@ -117,6 +117,9 @@ def test_what_was_learnt_of_other_arms_is_neither_read_nor_added_to() -> None:
     old, anew = taught(shard(), AT, 1), shard()
     key, store = bandit_key(old.logic.place.prefix), old.store
     store.hashes[key] = {name: b"another." + raw[8:] for name, raw in store.hashes[key].items()}
+    user = old.record("u1")
+    user.bandit = b"another." + user.bandit[8:]
+    store.values[subject_key(old.logic.place.prefix, "u1")] = encode_subject(user)
     loaded = shard(store)
     for folded in (loaded, anew):
         taught(folded, AT + 10**6, 11)
