@@ -66,8 +66,9 @@ class Race:
         own = numbers[: 2 * size].tolist()
         explored = [coin < share for coin, share in zip(own, shares.explored, strict=False)]
         order = self._ranked(numbers[2 * size :], size) if size > 1 else np.array([self.first(own[1])])
-        if True in explored:
-            order = self._explorer.interleaved(order, explored, shares, own)
+        if True not in explored:
+            return order, self.propensities(order), np.zeros(size, np.bool_)
+        order = self._explorer.interleaved(order, explored, shares, own)
         return order, self.propensities(order), np.array(explored)
 
     def propensities(self, indices: IntArray) -> FloatArray:

@@ -170,7 +170,7 @@ class Candidates(Struct, omit_defaults=True):
     scores: Packed
     sources: str
     cuts: str
-    uncut: int = 0
+    uncut: Whole = 0
 
 
 class Placing(Struct, omit_defaults=True):
@@ -216,6 +216,7 @@ class Versions(Struct, omit_defaults=True):
     exploration: Whole
     features: str
     ranking: Whole = 0
+    rules: Whole = 0
 
 
 class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
@@ -254,7 +255,7 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     weights: Weights | None = None
     policy: Packed = ""
     lifts: Packed = ""
-    before: int = 0
+    before: Whole = 0
     rules: list[str] = []
 
 
@@ -359,7 +360,8 @@ class Control(Event, kw_only=True, omit_defaults=True):
 
     ``document`` holds all settings of its kind that shall not be the default. ``expects`` is the version in
     force that the change was made from: under another one it is refused. ``forced`` sets the bounds of steps
-    aside and needs a ``why``; ``restores`` names the version whose settings come back.
+    aside and needs a ``why``; ``restores`` names the version whose settings come back. ``principal`` is
+    who asked, as the entrance they used knows them.
     """
 
     name: Annotated[str, Meta(pattern=r"^[a-z]+/[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -369,6 +371,7 @@ class Control(Event, kw_only=True, omit_defaults=True):
     expects: Annotated[int, Meta(ge=0)] | None = None
     forced: bool = False
     restores: Annotated[int, Meta(ge=0)] | None = None
+    principal: Annotated[str, Meta(max_length=128)] = ""
 
 
 class Directive(Event, kw_only=True, omit_defaults=True):

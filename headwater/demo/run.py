@@ -133,6 +133,7 @@ def demo_settings(options: DemoOptions) -> Iterator[Settings]:
             covisits=MOVIE_PAIRS,
             fetch_wait_ms=10,
             seed=options.seed,
+            drain_s=0.0,
             log_level="WARNING",
         )
 
@@ -259,6 +260,10 @@ def _show_addresses(console: Console, api: str, settings: Settings) -> None:
     click_ = f"curl -s {api}/v1/events -H 'content-type: application/json' -d '{event}'"
     console.print(
         f"\nDashboard [bold]{api}/[/bold]   API [bold]{api}/docs[/bold]   OpenAPI {api}/openapi.json"
+    )
+    console.print(
+        "[yellow]It runs open: on this machine, whoever calls 127.0.0.1 may do everything. "
+        "For others to reach it, make keys: docs/security.md[/yellow]"
     )
     console.print(f"Kafka {settings.kafka}   Redis {settings.redis}   namespace {settings.namespace}")
     for line in (ask, click_, turn):
