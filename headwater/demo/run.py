@@ -232,11 +232,12 @@ async def _drive(options: DemoOptions, settings: Settings, data: MovieLens, scre
         probing.cancel()
         await asyncio.gather(probing, return_exceptions=True)
         screen.say("waiting for every attribution window to close")
-        folded = await _closed(settings, traffic.sent.impressions)
+        folded = await until_closed(settings, traffic.sent.impressions)
     return demo_report(judge, traffic.sent, probe.found, folded, took)
 
 
-async def _closed(settings: Settings, shown: int) -> Folded:
+async def until_closed(settings: Settings, shown: int) -> Folded:
+    """Wait until so many shown slots have closed and been learnt, or longer than that can take."""
     patience_s = (
         settings.window_ms + settings.lateness_ms + settings.decision_wait_ms
     ) / 1000 + DRAIN_GRACE_S
