@@ -179,7 +179,7 @@ class Recommender:
         self._candidates = empty_candidates(settings.room, self._items, len(self.names))
         self._clicks = 0
 
-    def add(self, session: int, item: int, at_ms: int, visit: object = None) -> None:
+    def add(self, session: int, item: int, at_ms: int) -> None:
         """Learn one click; the next answer knows it.
 
         Parameters
@@ -190,8 +190,6 @@ class Recommender:
             Item row, >= 0.
         at_ms
             Event time, milliseconds.
-        visit
-            What the root knows of the visit, handed to its sources in a lesson as in a request.
 
         Raises
         ------
@@ -203,7 +201,7 @@ class Recommender:
             raise ValueError(msg)
         self.reserve(item + 1)
         if self._next_lesson(self._clicks) == self._clicks + 1:
-            self._teach(session, item, at_ms, visit)
+            self._teach(session, item, at_ms)
         self._clicks += 1
         while not fold(self._models(), session, item, at_ms):
             self.index.rebuild()
@@ -412,11 +410,11 @@ class Recommender:
             self.covisits.begun,
         )
 
-    def _teach(self, session: int, item: int, at_ms: int, visit: object = None) -> None:
+    def _teach(self, session: int, item: int, at_ms: int) -> None:
         items = self.index.session_items(session)[-self.settings.max_query :]
         if items.size == 0:
             return
-        size = self._gather(Query(items, at_ms, session, None, visit), 1).size
+        size = self._gather(Query(items, at_ms, session), 1).size
         place = np.flatnonzero(self._candidates.rows[:size] == item)
         if place.size:
             self.blend.learn(self._candidates.inputs[:size], int(place[0]))

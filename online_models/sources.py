@@ -54,7 +54,7 @@ class Query(NamedTuple):
     wanted: Wanted | None = None
     """What may be shown; None, as in lessons of the blend, for what `ExtraSources` says."""
     visit: object = None
-    """What the root knows of the visitor, handed to its `ExtraSources`; of lessons, where a click was."""
+    """What the root knows of the visitor, handed to its `ExtraSources`; None in lessons of the blend."""
 
 
 class Part(NamedTuple):

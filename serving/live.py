@@ -164,7 +164,7 @@ class LiveState:
 
         def take(step: Interaction, row: int) -> None:
             if step.session != NO_SESSION:  # the blend learns which candidate was taken before all else does
-                self.recommender.add(step.session, row, step.at_ms, where_of(step.surface, step.facets))
+                self.recommender.add(step.session, row, step.at_ms)
             self.trends.add(row, step.at_ms, step.interest)
             self._count_group(step, row)
 

@@ -1,6 +1,7 @@
 """What a server's catalogue adds to the sources that live on clicks: content, newcomers, trends."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from msgspec import Struct
@@ -132,7 +133,7 @@ class CatalogueSources:
 
     def catalogue(self, query: Query) -> Catalogue:
         """Give the live catalogue without what rules or the request's filter keep out, by item row."""
-        asked, whole = _asked(query), self._items.arrays()
+        asked, whole = cast("Asked | None", query.visit), self._items.arrays()
         if asked is None or asked.wishes is None or asked.wishes.allowed is None:
             return whole
         return whole._replace(available=whole.available & asked.wishes.allowed)
@@ -143,7 +144,7 @@ class CatalogueSources:
 
     def parts(self, query: Query) -> Sequence[Part]:
         """Give further candidates; newcomers before trends, which would fill all room there is."""
-        asked = _asked(query)
+        asked = cast("Asked | None", query.visit)
         seen = 0 if asked is None else len(asked.seen_hashes)
         wished = [] if asked is None or asked.wishes is None else self._wished(asked.wishes, seen)
         if asked is not None and asked.trend_only:
@@ -183,14 +184,14 @@ class CatalogueSources:
 
     def last_resort(self, query: Query) -> Sequence[Part]:
         """Give every item that may appear, the newest first."""
-        asked = _asked(query)
+        asked = cast("Asked | None", query.visit)
         if asked is None or asked.wishes is None or asked.wishes.allowed is None:
             return [Part(NEW, self._items.newest(len(self._items)))]
         return [Part(NEW, self._items.newest_of(asked.wishes.allowed))]
 
     def inputs(self, query: Query, rows: IntArray) -> FloatArray:
         """Describe candidates (m,) by `names`, shape (m, 11)."""
-        asked = _asked(query)
+        asked = cast("Asked | None", query.visit)
         if asked is None:
             visit = Visit(query.items, decayed_interest(len(query.items)), query.now_ms)
         else:
@@ -231,14 +232,7 @@ def decayed_interest(count: int) -> FloatArray:
     return _DECAYS[len(_DECAYS) - count :]
 
 
-def _asked(query: Query) -> Asked | None:
-    """Return a request; None for a lesson."""
-    return query.visit if isinstance(query.visit, Asked) else None
-
-
 def _where(query: Query) -> Where:
-    """Return where a request, or the click of a lesson, was made."""
-    visit = query.visit
-    if isinstance(visit, Asked):
-        return visit.where
-    return visit if isinstance(visit, Where) else NOWHERE
+    """Return where a request is made; a lesson is of everybody, as sessions do not say where."""
+    asked = cast("Asked | None", query.visit)
+    return NOWHERE if asked is None else asked.where

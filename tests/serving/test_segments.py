@@ -80,19 +80,6 @@ def test_a_surface_brings_what_is_taken_on_it() -> None:
     assert says[0] < says[2] < says[1]
 
 
-def test_lessons_of_the_blend_see_the_surface_trend_that_requests_see() -> None:
-    live, seen = shop(20), []
-    learn = live.recommender.blend.learn
-    live.recommender.blend.learn = lambda inputs, target: seen.append(inputs.copy()) or learn(inputs, target)  # type: ignore[method-assign,func-returns-value]
-    steps = [Interaction(9, f"i{n}", NOW + n, 1.0, "inbox", ["device:tv"]) for n in (*EVERYBODYS, *THEIRS)]
-    live.apply_shard(0, ShardFeed(interactions=steps, watermark=NOW))
-    columns = [live.recommender.names.index(name) for name in ("trend_mid", "surface_trend", "segment_trend")]
-    assert seen
-    everybody, surface, segment = seen[-1][:, columns].T
-    assert np.abs(surface - everybody).max() > 0.2
-    assert np.abs(segment - everybody).max() > 0.2
-
-
 def test_what_entries_said_before_a_load_is_counted_in_groups_alone() -> None:
     live, recalled = shop(20), empty()
     for number in range(40):
