@@ -7,6 +7,8 @@ import numba
 from numba.core import types
 from numba.experimental import structref
 
+from online_models._code_cache import LOCATORS
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -35,10 +37,14 @@ def compiled_sums(function: F) -> F:
 
 
 def _jit(function: F, fastmath: bool | set[str]) -> F:
+    settings: Any = numba.config
+    held, settings.CACHE_LOCATOR_CLASSES = settings.CACHE_LOCATOR_CLASSES, LOCATORS
     try:
         return cast("F", numba.njit(cache=True, nogil=True, fastmath=fastmath)(function))
     except RuntimeError:
         return cast("F", numba.njit(nogil=True, fastmath=fastmath)(function))
+    finally:
+        settings.CACHE_LOCATOR_CLASSES = held
 
 
 @structref.register
