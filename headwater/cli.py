@@ -87,11 +87,15 @@ def worker() -> None:
 
 @main.command()
 def serve() -> None:
-    """Answer requests over HTTP."""
+    """Answer requests over HTTP; by several processes where HEADWATER_SERVERS says so."""
     become_service()
+    settings = checked_secret(command_settings())
+    if settings.servers > 1:
+        from headwater.servers import Servers
+
+        sys.exit(Servers(settings).run())
     from serving.app import run
 
-    settings = checked_secret(command_settings())
     _settle_collector()
     try:
         run(settings)

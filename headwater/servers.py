@@ -16,6 +16,8 @@ from state.settings import Settings
 log = structlog.get_logger(__name__)
 STOP_S = 30.0
 POLL_S = 0.1
+IN_ORDER = (0, -signal.SIGTERM, -signal.SIGINT)
+"""How a server ends that was told to: by the signal, once it has finished."""
 SOON_S = 5.0
 """A process that ends sooner after its start is started again only after so long."""
 
@@ -26,13 +28,11 @@ class Servers:
     Parameters
     ----------
     settings
-        Of all of them. Each has its own metrics port, counted up from the one set, if one is.
-    count
-        How many.
+        Of all of them, and how many there are.
     """
 
-    def __init__(self, settings: Settings, count: int) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings) -> None:
+        self._settings, count = settings, settings.servers
         self._running: list[subprocess.Popen[bytes] | None] = [None] * count
         self._started_at = [-SOON_S] * count
         self._is_stopping = False
@@ -63,7 +63,7 @@ class Servers:
     def _start(self, place: int) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "headwater", "serve"]
         environment = {**os.environ, **environment_of(self._settings, place)}
-        return subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)  # noqa: PLW1509
+        return subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)  # noqa: PLW1509, S603
 
     def _end(self) -> int:
         """Ask all to stop; by force who has not in half a minute."""
@@ -78,13 +78,14 @@ class Servers:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        return max((abs(process.returncode) for process in running), default=0)
+        return max((abs(code) for one in running if (code := one.returncode) not in IN_ORDER), default=0)
 
 
 def environment_of(settings: Settings, place: int) -> Mapping[str, str]:
     """Return what the environment of one of several processes has besides the settings."""
     metrics = settings.metrics_port
     return {
+        "HEADWATER_SERVERS": "1",
         "HEADWATER_SHARED_PORT": "true",
         "HEADWATER_METRICS_PORT": str(metrics + place if metrics else 0),
     }

@@ -61,6 +61,7 @@ from state.topics import topic_name
 
 log = structlog.get_logger(__name__)
 _DRAIN_S = 5.0
+_LOAD_S = 60.0
 _CANCEL_AGAIN_S = 0.1
 T = TypeVar("T", SessionKnnSettings, CoVisitSettings)
 
@@ -164,6 +165,8 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
             *([guard.keys.run()] if guard.keys is not None else []),
         )
     ]
+    if settings.shared_port:
+        await _until_loaded(sync)
     try:
         yield
     finally:
@@ -188,6 +191,14 @@ async def end_tasks(tasks: Iterable["asyncio.Task[None]"]) -> None:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
+
+
+async def _until_loaded(sync: Sync) -> None:
+    """Wait for the live state, so that a port others serve already sends nobody to an empty server."""
+    try:
+        await asyncio.wait_for(sync.ready.wait(), _LOAD_S)
+    except TimeoutError:
+        log.error("the state is not loaded yet: requests are answered from what there is", waited_s=_LOAD_S)
 
 
 async def _spare_collector(sync: Sync) -> None:
