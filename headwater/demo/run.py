@@ -267,6 +267,7 @@ def _show_addresses(console: Console, api: str, settings: Settings) -> None:
         "For others to reach it, make keys: docs/security.md[/yellow]"
     )
     console.print(f"Kafka {settings.kafka}   Redis {settings.redis}   namespace {settings.namespace}")
+    console.print(f"Example shop: headwater shop --api {api}", soft_wrap=True, highlight=False)
     for line in (ask, click_, turn):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
