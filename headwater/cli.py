@@ -148,10 +148,9 @@ def settings_page(*, check: bool, into: Path) -> None:
 @main.command("warm-up")
 def warm_up() -> None:
     """Compile the loops of the models once, so that the first start of a server does not have to."""
-    from online_models import covisit, ranking, session_knn, trends
+    from online_models.warming import warm_up as compile_all
 
-    for loops in (session_knn, covisit, trends, ranking):
-        loops.warm_up()
+    compile_all()
 
 
 @main.command()

@@ -15,10 +15,10 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 
 from bandits.ranking import Lives, ranking_policy
-from online_models import covisit, neighbourhoods, ranking, retrieval, session_knn, texts, trends
 from online_models.covisit import CoVisitSettings
 from online_models.retrieval import RecommenderSettings
 from online_models.session_knn import SessionKnnSettings
+from online_models.warming import warm_up
 from serving.admission import Lateness
 from serving.api import routes
 from serving.attributed import AttributionReader
@@ -151,8 +151,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     sample = app.state.recommender.sample
     for collector in (sample, sync.ages, DoorMetrics(guard, lateness, reader)):
         metrics.registry.register(collector)
-    for loops in (session_knn, covisit, trends, neighbourhoods, texts, retrieval, ranking):
-        loops.warm_up()
+    warm_up()
     tasks = [
         asyncio.create_task(work)
         for work in (
