@@ -25,6 +25,7 @@ from serving.attributed import AttributionReader
 from serving.decisions import DecisionReader
 from serving.gateway import Gateway
 from serving.hotpath import with_hot_path
+from serving.idempotency import Idempotency
 from serving.live import LiveState, served_retrieval
 from serving.logbook import BATCH_BYTES, Logbook
 from serving.metrics import ServerMetrics
@@ -37,6 +38,7 @@ from serving.reader import SubjectReader
 from serving.scoreboard import ScoreboardReader
 from serving.scoreboard_gauges import export_scores
 from serving.service import Recommender
+from serving.similar import SimilarItems
 from serving.stats import StatsReader
 from serving.sync import Sync
 from serving.tuning import NotInForceError, Tuning, on_not_in_force
@@ -66,6 +68,7 @@ def build_app(settings: Settings) -> Litestar:
         route_handlers=[routes()],
         lifespan=[lambda app: _lifespan(app, settings, live)],
         exception_handlers=handlers,
+        middleware=[Idempotency],
         openapi_config=OpenAPIConfig(title="Headwater", version="1", path="/docs"),
         request_max_body_size=2_000_000,
     )
@@ -114,6 +117,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     reader = SubjectReader(settings, requests, metrics)
     parts = (reader, logbook, sync, metrics)
     app.state.recommender = Recommender(settings, live, parts)
+    app.state.similar = SimilarItems(live, (parts[0], sync))
     app.state.gateway, app.state.tuning = gateway, Tuning(settings, gateway, live, feeds)
     app.state.privacy = Privacy(settings, feeds, gateway)
     app.state.sync, app.state.metrics = sync, metrics

@@ -110,10 +110,11 @@ class Sync:
     async def load(self) -> None:
         """Load everything the store holds of the namespace."""
         await self._stop_reading()  # whatever is under way is older than what is loaded
+        began_at = time.monotonic()
         loaded = {name: await self._read_unit(name) for name in self._prefixes}
         self._apply_loaded(loaded)
         self.reloads += 1
-        self._loaded_at = time.monotonic()
+        self._loaded_at = began_at
         self.ready.set()
 
     async def _read_unit(self, name: str) -> list[Any]:
