@@ -14,7 +14,11 @@ D = TypeVar("D", bound=Versioned)
 SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
 IfMatch = Annotated[
     str | None,
-    HeaderParameter(name="If-Match", description="Version the change was made from, as the ETag says."),
+    HeaderParameter(
+        name="If-Match",
+        schema_extra={"pattern": r'^\s*(\*|"?[0-9]{1,15}"?)\s*$'},
+        description="Version the change was made from, as the ETag says.",
+    ),
 ]
 _VERSION = re.compile(r'"?([0-9]{1,15})"?')
 

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from serving.etags import IfMatch, SurfaceName, tagged, version_of
 from serving.preview import Preview
 from serving.scoreboard import Promotion, ScoreboardAnswer, promotion_wish
+from state.events import Name
 from state.exploration import Explorations, Shadow, Shadows
 
 WishedRate = Annotated[float, Parameter(ge=0.0, le=0.5, description="Share of slots that would explore.")]
@@ -24,7 +25,7 @@ T = TypeVar("T")
 class ShadowsChange(Struct, forbid_unknown_fields=True):
     """All shadow policies of a surface; those not named are no longer watched."""
 
-    policies: Annotated[dict[str, Shadow], Meta(max_length=8)]
+    policies: Annotated[dict[Name, Shadow], Meta(max_length=8)]
     changed_by: Annotated[str, Meta(max_length=128)] = ""
     why: Annotated[str, Meta(max_length=512)] = ""
 

@@ -8,6 +8,7 @@ import msgspec
 from litestar import Request, Response, delete, get
 from litestar.datastructures import State
 from litestar.exceptions import NotFoundException, ServiceUnavailableException
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 from msgspec import Struct
@@ -15,7 +16,7 @@ from redis.exceptions import RedisError
 
 from serving.gateway import Addressed, Gateway
 from state.access import Access, read_access
-from state.erasing import checked_subject, erase_event, standing_receipt, wait_for_receipt
+from state.erasing import erase_event, standing_receipt, stored_subject, wait_for_receipt
 from state.erasure import ErasureKeys
 from state.events import encode
 from state.partition import shard_of
@@ -54,7 +55,8 @@ class Privacy:
         ServiceUnavailableException
             If store or broker cannot be reached; nothing is erased then.
         """
-        event = erase_event(self._settings, checked_subject(subject), why)
+        subject = stored_subject(self._settings, subject)
+        event = erase_event(self._settings, subject, why)
         async with _store():
             standing = await standing_receipt(self._redis, self._settings, subject)
         if standing is not None:
@@ -79,7 +81,7 @@ class Privacy:
             If there was none, or another than the one asked for.
         """
         async with _store():
-            receipt = await read_receipt(self._redis, self._settings, checked_subject(subject))
+            receipt = await read_receipt(self._redis, self._settings, stored_subject(self._settings, subject))
         if receipt is None or receipt_id not in (None, receipt.receipt_id):
             raise NotFoundException(detail="no such erasure has been applied yet")
         return receipt
@@ -87,7 +89,7 @@ class Privacy:
     async def access(self, subject: str) -> Access:
         """Return everything the store holds of a subject."""
         async with _store():
-            return await read_access(self._redis, self._settings, checked_subject(subject))
+            return await read_access(self._redis, self._settings, stored_subject(self._settings, subject))
 
 
 @asynccontextmanager
@@ -99,13 +101,24 @@ async def _store() -> AsyncIterator[None]:
         raise ServiceUnavailableException(detail=detail) from None
 
 
+_UserId = Annotated[
+    str, Parameter(min_length=1, max_length=130, description="A user id, or s: and a session id.")
+]
 _Why = Annotated[str, Parameter(max_length=512, description="Kept with the erasure; name nobody in it.")]
 _Wait = Annotated[int, Parameter(ge=0, le=30_000, description="How long to wait for the receipt, ms.")]
 
 
-@delete("/v1/users/{user_id:str}", status_code=HTTP_200_OK, summary="Erase a visitor")
+_PENDING = ResponseSpec(data_container=Pending, description="The erasure is published, and not yet applied")
+
+
+@delete(
+    "/v1/users/{user_id:str}",
+    status_code=HTTP_200_OK,
+    summary="Erase a visitor",
+    responses={HTTP_202_ACCEPTED: _PENDING, HTTP_200_OK: ResponseSpec(Receipt, description="It is applied")},
+)
 async def delete_user(
-    user_id: str, request: Request[Any, Any, State], why: _Why = "", wait_ms: _Wait = 5_000
+    user_id: _UserId, request: Request[Any, Any, State], why: _Why = "", wait_ms: _Wait = 5_000
 ) -> Response[Receipt | Pending]:
     """Erase a user, or an anonymous session (``s:`` and its id); answers with the signed receipt."""
     answer = await request.app.state.privacy.erase(user_id, why, wait_ms / 1000)
@@ -113,8 +126,12 @@ async def delete_user(
     return Response(answer, status_code=status)
 
 
-@get("/v1/users/{user_id:str}", summary="Everything stored of a visitor")
-async def get_user(user_id: str, request: Request[Any, Any, State]) -> Response[bytes]:
+@get(
+    "/v1/users/{user_id:str}",
+    summary="Everything stored of a visitor",
+    responses={HTTP_200_OK: ResponseSpec(Access, description="All of it")},
+)
+async def get_user(user_id: _UserId, request: Request[Any, Any, State]) -> Response[bytes]:
     """Return the record, decisions and sessions of a user or an anonymous session."""
     access = await request.app.state.privacy.access(user_id)
     return Response(msgspec.json.encode(access), media_type="application/json")
@@ -122,7 +139,7 @@ async def get_user(user_id: str, request: Request[Any, Any, State]) -> Response[
 
 @get("/v1/users/{user_id:str}/receipt", summary="The receipt of an erasure")
 async def get_receipt(
-    user_id: str, request: Request[Any, Any, State], receipt_id: str | None = None
+    user_id: _UserId, request: Request[Any, Any, State], receipt_id: str | None = None
 ) -> Receipt:
     """Return the signed receipt of the last erasure of a user or an anonymous session."""
     receipt: Receipt = await request.app.state.privacy.receipt(user_id, receipt_id)

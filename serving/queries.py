@@ -13,7 +13,15 @@ Wished = Annotated[
     str | None,
     Parameter(max_length=2_048, description="What every item has to fulfil, such as `price < 20`."),
 ]
-Pairs = Annotated[str, Parameter(description="NAME:VALUE separated by commas.", max_length=2_048)]
+_PAIR = r"[a-z0-9][a-z0-9_.-]{0,63}:[^,]{1,64}"
+Pairs = Annotated[
+    str,
+    Parameter(
+        pattern=rf"^({_PAIR}(,{_PAIR}){{0,7}})?$",
+        description="NAME:VALUE separated by commas, at most eight.",
+        max_length=2_048,
+    ),
+]
 
 
 def words_of(text: str) -> list[str]:

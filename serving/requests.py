@@ -22,7 +22,15 @@ from state.merchandising import MOST_PINS, Expression, Place, Rule
 
 Count = Annotated[int, Meta(ge=1, le=50)]
 Ids = Annotated[list[Id], Meta(max_length=500)]
-After = Annotated[str, Meta(min_length=1, max_length=512, description="A freshness token.")]
+_PLACE = r"[^\s/,]+/[0-9]{1,9}/[0-9]{1,19}"
+After = Annotated[
+    str,
+    Meta(
+        pattern=rf"^([\s\S]{{1,128}}|{_PLACE}(,{_PLACE}){{0,7}})$",
+        max_length=512,
+        description="A freshness token.",
+    ),
+]
 
 
 class Boost(Struct, frozen=True, forbid_unknown_fields=True):

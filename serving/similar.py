@@ -22,6 +22,7 @@ from serving.sync import Sync
 from serving.visitor import asked_of
 from state.events import subject_of
 from state.filters import parse_filter
+from state.pseudonyms import Pseudonyms
 from state.subject import SubjectRecord
 
 _ALIKE = (1 << KNN) | (1 << COVISIT) | (1 << HOP) | (1 << CONTENT)
@@ -60,12 +61,12 @@ class SimilarItems:
     live
         What to answer from.
     parts
-        Reader of subject records, and feed follower.
+        Reader of subject records, feed follower, and what users are called by.
     """
 
-    def __init__(self, live: LiveState, parts: tuple[SubjectReader, Sync]) -> None:
+    def __init__(self, live: LiveState, parts: tuple[SubjectReader, Sync, Pseudonyms]) -> None:
         self._live = live
-        self._reader, self._sync = parts
+        self._reader, self._sync, self._pseudonyms = parts
 
     async def answer(self, item_id: str, request: RecommendationRequest) -> SimilarAnswer:
         """Return items like one, for a visitor where the request names one.
@@ -79,6 +80,8 @@ class SimilarItems:
         """
         if request.filter is not None:
             parse_filter(request.filter)
+        if request.user_id:
+            request.user_id = self._pseudonyms.of(request.user_id)
         subject, record = subject_of(request.user_id, request.session_id), None
         if subject != subject_of(None, NOBODY):
             record = await self._reader.read(subject)

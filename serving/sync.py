@@ -5,12 +5,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import structlog
 from msgspec import Struct
 
 from serving.asides import BlockRefresher, StepBackWatch
 from serving.following import UNREACHABLE, Entries, store_reads
 from serving.live import PRIOR, SETTLED_AT_ONCE, SHARED, LiveState
+from serving.observed import Ages
 from serving.past import PastSessions
 from state.exploring import decode_progress, decode_stretches
 from state.feed import decode_item_feed, decode_names_feed, decode_shard_feed
@@ -18,6 +20,7 @@ from state.keys import (
     CONTROL,
     bandit_key,
     control_key,
+    feed_key,
     item_unit,
     items_key,
     lane_unit,
@@ -35,6 +38,8 @@ from state.settings import Settings
 log = structlog.get_logger(__name__)
 AFTER_DEFECT_S = 2.0
 """Wait before everything is loaded anew because an entry or a stored value could not be taken in."""
+RECALLED = 2_000
+"""Latest commits of a shard that a load looks through for what surfaces and segments have taken."""
 Sessions = dict[int, tuple[Sequence[str], Sequence[int]]]
 
 
@@ -71,6 +76,7 @@ class Sync:
         self._blocks = BlockRefresher(redis, shards, self._put_blocks)
         self._watch = StepBackWatch(redis)
         self._loaded_at = 0.0
+        self.ages = Ages()
         self.reloads = 0
         self.applied = 0
         self.ready = asyncio.Event()
@@ -113,9 +119,24 @@ class Sync:
         began_at = time.monotonic()
         loaded = {name: await self._read_unit(name) for name in self._prefixes}
         self._apply_loaded(loaded)
+        await self._recall()
         self.reloads += 1
         self._loaded_at = began_at
         self.ready.set()
+
+    async def _recall(self) -> None:
+        """Count what the latest entries say of surfaces and segments, which no loaded value holds."""
+        for name, prefix in self._prefixes.items():
+            if name.isdigit():
+                upto = f"{self._cursors[name].commit}-0"
+                for _, fields in await self._redis.xrevrange(feed_key(prefix), upto, "-", count=RECALLED):
+                    self._recall_entry(fields[b"c"])
+
+    def _recall_entry(self, change: bytes) -> None:
+        try:
+            self.live.recall(decode_shard_feed(change))
+        except msgspec.DecodeError:  # of another version, or empty: what it changed is loaded already
+            return
 
     async def _read_unit(self, name: str) -> list[Any]:
         prefix = self._prefixes[name]
@@ -202,6 +223,8 @@ class Sync:
         if name.isdigit():
             entry = decode_shard_feed(change)
             self.live.apply_shard(int(name), entry)
+            if entry.interactions:
+                self.ages.note(time.time() - entry.interactions[-1].at_ms / 1000)
             self._past.note(entry)
             shared = [SHARED, PRIOR] if entry.bandit_shared else []
             if shared or entry.bandit_items:  # without the shared block, they were forgotten

@@ -16,6 +16,7 @@ from litestar.status_codes import (
 from msgspec import UNSET
 from redis.exceptions import RedisError
 
+from serving.callers import principal
 from serving.gateway import Addressed, Gateway
 from serving.idempotency import change_id
 from serving.live import LiveState
@@ -23,6 +24,7 @@ from serving.problems import Problem, problem_response
 from serving.requests import BudgetChange, ExplorationChange, RankingChange, Reasons, Rollback, Stop
 from state.changing import Wish, change_event, check_kept, now_in_force, stop
 from state.control_reads import read_history
+from state.decoding import Refusal
 from state.events import Control, encode
 from state.exploration import Budgets, Document, Explorations, Shadow, Shadows
 from state.merchandising import Merchandising, Rule
@@ -103,7 +105,11 @@ class Tuning:
         return await self._explore(surface, stop(asked.scheme, asked.changed_by, asked.why), None)
 
     async def rollback(self, surface: str, asked: Rollback, version: int | None) -> Explorations:
-        """Bring an earlier version's settings back."""
+        """Bring an earlier version's settings back; refused where that version is not kept."""
+        kept = [one.version for one in await self.history(surface)]
+        if asked.version and asked.version not in kept:
+            wished = f"0 for the defaults, or one of {kept}"
+            raise Refusal("unknown_version", "version", asked.version, wished)
         wish = Wish(restores=asked.version, changed_by=asked.changed_by, why=asked.why)
         return await self._explore(surface, wish, version)
 
@@ -162,6 +168,7 @@ class Tuning:
         if version is not None and version != held:
             detail = f"header 'If-Match' has value {version}; wished: {held}, the version in force"
             raise HTTPException(detail=detail, status_code=HTTP_412_PRECONDITION_FAILED)
+        wish.principal = principal()
         kept = await self._kept(name) if wish.restores or wish.event_id else []
         check_kept(name, wish, kept)
         made = next((one for one in kept if wish.event_id and one.change == wish.event_id), None)

@@ -422,7 +422,7 @@ async def test_every_decision_explains_itself_until_its_visitor_is_erased(shared
     seen = await _folded(rig, f"{address}crime-0")
     assert (seen["verdict"], seen["reason"]) == ("filtered", "seen")
     assert (await _folded(rig, address + "no-such-item"))["verdict"] == "unknown_item"
-    for wrong, status in (("nonsense", 400), ("0197b0b0b0b0-ffff-0123456789ab", 400)):
+    for wrong, status in (("nonsense", 400), ("0197b0b0b0b0-ffff-0123456789ab", 404)):
         assert (await _get(rig, f"/v1/decisions/{wrong}"))[0] == status, wrong
     assert (await _get(rig, f"/v1/decisions/0{now_ms():011x}-0000-0123456789ab"))[0] == 404
 
