@@ -31,6 +31,7 @@ LAZY: dict[str, str] = {
     "rebuild": "headwater.rebuild:rebuild",
     "replay": "headwater.replay:replay",
     "retention": "headwater.retention:retention_page",
+    "shop": "headwater.shop.command:shop",
     "snapshot": "headwater.snapshot:snapshot",
     "state-hash": "headwater.state_hash:state_hash",
     "tune": "headwater.tune:tune",

@@ -199,6 +199,7 @@ class ShardLogic:
         record = self.subjects.touch(event.subject)
         step = interact(record, event, interest, self.rules.caps, keeps_its_time=bool(row.redrive))
         if step is not None:
+            step.surface, step.facets = self.opened.where(event)
             self.shared.count(record, step)
 
     def _decision(self, row: Row) -> None:
