@@ -15,10 +15,10 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 
 from bandits.ranking import Lives, ranking_policy
-from online_models import covisit, neighbourhoods, ranking, retrieval, session_knn, texts, trends
 from online_models.covisit import CoVisitSettings
 from online_models.retrieval import RecommenderSettings
 from online_models.session_knn import SessionKnnSettings
+from online_models.warming import warm_up
 from serving.admission import Lateness
 from serving.api import routes
 from serving.attributed import AttributionReader
@@ -27,6 +27,7 @@ from serving.decisions import DecisionReader
 from serving.gateway import Gateway
 from serving.guard import Guard, guarded, is_loopback, refuse_open
 from serving.hotpath import with_hot_path
+from serving.idempotency import Idempotency
 from serving.ledger import LedgerCounts
 from serving.listening import listen
 from serving.live import LiveState, served_retrieval
@@ -51,17 +52,20 @@ from serving.reader import SubjectReader
 from serving.scoreboard import ScoreboardReader
 from serving.scoreboard_gauges import export_scores
 from serving.service import Recommender
+from serving.similar import SimilarItems
 from serving.stats import StatsReader
 from serving.sync import Sync
 from serving.tuning import NotInForceError, Tuning, on_not_in_force
 from state.clients import kafka_security, redis_client
 from state.decoding import Refusal
+from state.pseudonyms import Pseudonyms
 from state.settings import Settings, SettingsError
 from state.topics import topic_name
 from state.tracing import start_tracing
 
 log = structlog.get_logger(__name__)
 _DRAIN_S = 5.0
+_LOAD_S = 60.0
 _CANCEL_AGAIN_S = 0.1
 T = TypeVar("T", SessionKnnSettings, CoVisitSettings)
 
@@ -81,6 +85,7 @@ def build_app(settings: Settings) -> Litestar:
         route_handlers=[routes()],
         lifespan=[lambda app: _lifespan(app, settings, live)],
         exception_handlers=handlers,
+        middleware=[Idempotency],
         openapi_config=OpenAPIConfig(title="Headwater", version="1", path="/docs"),
         request_max_body_size=MAX_BODY,
         before_request=answer_options,
@@ -135,6 +140,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     reader = SubjectReader(settings, requests, metrics)
     parts = (reader, logbook, sync, metrics)
     app.state.recommender = Recommender(settings, live, parts, guard.recommendations, tracing)
+    app.state.similar = SimilarItems(live, (parts[0], sync, Pseudonyms(settings.pseudonym_key())))
     app.state.gateway, app.state.tuning = gateway, Tuning(settings, gateway, live, feeds)
     app.state.privacy = Privacy(settings, feeds, gateway)
     app.state.sync, app.state.metrics = sync, metrics
@@ -152,8 +158,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     sample = app.state.recommender.sample
     for collector in (sample, sync.ages, DoorMetrics(guard, lateness, reader)):
         metrics.registry.register(collector)
-    for loops in (session_knn, covisit, trends, neighbourhoods, texts, retrieval, ranking):
-        loops.warm_up()
+    warm_up()
     tasks = [
         asyncio.create_task(work)
         for work in (
@@ -166,6 +171,8 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
             *([guard.keys.run()] if guard.keys is not None else []),
         )
     ]
+    if settings.shared_port:
+        await _until_loaded(sync)
     try:
         yield
     finally:
@@ -190,6 +197,14 @@ async def end_tasks(tasks: Iterable["asyncio.Task[None]"]) -> None:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
+
+
+async def _until_loaded(sync: Sync) -> None:
+    """Wait for the live state, so that a port others serve already sends nobody to an empty server."""
+    try:
+        await asyncio.wait_for(sync.ready.wait(), _LOAD_S)
+    except TimeoutError:
+        log.error("the state is not loaded yet: requests are answered from what there is", waited_s=_LOAD_S)
 
 
 async def _spare_collector(sync: Sync) -> None:
