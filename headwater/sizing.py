@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from msgspec import Struct, msgpack
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from bandits.hybrid import packed_size
@@ -28,9 +28,10 @@ from headwater.surface_sizes import SurfaceSizes
 from online_models.heads import FOLLOWING, HeadModels, Labels
 from online_models.ranking import prior_model, ranking_registry
 from state.events import Outcome, OutcomeSlot, encode
-from state.exploring import Progress, encode_progress
+from state.exploring import Progress, encode_folded
 from state.feed import Interaction, ShardFeed, encode_feed
 from state.keys import decision_key, subject_key, subject_unit, unit_prefix
+from state.opened import encode_open
 from state.outbox import Message, encode_message
 from state.packing import pack_arrays
 from state.retention import DAY_MS, FEED_CAP, MAX_UNSENT
@@ -125,7 +126,7 @@ def take_sample(population: Population, settings: Settings) -> Sample:
         session=([20], [len(raw) for raw in sessions]),
         item=[len(encode(item)) for item in catalogue(population, range(min(500, max(1, population.items))))],
         decision=[len(encode(decision)) for decision in logged],
-        opened=[len(msgpack.encode(opened(decision))) for decision in logged],
+        opened=[len(encode_open(opened(decision))) for decision in logged],
         kept=[len(encode_kept(one)) for one in kept],
         outcome=_outcome_length(population),
         feed=_feed_length(population),
@@ -259,7 +260,7 @@ class _Sizes:
         """Return the ledger of a catalogue of which a tenth has come in the time the ledger remembers."""
         met = self._people.items * NEW_SHARE * self._people.surfaces * self._settings.shards
         count = round(met) if self._people.decisions_per_day else 0
-        length = len(encode_progress(Progress(0, 10, 5, 1.5, BEGIN_MS, BEGIN_MS)))
+        length = len(encode_folded(Progress(0, 10, 5, 1.5, BEGIN_MS, BEGIN_MS)))
         return self._hash("newcomers", [8 + self._item_name], [length], count)
 
     def _feed(self) -> Family:

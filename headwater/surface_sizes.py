@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import numpy as np
 from msgspec.structs import replace
 
@@ -13,7 +12,7 @@ from headwater.population import BEGIN_MS, Population
 from state.events import encode
 from state.evidence import Cell, Sight, encode_cells
 from state.exploration import DOCUMENT_TYPES, Explorations, Guardrail, Segment, kind_of
-from state.exploring import HOUR, STRETCH_MS, STRETCHES, Stretch, Tried
+from state.exploring import HOUR, STRETCH_MS, STRETCHES, Stretch, Tried, encode_folded
 from state.packing import pack_arrays
 from state.retention import (
     EVIDENCE_HOURS,
@@ -37,7 +36,6 @@ POLICIES = 4
 """Shadow policies of a surface, each beside the exploration in force and the one before."""
 SURFACE = 8
 """Bytes of a surface's name."""
-_pack = msgspec.msgpack.Encoder().encode
 
 
 class SurfaceSizes:
@@ -118,7 +116,7 @@ class SurfaceSizes:
 
     def _spending(self) -> Family:
         busy = Stretch(10**4, 10**3, 10**4, 1e3 / 3, 10**3, 1e2 / 3)
-        length = len(_pack({BEGIN_MS // STRETCH_MS + n: busy for n in range(STRETCHES)}))
+        length = len(encode_folded({BEGIN_MS // STRETCH_MS + n: busy for n in range(STRETCHES)}))
         return self._of_shards("spending", (SURFACE, length), self._people.surfaces)
 
     def _tried(self) -> Family:
@@ -128,7 +126,7 @@ class SurfaceSizes:
             10**6, 10**3, 10**6, 1e5 / 3, 1e5 / 3, 10**5, 1e4 / 3, 1e4 / 3, BEGIN_MS, BEGIN_MS, recent
         )
         each = min(TRIED_CAP, CHANGES * self._people.surfaces)
-        return self._of_shards("tried", (SURFACE + 3, len(_pack(tried))), each)
+        return self._of_shards("tried", (SURFACE + 3, len(encode_folded(tried))), each)
 
     def _documents(self) -> list[tuple[int, int]]:
         """Return lengths of name and value of each document that a surface may have."""

@@ -2,11 +2,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-import msgspec
-
 from state.events import Click, Decision, Feedback, Impression, encode
 from state.keys import open_key
-from state.opened import OpenDecision, Reward, decode_open
+from state.opened import OpenDecision, Reward, decode_open, encode_open
 from state.rules import rules_of
 from state.tokens import decision_time
 from stream.attribution import NOTHING, OUTCOMES, Attribution, Closed
@@ -17,7 +15,6 @@ from stream.kept import Kept, decode_kept, encode_kept
 from stream.shard_rules import ShardRules
 from stream.surfaces import SurfaceCounters, strays
 
-_pack = msgspec.msgpack.Encoder().encode
 Told = Impression | Click | Feedback
 Parts = tuple[Counters, SurfaceCounters, Exploring]
 
@@ -192,7 +189,9 @@ class OpenDecisions:
     def write(self) -> None:
         """Put the decisions that something was noted of into the change."""
         for decision_id in sorted(self._touched):
-            self._effects.write(self._key, f"a:{decision_id}", _pack(self.attribution.open[decision_id]))
+            self._effects.write(
+                self._key, f"a:{decision_id}", encode_open(self.attribution.open[decision_id])
+            )
         self._touched.clear()
         self._surfaces.follow(self.attribution)
         self._effects.change.meta["open"] = str(len(self.attribution.open))
