@@ -43,22 +43,20 @@ class Diversity:
             msg = f"weight is {weight}, wanted a finite number >= 0"
             raise ValueError(msg)
         self.signatures, self.weight = signatures, weight
-        self._likeness: dict[int, FloatArray] = {}
+        self._last: tuple[list[int], FloatArray] = ([], np.zeros(len(signatures)))
 
     def penalties(self, prefix: IntArray) -> FloatArray:
         """Return what is taken off each score once those of `prefix` (j,) are placed, shape (K,)."""
-        if not len(prefix):
-            return np.zeros(len(self.signatures))
-        columns = [self._to(index) for index in prefix.tolist()]
-        likest: FloatArray = np.maximum.reduce(columns)
-        return self.weight * likest
-
-    def _to(self, index: int) -> FloatArray:
-        held = self._likeness.get(index)
-        if held is None:
+        before, likest = self._last
+        placed = prefix.tolist()
+        if placed[: len(before)] != before:
+            before, likest = [], np.zeros(len(self.signatures))
+        for index in placed[len(before) :]:
             differing = np.bitwise_count(self.signatures ^ self.signatures[index])
-            held = self._likeness[index] = _LIKENESS[differing]
-        return held
+            likest = np.maximum(likest, _LIKENESS[differing])
+        # Slots ask in order, each for one more than the one before.
+        self._last = placed, likest
+        return self.weight * likest
 
 
 def signature_of(vector: NDArray[np.floating], own: int) -> int:

@@ -21,21 +21,34 @@ def draw_many(problem: SlateProblem, exploration: Exploration, seeds: Sequence[i
     """
     if not is_race(problem, exploration, problem.size):
         return np.array([draw_slate(problem, exploration, seed).indices for seed in seeds])
-    race = ManyRaces(problem.scores, problem.explore_weights, exploration)
+    race = ManyRaces(problem, exploration)
     size = min(problem.size, len(problem.scores))
     parts = [race.draw_all(size, seeds[at : at + _AT_ONCE]) for at in range(0, len(seeds), _AT_ONCE)]
     return np.concatenate(parts) if parts else np.empty((0, size), np.int64)
 
 
-class ManyRaces(Race):
-    """The candidates of many slates with the same scores."""
+class ManyRaces:
+    """The candidates of many slates with the same scores.
+
+    Parameters
+    ----------
+    problem
+        With every candidate eligible until placed (`is_race`).
+    exploration
+        The law of each slot.
+    """
+
+    def __init__(self, problem: SlateProblem, exploration: Exploration) -> None:
+        self._k, self._scores, self._weights = len(problem.scores), problem.scores, problem.explore_weights
+        self._exploration = exploration
+        self._race = None if exploration.takes_best else Race(self._scores, self._weights, exploration)
 
     def draw_all(self, size: int, seeds: Sequence[int]) -> IntArray:
         """Return indices by seed and slot, shape (len(seeds), size); size <= K."""
         if size <= 1:
             numbers = uniforms_of(seeds, 2)
             coins, picks = numbers[:, :1], numbers[:, 1:]
-            first = self._first_by_distribution(picks[:, 0]) if size else np.empty(0, np.int64)
+            first = self._first(picks[:, 0]) if size else np.empty(0, np.int64)
             keys = (np.arange(self._k) == first[:, None]).astype(np.float64)
         else:
             numbers = uniforms_of(seeds, 2 * size + self._k)
@@ -43,18 +56,18 @@ class ManyRaces(Race):
             keys = self._arrivals(numbers[:, 2 * size :])
         return self._placed(keys, coins[:, :size], picks[:, :size])
 
-    def _first_by_distribution(self, numbers: FloatArray) -> IntArray:
-        if self._exploration.takes_best:
-            return np.full(len(numbers), self._values.argmax())
-        sums = self._sums()
+    def _first(self, numbers: FloatArray) -> IntArray:
+        if self._race is None:
+            return np.full(len(numbers), self._scores.argmax())
+        sums = self._race.sums()
         places: IntArray = sums.searchsorted(numbers * sums[-1], side="right")
         return np.minimum(places, self._k - 1)
 
     def _arrivals(self, numbers: FloatArray) -> FloatArray:
         """Return keys whose order is that of the race, the largest first, shape (n, K)."""
-        if self._exploration.takes_best:
-            return np.broadcast_to(self._values, numbers.shape)
-        return self._values - np.log(-np.log(numbers))
+        if self._race is None:
+            return np.broadcast_to(self._scores, numbers.shape)
+        return self._race.arrivals(numbers)
 
     def _placed(self, keys: FloatArray, coins: FloatArray, picks: FloatArray) -> IntArray:
         shares = self._exploration.shares(np.arange(float(self._k), float(self._k - coins.shape[1]), -1.0))

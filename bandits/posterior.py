@@ -8,7 +8,7 @@ from bandits.arrays import FloatArray, IntArray, ServingArray
 from bandits.fading import aged, stored
 from bandits.item_table import ItemTable
 from bandits.model import HybridConfig
-from bandits.natural import mean, moments, packed_size, triangle
+from bandits.natural import mean, moments, packed_prior, packed_size, triangle
 from bandits.priors import with_prior
 
 _NOTHING = np.zeros((), np.float32)
@@ -38,8 +38,13 @@ class Posterior:
         self._shared_made_at = 0.0
         self._triangle = triangle(config.context_dim)
         self._ones = np.ones(config.item_dim, np.float32)
-        self._no_user = np.diag(config.user_prior).astype(np.float32)
+        self._tune_users()
         self._refresh_shared()
+
+    def _tune_users(self) -> None:
+        self._user_kind = kind = self.config.user_kind
+        self._user_prior = packed_prior(kind.d, kind.prior)
+        self._no_user = np.diag(kind.prior).astype(np.float32)
 
     def put_prior(self, shard: int, prior: FloatArray) -> None:
         """Replace the prior variances that a shard has found (`bandits.priors.prior_of`).
@@ -57,7 +62,7 @@ class Posterior:
     def retune(self, config: HybridConfig) -> None:
         """Take other prior variances or lives, of the same dimensions; items' rows follow with `advance`."""
         self.config = config
-        self._no_user = np.diag(config.user_prior).astype(np.float32)
+        self._tune_users()
         self._items.retune(config.item_kind)
         self._refresh_shared()
 
@@ -216,16 +221,16 @@ class Posterior:
     def _user_mean(self, block: FloatArray | None) -> ServingArray | None:
         if block is None:
             return None
-        return mean(self._user_block(block), self.config.item_dim, self.config.user_prior).astype(np.float32)
+        return mean(self._user_block(block), self._user_kind.d, self._user_prior).astype(np.float32)
 
     def _user_moments(self, block: FloatArray | None) -> tuple[ServingArray | None, ServingArray]:
         if block is None:
             return None, self._no_user
-        user = moments(self._user_block(block), self.config.item_dim, self.config.user_prior)
+        user = moments(self._user_block(block), self._user_kind.d, self._user_kind.prior)
         return user[0].astype(np.float32), user[1].astype(np.float32)
 
     def _user_block(self, block: FloatArray) -> FloatArray:
-        kind = self.config.user_kind
+        kind = self._user_kind
         block = stored("user_block", block, kind.d, fades=kind.fades)
         return aged(block, kind.d, self._now, kind.life_ms) if kind.fades else block
 

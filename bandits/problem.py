@@ -1,11 +1,10 @@
 """What a slate is drawn from, checked."""
 
 from dataclasses import dataclass
-from math import isfinite
 
 import numpy as np
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.arrays import FloatArray, IntArray, is_finite
 from bandits.diversity import Diversity
 from bandits.rules import SlotRule
 
@@ -48,7 +47,7 @@ class SlateProblem:
         if self.scores.ndim != 1:
             msg = f"scores has shape {self.scores.shape}, wanted (K,)"
             raise ValueError(msg)
-        if len(self.scores) and not _is_finite(self.scores):
+        if len(self.scores) and not is_finite(self.scores):
             index = int(np.isfinite(self.scores).argmin())
             msg = f"scores[{index}] is {self.scores[index]}, wanted a finite number"
             raise ValueError(msg)
@@ -62,13 +61,7 @@ class SlateProblem:
         if weights.shape != self.scores.shape:
             msg = f"explore_weights has shape {weights.shape}, wanted {self.scores.shape}: one for each score"
             raise ValueError(msg)
-        wrong = ~((weights >= 0) & (weights < np.inf))
-        if wrong.any():
-            index = int(wrong.argmax())
+        if len(weights) and not (weights[weights.argmin()] >= 0 and is_finite(weights)):
+            index = int((~((weights >= 0) & (weights < np.inf))).argmax())
             msg = f"explore_weights[{index}] is {weights[index]}, wanted a finite number >= 0"
             raise ValueError(msg)
-
-
-def _is_finite(values: FloatArray) -> bool:
-    """Tell by the extremes, in a fifth of the time of looking at each: a NaN counts as both of them."""
-    return isfinite(values[values.argmax()]) and isfinite(values[values.argmin()])

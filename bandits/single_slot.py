@@ -10,9 +10,8 @@ import numpy as np
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.exploration import Exploration
 from bandits.problem import SlateProblem
-from bandits.race import pick
 from bandits.randomness import uniforms
-from bandits.slot_laws import SlotLaws, SlotParts, share
+from bandits.slot_laws import SlotLaw, SlotLaws, SlotParts
 
 
 class SingleSlot:
@@ -43,63 +42,60 @@ class SingleSlot:
     def draw(self, size: int, seed: int) -> tuple[IntArray, FloatArray, BoolArray, IntArray]:
         """Return indices, propensities, whether a slot explored and how many were eligible, (k,) each."""
         size = min(size, self._k)
-        numbers = uniforms(seed, 2 + size).tolist()
+        numbers, indices = uniforms(seed, 2 + size).tolist(), np.empty(size, np.int64)
         at = int(numbers[0] / self._explores * self._slots) if numbers[0] < self._explores else -1
         by_floor = numbers[1] * self._explores < self._floor
-        indices, eligible = np.empty(size, np.int64), np.zeros(size, np.int64)
+        propensities, eligible, belief = list[float](), list[int](), 0.0
         for slot in range(size):
-            left = self._laws.left(indices[:slot])
-            eligible[slot] = np.count_nonzero(left)
-            if not eligible[slot]:
-                size = slot
+            law = self._laws.at(indices[:slot])
+            if not law.eligible:
                 break
-            law = self._laws.pi(left, indices[:slot])
-            if slot == at:
-                law = left.astype(np.float64) if by_floor else self._laws.q(left)
-            indices[slot] = pick(law, numbers[2 + slot])
-        indices = indices[:size]
-        return indices, self.propensities(indices), np.arange(size) == at, eligible[:size]
+            u = numbers[2 + slot]
+            indices[slot] = index = law.explore(u, uniform=by_floor) if slot == at else law.pick(u)
+            propensity, belief = self._slot(law, slot, index, belief)
+            propensities.append(propensity)
+            eligible.append(law.eligible)
+        size = len(eligible)
+        explored = np.arange(size) == at
+        return indices[:size], np.array(propensities, np.float64), explored, np.array(eligible, np.int64)
 
     def propensities(self, indices: IntArray) -> FloatArray:
         """Return each slot's propensity given the slots before it, (k,); 0 if not eligible."""
         out, belief = np.zeros(len(indices)), 0.0
         for slot, index in enumerate(indices.tolist()):
-            out[slot], belief = self._slot(indices[:slot], index, belief)
+            out[slot], belief = self._slot(self._laws.at(indices[:slot]), slot, index, belief)
         return out
 
     def parts(self, indices: IntArray) -> list[SlotParts]:
         """Return what each slot's propensity is made of."""
         out, belief = [], 0.0
         for slot, index in enumerate(indices.tolist()):
-            placed = indices[:slot]
-            left = self._laws.left(placed)
+            law = self._laws.at(indices[:slot])
             explored, floor = self._parts(slot, belief)
-            pi, q = share(self._laws.pi(left, placed), index), share(self._laws.q(left), index)
-            out.append(SlotParts(int(np.count_nonzero(left)), pi, q, explored, floor))
-            _, belief = self._slot(placed, index, belief)
+            out.append(SlotParts(law.eligible, law.pi_of(index), law.q_of(index), explored, floor))
+            _, belief = self._slot(law, slot, index, belief)
         return out
 
     def distribution(self, prefix: IntArray) -> FloatArray:
         """Return every candidate's propensity at the slot after `prefix`, (K,); zeros if none is left."""
         belief = 0.0
         for slot, index in enumerate(prefix.tolist()):
-            _, belief = self._slot(prefix[:slot], index, belief)
-        left = self._laws.left(prefix)
-        if not left.any():
-            return np.zeros(len(left))
-        pi, q = self._laws.pi(left, prefix), self._laws.q(left)
+            _, belief = self._slot(self._laws.at(prefix[:slot]), slot, index, belief)
+        law = self._laws.at(prefix)
+        if not law.eligible:
+            return np.zeros(self._k)
+        pi, q = law.pi, law.q
         explored, floor = self._parts(len(prefix), belief)
-        law: FloatArray = (1.0 - explored) * (pi / pi.sum()) + (explored - floor) * (q / q.sum())
-        return (law + floor / np.count_nonzero(left)) * left
+        out: FloatArray = (1.0 - explored) * (pi / pi.sum()) + (explored - floor) * (q / q.sum())
+        return (out + floor / law.eligible) * law.left
 
-    def _slot(self, placed: IntArray, index: int, belief: float) -> tuple[float, float]:
+    def _slot(self, law: SlotLaw, slot: int, index: int, belief: float) -> tuple[float, float]:
         """Return one slot's propensity, and the belief after it that the slate has explored."""
-        left = self._laws.left(placed)
-        if not left[index]:
+        if not law.left[index]:
             return 0.0, 1.0
-        explored, floor = self._parts(len(placed), belief)
-        pi, q = share(self._laws.pi(left, placed), index), share(self._laws.q(left), index)
-        by_exploring = (explored - floor) * q + floor / np.count_nonzero(left)
+        explored, floor = self._parts(slot, belief)
+        pi = law.pi_of(index)
+        by_exploring = (explored - floor) * law.q_of(index) + floor / law.eligible
         whole = (1.0 - explored) * pi + by_exploring
         return (whole, (belief * pi + by_exploring) / whole) if whole > 0.0 else (0.0, 1.0)
 

@@ -12,6 +12,7 @@ import numpy as np
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.diversity import Diversity
 from bandits.exploration import Exploration
+from bandits.leaders import Leaders
 from bandits.problem import SlateProblem
 from bandits.race import Race
 from bandits.randomness import decision_seed
@@ -130,8 +131,9 @@ def is_race(problem: SlateProblem, exploration: Exploration, size: int) -> bool:
     return is_free and exploration.mode == "every_slot" and (exploration.scheme != "squarecb" or size == 1)
 
 
-def _race(problem: SlateProblem, exploration: Exploration) -> Race:
-    return Race(problem.scores, problem.explore_weights, exploration)
+def _race(problem: SlateProblem, exploration: Exploration) -> Race | Leaders:
+    kind = Leaders if exploration.takes_best else Race
+    return kind(problem.scores, problem.explore_weights, exploration)
 
 
 def _turns(problem: SlateProblem, exploration: Exploration) -> Turns | SingleSlot:

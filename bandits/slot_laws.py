@@ -6,6 +6,7 @@ import numpy as np
 
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.exploration import Exploration
+from bandits.exploring import pick
 from bandits.problem import SlateProblem
 from bandits.race import SMALLEST_SUM
 
@@ -37,9 +38,7 @@ class SlotParts(NamedTuple):
 
 
 class SlotLaws:
-    """The eligible candidates of each slot of one slate, the scheme's law over them and that of exploration.
-
-    All are functions of the slots before, and of nothing else.
+    """The law of each slot of one slate, a function of the slots before and of nothing else.
 
     Parameters
     ----------
@@ -50,10 +49,15 @@ class SlotLaws:
     """
 
     def __init__(self, problem: SlateProblem, exploration: Exploration) -> None:
+        self.weights, self.takes_best = problem.explore_weights, exploration.takes_best
         self._problem, self._exploration = problem, exploration
         if exploration.is_softmax and len(problem.scores) and problem.diversity is None:
             self._logs = exploration.log_weights(problem.scores)
             self._exp: FloatArray = np.exp(self._logs)
+
+    def at(self, placed: IntArray) -> "SlotLaw":
+        """Return the law of the slot after those placed (j,)."""
+        return (BestLaw if self.takes_best else SlotLaw)(self, placed)
 
     def left(self, placed: IntArray) -> BoolArray:
         """Return who is eligible after those placed (j,), shape (K,)."""
@@ -65,27 +69,20 @@ class SlotLaws:
         left[placed] = False
         return left
 
-    def q(self, left: BoolArray) -> FloatArray:
-        """Return the law of exploration over those left, not normalised, shape (K,)."""
-        if self._problem.explore_weights is not None:
-            weights = self._problem.explore_weights * left
-            if weights.any():
-                return weights
-        return left.astype(np.float64)
-
     def pi(self, left: BoolArray, placed: IntArray) -> FloatArray:
         """Return the scheme's law over those left after those placed, not normalised, shape (K,)."""
         if not self._exploration.is_softmax:
             places = np.flatnonzero(left)
             out = np.zeros(len(left))
-            out[places] = self._exploration.law(self._scores(placed)[places])
+            out[places] = self._exploration.law(self.scores(placed)[places])
             return out
         if self._problem.diversity is not None:
-            return _far(self._exploration.log_weights(self._scores(placed)), left)
+            return _far(self._exploration.log_weights(self.scores(placed)), left)
         weights = self._exp * left
-        return weights if weights.sum() >= SMALLEST_SUM else _far(self._logs, left)
+        return weights if np.add.reduce(weights) >= SMALLEST_SUM else _far(self._logs, left)
 
-    def _scores(self, placed: IntArray) -> FloatArray:
+    def scores(self, placed: IntArray) -> FloatArray:
+        """Return scores after those placed (j,), shape (K,)."""
         diversity = self._problem.diversity
         if diversity is None:
             return self._problem.scores
@@ -96,13 +93,92 @@ class SlotLaws:
         return placed if pinned is None else np.concatenate([pinned, placed])
 
 
+class SlotLaw:
+    """Who is eligible at one slot, the scheme's law over them and that of exploration.
+
+    Parameters
+    ----------
+    laws
+        Of the slate.
+    placed
+        At the slots before, shape (j,).
+
+    Attributes
+    ----------
+    left
+        Who is eligible, shape (K,).
+    eligible
+        How many.
+    """
+
+    def __init__(self, laws: SlotLaws, placed: IntArray) -> None:
+        self._laws, self.left = laws, laws.left(placed)
+        self.eligible = int(np.count_nonzero(self.left))
+        self._begin(placed)
+
+    def _begin(self, placed: IntArray) -> None:
+        self._pi = self._laws.pi(self.left, placed) if self.eligible else np.zeros(len(self.left))
+
+    @property
+    def pi(self) -> FloatArray:
+        """The scheme's law, not normalised, shape (K,)."""
+        return self._pi
+
+    @property
+    def q(self) -> FloatArray:
+        """The law of exploration, not normalised, shape (K,)."""
+        if self._laws.weights is not None:
+            weights = self._laws.weights * self.left
+            if weights.any():
+                return weights
+        return self.left.astype(np.float64)
+
+    def pick(self, u: float) -> int:
+        """Return what the scheme takes by a number in (0, 1)."""
+        return pick(self._pi, u)
+
+    def explore(self, u: float, *, uniform: bool) -> int:
+        """Return what exploration takes by a number in (0, 1)."""
+        return pick(self.left.astype(np.float64) if uniform else self.q, u)
+
+    def pi_of(self, index: int) -> float:
+        """Return a candidate's probability under the scheme's law."""
+        return self._pi.item(index) / float(np.add.reduce(self._pi))
+
+    def q_of(self, index: int) -> float:
+        """Return a candidate's probability under the law of exploration; 0 if not eligible."""
+        if self._laws.weights is None:
+            return float(self.left[index]) / self.eligible
+        q = self.q
+        return q.item(index) / float(np.add.reduce(q))
+
+
+class BestLaw(SlotLaw):
+    """The law of a slot whose scheme takes the best: known by one place alone."""
+
+    def _begin(self, placed: IntArray) -> None:
+        among = np.where(self.left, self._laws.scores(placed), -np.inf)
+        self._best = int(among.argmax()) if self.eligible else -1
+
+    @property
+    def pi(self) -> FloatArray:
+        """The scheme's law, shape (K,)."""
+        out = np.zeros(len(self.left))
+        out[self._best] = 1.0
+        return out
+
+    def pick(self, u: float) -> int:
+        """Return the best; the number plays no part."""
+        del u
+        return self._best
+
+    def pi_of(self, index: int) -> float:
+        """Return 1 for the best, else 0."""
+        return float(index == self._best)
+
+
 def _far(logs: FloatArray, left: BoolArray) -> FloatArray:
     """Return the softmax over those left, relative to the best of them: exact however far apart they are."""
     among = np.where(left, logs, -np.inf)
     out: FloatArray = np.exp(among - among.max())
     return out
-
-
-def share(law: FloatArray, index: int) -> float:
-    """Return one candidate's part of a law that is not normalised."""
-    return float(law[index] / law.sum())

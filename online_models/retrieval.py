@@ -452,7 +452,7 @@ class Recommender:
         if self._extras is None:
             catalogue, wanted = NO_CATALOGUE, query.wanted or _EVERYTHING
         else:
-            catalogue, wanted = self._extras.catalogue(), query.wanted or self._extras.wanted(query)
+            catalogue, wanted = self._extras.catalogue(query), query.wanted or self._extras.wanted(query)
         return Merged(*gather(self._candidates, brought, catalogue, wanted))
 
     def _describe(self, query: Query, size: int) -> None:

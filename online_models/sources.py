@@ -73,8 +73,8 @@ class ExtraSources(Protocol):
     first_weights: Mapping[str, float]
     """Weights the blend begins with, of the further inputs and of ranks (`content_rank`, `new_rank`, ...)."""
 
-    def catalogue(self) -> Catalogue:
-        """Give the live catalogue, by item row."""
+    def catalogue(self, query: Query) -> Catalogue:
+        """Give the live catalogue as far as it is open to a query, by item row."""
 
     def wanted(self, query: Query) -> Wanted:
         """Say what may be shown where the query does not: in lessons of the blend as in requests."""

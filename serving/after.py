@@ -4,10 +4,8 @@ import re
 
 from msgspec import Struct
 
-from state.decoding import Refusal
 from state.topics import topic_name
 
-LONGEST_ID = 128
 FOLLOWED = ("impressions", "clicks", "feedback", "users")
 """Kinds of events that move a visitor's record."""
 _PLACE = re.compile(r"([^\s/,]+)/([0-9]{1,9})/([0-9]{1,19})")
@@ -44,13 +42,7 @@ class After(Struct, frozen=True):
 
 
 def read_after(token: str, namespace: str) -> After:
-    """Return what a token names: ``TOPIC/PARTITION/OFFSET``, several of them with commas, or an event id.
-
-    Raises
-    ------
-    Refusal
-        If it is neither.
-    """
+    """Return what a token names: ``TOPIC/PARTITION/OFFSET``, several of them with commas, or an event id."""
     topics = {topic_name(namespace, kind): kind for kind in FOLLOWED}
     found = [_PLACE.fullmatch(part) for part in token.split(",")]
     places = tuple(
@@ -58,9 +50,6 @@ def read_after(token: str, namespace: str) -> After:
     )
     if len(places) == len(found):
         return After(places=places)
-    if len(token) > LONGEST_ID:
-        wished = f"an event id of up to {LONGEST_ID} characters, or {next(iter(topics))}/PARTITION/OFFSET"
-        raise Refusal("out_of_bounds", "after", token, wished)
     return After(event_id=token)
 
 

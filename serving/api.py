@@ -26,6 +26,7 @@ from serving.requests import (
     RecommendationAnswer,
     RecommendationRequest,
 )
+from serving.rules_routes import RULES_ROUTES
 from serving.stats import Stats
 from serving.tuning_routes import TUNING_ROUTES
 from state.attributed import AttributionCounts
@@ -33,7 +34,16 @@ from state.attributed import AttributionCounts
 SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
 Words = Annotated[str, Parameter(description="Ids separated by commas.", max_length=16_384)]
 
-Pairs = Annotated[str, Parameter(description="NAME:VALUE separated by commas.", max_length=2_048)]
+Wished = Annotated[str | None, Parameter(description="What every item has to fulfil, such as price < 20.")]
+_PAIR = r"[a-z0-9][a-z0-9_.-]{0,63}:[^,]{1,64}"
+Pairs = Annotated[
+    str,
+    Parameter(
+        pattern=rf"^({_PAIR}(,{_PAIR}){{0,7}})?$",
+        description="NAME:VALUE separated by commas, at most eight.",
+        max_length=2_048,
+    ),
+]
 
 
 @get("/v1/recommendations", summary="A slate for a visitor, by query")
@@ -47,6 +57,9 @@ async def get_recommendations(
     recent_items: Words = "",
     categories: Words = "",
     context: Pairs = "",
+    filter: Wished = None,  # noqa: A002 - the name of the parameter
+    seed_items: Words = "",
+    page: str | None = None,
     after: str | None = None,
     wait_ms: int = 50,
 ) -> RecommendationAnswer:
@@ -60,6 +73,9 @@ async def get_recommendations(
         "recent_items": _words(recent_items),
         "categories": _words(categories),
         "context": dict(_pair(word) for word in _words(context)),
+        "filter": filter,
+        "seed_items": _words(seed_items),
+        "page": page,
         "after": after,
         "wait_ms": wait_ms,
     }
@@ -162,7 +178,7 @@ def routes() -> Router:
     """Return every route of the server."""
     handlers: list[Any] = [
         get_recommendations, post_recommendations, post_events, *DECISION_ROUTES, *TUNING_ROUTES,
-        *PREVIEW_ROUTES, *MODEL_ROUTES, get_user, delete_user, get_receipt, get_attribution,
+        *RULES_ROUTES, *PREVIEW_ROUTES, *MODEL_ROUTES, get_user, delete_user, get_receipt, get_attribution,
         get_producers, get_stats, healthz, readyz, metrics, openapi, dashboard,
     ]  # fmt: skip
     return Router(path="/", route_handlers=handlers)

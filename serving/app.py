@@ -27,8 +27,10 @@ from serving.gateway import Gateway
 from serving.hotpath import with_hot_path
 from serving.live import LiveState, served_retrieval
 from serving.logbook import BATCH_BYTES, Logbook
+from serving.methods import answer_options
 from serving.metrics import ServerMetrics
 from serving.models import ModelsReader
+from serving.openapi import complete_document
 from serving.preview import PreviewReader
 from serving.privacy import Privacy
 from serving.problems import on_crash, on_deep_nesting, on_http_error, on_refusal, on_validation_error
@@ -62,13 +64,16 @@ def build_app(settings: Settings) -> Litestar:
         RecursionError: on_deep_nesting,
         Exception: on_crash,
     }
-    return Litestar(
+    app = Litestar(
         route_handlers=[routes()],
         lifespan=[lambda app: _lifespan(app, settings, live)],
         exception_handlers=handlers,
         openapi_config=OpenAPIConfig(title="Headwater", version="1", path="/docs"),
         request_max_body_size=2_000_000,
+        before_request=answer_options,
     )
+    complete_document(app)
+    return app
 
 
 def make_live(settings: Settings) -> LiveState:

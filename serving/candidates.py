@@ -2,9 +2,14 @@
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from online_models.candidates import ELSEWHERE, EXCLUDED, SEEN, UNAVAILABLE, Wanted
 from online_models.sources import KNN, LABELS, SOURCE_NAMES, Query
+from serving.cuts import EARLIER, FILTERED, FIRST_RULE, HIDDEN, TOUCHED
+from serving.cuts import EXCLUDED as EXCLUDED_BY
+from serving.cuts import SEEN as SEEN_BEFORE
+from serving.cuts import UNAVAILABLE as GONE
 from serving.items import IntArray
 from serving.live import LiveState
 from serving.sources import LIMIT, Asked
@@ -15,8 +20,9 @@ _LETTER = {
     "trend": "t", "category_trend": "c", "surface_trend": "p",
 }  # fmt: skip
 """One letter a source, as decisions are logged."""
+PINNED = "i"
 LETTERS = "".join(_LETTER[label] for label in LABELS)
-SOURCES = dict(zip(LETTERS, SOURCE_NAMES, strict=True))
+SOURCES = {**dict(zip(LETTERS, SOURCE_NAMES, strict=True)), PINNED: "pinned"}
 _LETTERS = np.frombuffer(LETTERS.encode(), np.uint8)
 _REASONS = np.zeros(max(UNAVAILABLE, SEEN, EXCLUDED, ELSEWHERE) + 1, np.uint8)
 _REASONS[[UNAVAILABLE, SEEN, EXCLUDED, ELSEWHERE]] = list(b"usxc")
@@ -39,8 +45,7 @@ class Found(Struct):
     has_neighbours
         Whether any session like this one brought a candidate.
     cut_rows, cuts
-        At most `LOGGED_CUTS` retrieved items that were cut, and a letter for each: s seen, x excluded, u
-        unavailable, c other category.
+        At most `LOGGED_CUTS` retrieved items that were cut, and a letter for each (`serving/cuts.py`).
     uncut
         How many more were cut.
     """
@@ -63,13 +68,36 @@ def retrieve(live: LiveState, asked: Asked, wished: int = 1) -> Found:
     items = _NOTHING if asked.trend_only else asked.recent
     query = Query(items, asked.now_ms, asked.session, wanted, asked)
     found = live.recommender.retrieve(query, LIMIT, least=wished)
+    cut_rows = found.cut[:LOGGED_CUTS]
+    letters = _REASONS[found.reasons[:LOGGED_CUTS]]
     return Found(
         rows=found.rows,
         sources=_LETTERS[found.first].tobytes().decode(),
         inputs=found.inputs,
         scores=found.scores,
         has_neighbours=bool((found.sources & (1 << KNN)).any()),
-        cut_rows=found.cut[:LOGGED_CUTS],
-        cuts=_REASONS[found.reasons[:LOGGED_CUTS]].tobytes().decode(),
+        cut_rows=cut_rows,
+        cuts=_told(live, asked, cut_rows, letters).tobytes().decode() if len(cut_rows) else "",
         uncut=max(0, len(found.cut) - LOGGED_CUTS),
     )
+
+
+def _told(live: LiveState, asked: Asked, rows: IntArray, letters: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the letters (m,) of what was cut, where request, visitor and rules say more than retrieval."""
+    for more, letter in ((asked.touched, TOUCHED), (asked.hidden, HIDDEN)):
+        if len(more):
+            letters = _where(letters, EXCLUDED_BY, (rows[:, None] == more).any(axis=1), letter)
+    if len(asked.earlier):
+        is_earlier = np.isin(live.items.hashes[rows], asked.earlier)
+        letters = _where(letters, SEEN_BEFORE, is_earlier, EARLIER)
+    if asked.wishes is not None and asked.wishes.allowed is not None:
+        letters = _where(letters, GONE, live.items.available[rows], FILTERED)
+        for n, (_, hidden) in enumerate(asked.wishes.hidden_by):
+            letters = _where(letters, FILTERED, hidden[rows], chr(ord(FIRST_RULE) + n))
+    return letters
+
+
+def _where(
+    letters: NDArray[np.uint8], known: str, holds: NDArray[np.bool_], better: str
+) -> NDArray[np.uint8]:
+    return np.where(holds & (letters == ord(known)), np.uint8(ord(better)), letters)

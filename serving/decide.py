@@ -1,5 +1,6 @@
 """The decision path: candidates, features, click model, bandit, slate; nothing reorders after the draw."""
 
+import dataclasses
 from typing import Literal, cast
 
 import numpy as np
@@ -15,6 +16,8 @@ from serving.exploring import Chosen
 from serving.features import Visitor, feature_matrix, policy_arms, policy_context
 from serving.items import BoolArray, IntArray
 from serving.live import LiveState
+from serving.merchandising import NO_HASHES, Hashes, Wishes, wishes_of
+from serving.pinning import is_pinned, pinned_of, with_pins
 from serving.placing import Placed, freshness, place
 from serving.requests import RecommendationRequest, RecommendedItem
 from serving.shadows import ScoresBy
@@ -51,6 +54,8 @@ class Call(Struct, frozen=True):
         Decision time, and how far behind the live state may be.
     holdout
         Share of subjects that always get the overall trend.
+    earlier
+        Hashes of the items that earlier pages have shown.
     """
 
     request: RecommendationRequest
@@ -60,6 +65,7 @@ class Call(Struct, frozen=True):
     now_ms: int
     staleness_ms: int
     holdout: float
+    earlier: Hashes = NO_HASHES
 
 
 class Scored(Struct):
@@ -82,7 +88,10 @@ class Scored(Struct):
 
 
 class Decided(Struct):
-    """A drawn slate and everything that has to be logged of it."""
+    """A slate and everything that has to be logged of it.
+
+    ``slate`` is as shown; ``drawn`` counts what was drawn down to each slot where something is pinned.
+    """
 
     rung: Rung
     slate: Slate
@@ -95,6 +104,8 @@ class Decided(Struct):
     seed: int
     is_holdout: bool
     new_user: bool
+    wishes: Wishes | None = None
+    drawn: IntArray | None = None
 
 
 def decide(live: LiveState, call: Call) -> Decided | None:
@@ -112,23 +123,54 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     owed = live.ledger.owed(call.request.surface, chosen.document, call.now_ms)
     window = owed.window(seed)
     asked = asked_of(live, call.request, record, call.subject, call.now_ms)
-    found = retrieve(live, replace(asked, owed=window, trend_only=is_trend), call.request.k)
+    wishes = _wishes(live, call, is_holdout=holdout)
+    asked = replace(asked, owed=window, trend_only=is_trend, wishes=wishes)
+    if len(call.earlier):
+        asked = replace(
+            asked, earlier=call.earlier, seen_hashes=np.concatenate([asked.seen_hashes, call.earlier])
+        )
+    found = retrieve(live, asked, call.request.k)
     if not len(found.rows):
         return None
     scored = (
         _by_trend(live, found, call, visitor)
         if is_trend
-        else _score(live, call, (found, visitor), chosen.law)
+        else _score(live, call, (found, visitor, wishes), chosen.law)
     )
     ranking = _NO_RANKING if is_trend else live.ranking(call.request.surface)
-    size = min(call.request.k, len(found.rows))
+    pins, positions = pinned_of(found, wishes)
+    size = min(call.request.k, len(found.rows)) - len(pins)
     aim = None if is_trend else aim_at(owed, window, found.rows)
     drawn_from = scored.scores, aimed(aim, scored.scores)
     placed = place(drawn_from, size, chosen.law, (ranking, live.items, found.rows))
-    slate = draw_slate(placed.problem, chosen.law, seed)
+    if len(pins):
+        placed = replace(placed, problem=dataclasses.replace(placed.problem, pinned=pins))
+    slate, drawn = draw_slate(placed.problem, chosen.law, seed), None
+    if len(pins):
+        slate, drawn = with_pins(slate, pins, positions)
     rung: Rung = "trend" if is_trend else _rung(call, asked)
     is_new = owed.of(found.rows[slate.indices]) > 0.0
-    return Decided(rung, slate, scored, chosen, ranking, placed, aim, is_new, seed, holdout, visitor.is_new)
+    return Decided(
+        rung,
+        slate,
+        scored,
+        chosen,
+        ranking,
+        placed,
+        aim,
+        is_new,
+        seed,
+        holdout,
+        visitor.is_new,
+        wishes,
+        drawn,
+    )
+
+
+def _wishes(live: LiveState, call: Call, *, is_holdout: bool) -> Wishes | None:
+    rules = live.rules(call.request.surface)
+    catalogue = live.items, live.filters
+    return wishes_of(rules, call.request, catalogue, call.now_ms, is_holdout=is_holdout)
 
 
 def in_holdout(subject: str, surface: str, share: float) -> bool:
@@ -144,8 +186,10 @@ def _rung(call: Call, asked: Asked) -> Rung:
     return "segment" if asked.categories else "trend"
 
 
-def _score(live: LiveState, call: Call, given: tuple[Found, Visitor], law: Exploration) -> Scored:
-    found, visitor = given
+def _score(
+    live: LiveState, call: Call, given: tuple[Found, Visitor, Wishes | None], law: Exploration
+) -> Scored:
+    found, visitor, wishes = given
     features = feature_matrix(live, found, visitor)
     logits = live.scorer(call.request.surface).logits(features)
     context, arms = policy_context(visitor, found), policy_arms(features)
@@ -157,6 +201,9 @@ def _score(live: LiveState, call: Call, given: tuple[Found, Visitor], law: Explo
     mean, lifts, ranking = logits + policy, None, live.ranking(call.request.surface)
     if ranking.freshness:
         lifts = freshness(ranking, live.items.published_at[found.rows], call.now_ms)
+    if wishes is not None and (boosts := wishes.lifts(found.rows)) is not None:
+        lifts = boosts if lifts is None else lifts + boosts
+    if lifts is not None:
         mean = mean + lifts
     scores = law.utilities(mean, variance)
     return Scored(found, features, logits, context, arms, scores, mean, variance, policy, lifts)
@@ -169,8 +216,8 @@ def _by_trend(live: LiveState, found: Found, call: Call, visitor: Visitor) -> Sc
     return Scored(found, features, logits, context, arms, logits, logits, None)
 
 
-def answer_items(live: LiveState, decided: Decided) -> list[RecommendedItem]:
-    """Return the slots as clients get them."""
+def answer_items(live: LiveState, decided: Decided, before: int = 0) -> list[RecommendedItem]:
+    """Return the slots as clients get them; earlier pages have shown so many items."""
     slate, found, items = decided.slate, decided.scored.found, live.items
     drawn = (slate.indices, found.rows[slate.indices], slate.propensities, slate.explored)
     return [
@@ -178,7 +225,7 @@ def answer_items(live: LiveState, decided: Decided) -> list[RecommendedItem]:
             items.ids[row], place, items.titles[row], SOURCES[found.sources[index]], propensity, explored
         )
         for place, (index, row, propensity, explored) in enumerate(
-            zip(*(values.tolist() for values in drawn), strict=True)
+            zip(*(values.tolist() for values in drawn), strict=True), start=before
         )
     ]
 
@@ -188,7 +235,7 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
     scored, slate = decided.scored, decided.slate
     chosen = slate.indices
     features = scored.features[chosen]
-    features[:, _POSITION] = np.log1p(np.arange(len(chosen)))
+    features[:, _POSITION] = np.log1p(len(call.earlier) + np.arange(len(chosen)))
     return Decision(
         event_id=call.decision_id,
         occurred_at=call.now_ms,
@@ -216,6 +263,8 @@ def to_event(live: LiveState, call: Call, decided: Decided) -> Decision:
         weights=None if scored.policy is None else live.weights(call.request.surface),
         policy=_packed(scored.policy, chosen),
         lifts=_packed(scored.lifts, chosen),
+        before=len(call.earlier),
+        rules=[] if decided.wishes is None else [name for name, _ in decided.wishes.hidden_by],
     )
 
 
@@ -234,7 +283,7 @@ def _shadows(live: LiveState, call: Call, decided: Decided) -> dict[str, str]:
         scored.logits,
         lambda: live.trends.scores(scored.found.rows, call.now_ms)[:, -1],
     )
-    return shadows.weights(decided.placed.problem, decided.slate, by)
+    return shadows.weights(decided.placed.problem, decided.slate, by, decided.drawn)
 
 
 def _flag(call: Call, decided: Decided) -> Literal["", "fallback", "holdout"]:
@@ -248,12 +297,16 @@ def _slots(live: LiveState, decided: Decided, flag: Literal["", "fallback", "hol
     slate, found, ids = decided.slate, decided.scored.found, live.items.ids
     how = (slate.propensities, slate.eligible, slate.explored, decided.is_owed)
     drawn = (slate.indices, found.rows[slate.indices], *how)
-    return [
+    slots = [
         Slot(ids[row], propensity, eligible, explored, found.sources[index], flag, owed)
         for index, row, propensity, eligible, explored, owed in zip(
             *(values.tolist() for values in drawn), strict=True
         )
     ]
+    if decided.drawn is not None:
+        for place in np.flatnonzero(is_pinned(decided.drawn)).tolist():
+            slots[place].flag = "pinned"
+    return slots
 
 
 def _candidates(live: LiveState, scored: Scored) -> Candidates:
@@ -291,4 +344,5 @@ def _versions(live: LiveState, call: Call, decided: Decided) -> Versions:
         exploration=decided.chosen.document.version,
         features=live.fingerprint,
         ranking=decided.ranking.version,
+        rules=live.rules(call.request.surface).document.version,
     )

@@ -8,8 +8,9 @@ from litestar.params import Parameter
 
 from serving.verdict import ItemWhy, item_why
 from serving.why import DecisionWhy, explain
+from state.tokens import DECISION_ID
 
-DecisionId = Annotated[str, Parameter(max_length=64, description="`decision_id` of an answer.")]
+DecisionId = Annotated[str, Parameter(pattern=DECISION_ID, description="`decision_id` of an answer.")]
 AnyItem = Annotated[str, Parameter(min_length=1, max_length=128, description="Any item id.")]
 
 

@@ -35,9 +35,10 @@ class DecisionReader:
         Raises
         ------
         BadRequest
-            If it is no decision id of this namespace.
+            If it is no decision id.
         NotFoundException
-            If none is stored: not folded yet, older than its retention, never logged, or erased.
+            If none is stored: not folded yet, older than its retention, never logged, erased, or of no
+            shard there is.
         ServiceUnavailableException
             If the store does not answer.
         """
@@ -60,12 +61,11 @@ class DecisionReader:
         )
 
     def _prefix(self, decision_id: str) -> str:
-        wished = f"one of an answer, of shards 0 to {self._settings.shards - 1}"
         try:
             shard = decision_shard(decision_id)
         except ValueError as error:
             raise BadRequest("decision_id", str(error)) from None
         if shard >= self._settings.shards:
-            detail = f"field 'decision_id' has value {decision_id!r}; wished: {wished}"
-            raise BadRequest("decision_id", detail)
+            detail = f"no decision {decision_id} is stored: there is no shard {shard}"
+            raise NotFoundException(detail=detail)
         return unit_prefix(self._settings.namespace, subject_unit(shard))

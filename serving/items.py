@@ -1,5 +1,6 @@
 """The live catalogue in a server's memory: ids, rows and what eligibility needs, as arrays."""
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -8,12 +9,15 @@ from numpy.typing import NDArray
 
 from online_models.candidates import Catalogue
 from online_models.texts import Texts
+from serving.columns import Columns
 from state.events import Item
 from state.subject import id_hash
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 MAX_CATEGORIES = 8
+CHANGES_KEPT = 4_096
+"""Changed rows that are remembered one by one."""
 _NEWEST_KEPT = 100
 
 
@@ -43,6 +47,10 @@ class ItemTable:
         (rows, dim) unit content vectors, zero where there is none.
     blocks
         (rows,) where the policy keeps each item's block, 0 where it has none.
+    columns
+        What expressions of filters and rules are evaluated over.
+    changes
+        How often an item was put or removed.
     """
 
     def __init__(self, dim: int) -> None:
@@ -60,6 +68,9 @@ class ItemTable:
         self.blocks: IntArray = np.zeros(64, dtype=np.int64)
         self._catalogued: BoolArray = np.zeros(64, dtype=np.bool_)
         self._newest: IntArray | None = None
+        self.columns = Columns(64)
+        self.changes = 0
+        self._changed: deque[int] = deque(maxlen=CHANGES_KEPT)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -108,7 +119,8 @@ class ItemTable:
         self.codes[row] = codes + [-1] * (MAX_CATEGORIES - len(codes))
         self.published_at[row] = item.published_at or 0
         self.available[row] = item.available
-        self._newest = None
+        self.columns.put(row, item.attributes)
+        self._has_changed(row)
         return row
 
     def remove(self, item_id: str) -> int | None:
@@ -116,8 +128,20 @@ class ItemTable:
         row = self._row_of.get(item_id)
         if row is not None:
             self.available[row] = False
-            self._newest = None
+            self._has_changed(row)
         return row
+
+    def _has_changed(self, row: int) -> None:
+        self._newest = None
+        self.changes += 1
+        self._changed.append(row)
+
+    def changed_since(self, changes: int) -> IntArray | None:
+        """Return the rows put or removed since there had been so many changes; None for too many to tell."""
+        count = self.changes - changes
+        if count > len(self._changed):
+            return None
+        return np.array([self._changed[-n] for n in range(1, count + 1)], np.int64)
 
     def codes_of(self, categories: Sequence[str]) -> list[int]:
         """Return the codes of the known categories among these."""
@@ -134,6 +158,11 @@ class ItemTable:
         if self._newest is None or len(self._newest) < wished:
             self._newest = self._latest(min(len(self), max(wished, _NEWEST_KEPT)))
         return self._newest[:limit]
+
+    def newest_of(self, allowed: BoolArray) -> IntArray:
+        """Return the rows of all available items among those allowed (rows,), newest first."""
+        rows = np.flatnonzero(self.available & allowed)
+        return rows[np.argsort(-self.published_at[rows], kind="stable")]
 
     def _latest(self, count: int) -> IntArray:
         """Return so many rows, newest first; sorting all of them would take longer than a request may."""
@@ -153,5 +182,6 @@ class ItemTable:
         self.hashes = np.pad(self.hashes, (0, size))
         self.signatures = np.pad(self.signatures, (0, size))
         self.blocks = np.pad(self.blocks, (0, size))
+        self.columns.grow(2 * size)
         self.codes = np.pad(self.codes, ((0, size), (0, 0)), constant_values=-1)
         self.vectors = np.pad(self.vectors, ((0, size), (0, 0)))

@@ -24,7 +24,9 @@ from online_models.retrieval import Recommender, RecommenderSettings
 from online_models.session_knn import SessionIndex
 from online_models.trends import Trends
 from serving.exploring import Laws
+from serving.filters import Filters
 from serving.items import ItemTable
+from serving.merchandising import NO_RULES, SurfaceRules
 from serving.newcomers import Ledger
 from serving.sessions import add_sessions, follow_entry, newest_at
 from serving.shadows import NO_SHADOWS, ShadowLaws
@@ -32,6 +34,7 @@ from serving.sources import CatalogueSources
 from state.events import Item, Weights
 from state.exploration import DOCUMENT_TYPES, Budgets, Document, Explorations, Shadows, decode_document
 from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
+from state.merchandising import Merchandising
 from state.model_documents import ModelPolicy
 from state.packing import to_base64, unpack_arrays, unpack_vector
 from state.ranking import Rankings
@@ -71,6 +74,7 @@ class LiveState:
         self._prior_ranker = Ranker([self._prior], {})
         settings = ItemVectorSettings(search_effort=SEARCH_EFFORT)
         self.items = ItemTable(settings.dim)
+        self.filters = Filters(self.items)
         self.vectors = ItemVectors(settings)
         self.alike = Neighbourhoods(self.vectors)
         self._lanes: dict[str, dict[int, HeadsScorer]] = {}
@@ -81,6 +85,7 @@ class LiveState:
         self._laws: dict[str, Laws] = {}
         self._rankings: dict[str, Rankings] = {}
         self._shadows: dict[str, ShadowLaws] = {}
+        self._rules: dict[str, SurfaceRules] = {}
         self.budget = Budgets()
         self.policies: dict[str, ModelPolicy] = {}
         self._policy, self._retrieval = policy, retrieval
@@ -238,6 +243,8 @@ class LiveState:
             self._laws[key] = Laws(document)
         elif isinstance(document, Rankings):
             self._rankings[key] = document
+        elif isinstance(document, Merchandising):
+            self._rules[key] = SurfaceRules(document)
         elif isinstance(document, Shadows):
             self._shadows[key] = ShadowLaws(document)
         elif isinstance(document, Budgets):
@@ -275,7 +282,17 @@ class LiveState:
             return self.ranking(key)
         if kind == "shadows":
             return self.shadows(key).document
+        if kind == "rules":
+            return self.rules(key).document
         return self.budget if kind == "budget" else self._laws.get(key, _DEFAULT_LAWS).document
+
+    def rule_documents(self) -> dict[str, Merchandising]:
+        """Return the rules of every surface that has any."""
+        return {surface: rules.document for surface, rules in sorted(self._rules.items())}
+
+    def rules(self, surface: str) -> SurfaceRules:
+        """Return the rules of a surface."""
+        return self._rules.get(surface, NO_RULES)
 
     def ranking(self, surface: str) -> Rankings:
         """Return how slates of a surface are put together."""

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from serving.preview import Preview
 from serving.scoreboard import Promotion, ScoreboardAnswer, promotion_wish
 from state.changing import Wish
+from state.events import Name
 from state.exploration import Explorations, Shadow, Shadows
 
 SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
@@ -26,7 +27,7 @@ T = TypeVar("T")
 class ShadowsChange(Struct, forbid_unknown_fields=True):
     """All shadow policies of a surface; those not named are no longer watched."""
 
-    policies: Annotated[dict[str, Shadow], Meta(max_length=8)]
+    policies: Annotated[dict[Name, Shadow], Meta(max_length=8)]
     changed_by: Annotated[str, Meta(max_length=128)] = ""
     why: Annotated[str, Meta(max_length=512)] = ""
 

@@ -8,6 +8,7 @@ import msgspec
 from litestar import Request, Response, delete, get
 from litestar.datastructures import State
 from litestar.exceptions import NotFoundException, ServiceUnavailableException
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 from msgspec import Struct
@@ -99,13 +100,24 @@ async def _store() -> AsyncIterator[None]:
         raise ServiceUnavailableException(detail=detail) from None
 
 
+_UserId = Annotated[
+    str, Parameter(min_length=1, max_length=130, description="A user id, or s: and a session id.")
+]
 _Why = Annotated[str, Parameter(max_length=512, description="Kept with the erasure; name nobody in it.")]
 _Wait = Annotated[int, Parameter(ge=0, le=30_000, description="How long to wait for the receipt, ms.")]
 
 
-@delete("/v1/users/{user_id:str}", status_code=HTTP_200_OK, summary="Erase a visitor")
+_PENDING = ResponseSpec(data_container=Pending, description="The erasure is published, and not yet applied")
+
+
+@delete(
+    "/v1/users/{user_id:str}",
+    status_code=HTTP_200_OK,
+    summary="Erase a visitor",
+    responses={HTTP_202_ACCEPTED: _PENDING, HTTP_200_OK: ResponseSpec(Receipt, description="It is applied")},
+)
 async def delete_user(
-    user_id: str, request: Request[Any, Any, State], why: _Why = "", wait_ms: _Wait = 5_000
+    user_id: _UserId, request: Request[Any, Any, State], why: _Why = "", wait_ms: _Wait = 5_000
 ) -> Response[Receipt | Pending]:
     """Erase a user, or an anonymous session (``s:`` and its id); answers with the signed receipt."""
     answer = await request.app.state.privacy.erase(user_id, why, wait_ms / 1000)
@@ -113,8 +125,12 @@ async def delete_user(
     return Response(answer, status_code=status)
 
 
-@get("/v1/users/{user_id:str}", summary="Everything stored of a visitor")
-async def get_user(user_id: str, request: Request[Any, Any, State]) -> Response[bytes]:
+@get(
+    "/v1/users/{user_id:str}",
+    summary="Everything stored of a visitor",
+    responses={HTTP_200_OK: ResponseSpec(Access, description="All of it")},
+)
+async def get_user(user_id: _UserId, request: Request[Any, Any, State]) -> Response[bytes]:
     """Return the record, decisions and sessions of a user or an anonymous session."""
     access = await request.app.state.privacy.access(user_id)
     return Response(msgspec.json.encode(access), media_type="application/json")
@@ -122,7 +138,7 @@ async def get_user(user_id: str, request: Request[Any, Any, State]) -> Response[
 
 @get("/v1/users/{user_id:str}/receipt", summary="The receipt of an erasure")
 async def get_receipt(
-    user_id: str, request: Request[Any, Any, State], receipt_id: str | None = None
+    user_id: _UserId, request: Request[Any, Any, State], receipt_id: str | None = None
 ) -> Receipt:
     """Return the signed receipt of the last erasure of a user or an anonymous session."""
     receipt: Receipt = await request.app.state.privacy.receipt(user_id, receipt_id)

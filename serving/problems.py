@@ -1,18 +1,34 @@
 """Errors as problem+json (RFC 9457), each naming the field, the value met and what is wished."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
-from litestar.status_codes import HTTP_400_BAD_REQUEST, HTTP_500_INTERNAL_SERVER_ERROR
+from litestar.status_codes import HTTP_400_BAD_REQUEST, HTTP_409_CONFLICT, HTTP_500_INTERNAL_SERVER_ERROR
 from litestar.utils.scope.state import ScopeState
 from msgspec import Struct
 
 from state.decoding import Refusal, shorten
 
 MEDIA_TYPE = "application/problem+json"
+_BODY = "data"
+"""What the framework calls a request's body."""
+
+
+_CONFLICTS = frozenset(
+    (
+        "not_better",
+        "not_promotable",
+        "step_too_large",
+        "too_soon",
+        "unknown_shadow",
+        "unknown_version",
+    )
+)
+"""Refusals that another moment might not know: the call is well made, but does not fit what is in force."""
 
 
 class Problem(Struct, omit_defaults=True):
@@ -43,16 +59,19 @@ class BadRequest(HTTPException):
         self.field = field
 
 
-def problem_response(problem: Problem) -> Response[bytes]:
+def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response[bytes]:
     """Return a problem as an HTTP response."""
-    return Response(msgspec.json.encode(problem), status_code=problem.status, media_type=MEDIA_TYPE)
+    body = msgspec.json.encode(problem)
+    return Response(body, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers or {})
 
 
 def on_http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """Answer a refused request."""
     field = getattr(error, "field", "")
     title = "Bad request" if error.status_code == HTTP_400_BAD_REQUEST else type(error).__name__
-    return problem_response(Problem("about:blank", title, error.status_code, error.detail, field))
+    return problem_response(
+        Problem("about:blank", title, error.status_code, error.detail, field), error.headers
+    )
 
 
 def on_validation_error(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
@@ -62,7 +81,9 @@ def on_validation_error(request: Request[Any, Any, Any], error: ValidationExcept
     wished = "; ".join(str(part.get("message", "")) for part in parts) or error.detail
     key = str(parts[0].get("key", "")) if parts else ""
     # A field that is missing has no key of its own: the framework then names the body, or nothing.
-    field = key if key not in ("", "data") else _field_of(wished) or key
+    field = key if key not in ("", _BODY) else _field_of(wished) or key
+    if field == _BODY:
+        field, wished = "body", "a JSON object" if wished == repr(_BODY) else wished
     detail = f"field '{field}' has value {_value_at(request, field)}; wished: {wished}" if field else wished
     return problem_response(Problem("about:blank", "Bad request", HTTP_400_BAD_REQUEST, detail, field))
 
@@ -86,10 +107,9 @@ def on_deep_nesting(_: Request[Any, Any, Any], error: RecursionError) -> Respons
 
 
 def on_refusal(_: Request[Any, Any, Any], error: Refusal) -> Response[bytes]:
-    """Answer an event or document that cannot be understood."""
-    return problem_response(
-        Problem("about:blank", error.reason, HTTP_400_BAD_REQUEST, str(error), error.field)
-    )
+    """Answer an event or document that cannot be understood, or that does not fit what is in force."""
+    status = HTTP_409_CONFLICT if error.reason in _CONFLICTS else HTTP_400_BAD_REQUEST
+    return problem_response(Problem("about:blank", error.reason, status, str(error), error.field))
 
 
 def on_crash(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

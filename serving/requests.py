@@ -18,10 +18,33 @@ from state.exploration import (
     Segment,
     Temperature,
 )
+from state.merchandising import MOST_PINS, Expression, Place, Rule
 
 Count = Annotated[int, Meta(ge=1, le=50)]
 Ids = Annotated[list[Id], Meta(max_length=500)]
-After = Annotated[str, Meta(min_length=1, max_length=512, description="A freshness token.")]
+_PLACE = r"[^\s/,]+/[0-9]{1,9}/[0-9]{1,19}"
+After = Annotated[
+    str,
+    Meta(
+        pattern=rf"^([\s\S]{{1,128}}|{_PLACE}(,{_PLACE}){{0,7}})$",
+        max_length=512,
+        description="A freshness token.",
+    ),
+]
+
+
+class Boost(Struct, frozen=True, forbid_unknown_fields=True):
+    """A request's own boost: the odds of items an expression holds for, times ``factor``; below 1 buries."""
+
+    where: Expression
+    factor: Annotated[float, Meta(ge=0.01, le=100.0)]
+
+
+class Pin(Struct, frozen=True, forbid_unknown_fields=True):
+    """A request's own pin: an item at a position, from 0."""
+
+    item_id: Id
+    position: Place
 
 
 class RecommendationRequest(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -45,6 +68,16 @@ class RecommendationRequest(Struct, kw_only=True, omit_defaults=True, forbid_unk
         Categories to stay within.
     context
         What else is known of the visit, such as device or country: values that segments of exploration name.
+    filter
+        What every item has to fulfil, an expression over its attributes.
+    boost, pin
+        Boosts and pins of this request, beside those of the surface's rules.
+    seed_items
+        Items to start from, such as the one on the page: they count as the session's newest, and do not
+        appear themselves.
+    page
+        ``first`` for a slate that goes on, then ``next_page`` of the answer before: it goes on where that one
+        ended, and repeats nothing.
     after, wait_ms
         A freshness token of the gateway, an event id, or ``TOPIC/PARTITION/OFFSET`` of an event published to
         Kafka (several with commas): the answer waits up to ``wait_ms`` for the engine to have folded it, and
@@ -59,6 +92,11 @@ class RecommendationRequest(Struct, kw_only=True, omit_defaults=True, forbid_unk
     recent_items: Annotated[list[Id], Meta(max_length=50)] = []
     categories: Annotated[list[Id], Meta(max_length=20)] = []
     context: Facets = {}
+    filter: Expression | None = None
+    boost: Annotated[list[Boost], Meta(max_length=10)] = []
+    pin: Annotated[list[Pin], Meta(max_length=MOST_PINS)] = []
+    seed_items: Annotated[list[Id], Meta(max_length=20)] = []
+    page: Annotated[str, Meta(max_length=12_000)] | None = None
     after: After | None = None
     wait_ms: Annotated[int, Meta(ge=0, le=1000)] = 50
 
@@ -92,6 +130,7 @@ class RecommendationAnswer(Struct):
     holdout: bool = False
     stale: bool = False
     waited_ms: float = 0.0
+    next_page: str | None = None
 
 
 class EventEnvelope(Struct, forbid_unknown_fields=True):
@@ -164,6 +203,17 @@ class RankingChange(Reasons, kw_only=True, forbid_unknown_fields=True, omit_defa
     freshness: Annotated[float, Meta(ge=0.0, le=10.0)] | UnsetType = UNSET
     freshness_half_life_s: Annotated[float, Meta(ge=60.0, le=31_536_000.0)] | UnsetType = UNSET
     no_repeat_s: Annotated[float, Meta(ge=0.0)] | UnsetType = UNSET
+
+
+class RuleChange(Rule, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A wished rule, and who wishes it and why."""
+
+    changed_by: Annotated[str, Meta(max_length=128)] = ""
+    why: Annotated[str, Meta(max_length=512)] = ""
+
+    def rule(self) -> Rule:
+        """Return the rule alone."""
+        return Rule(**{name: getattr(self, name) for name in Rule.__struct_fields__})
 
 
 class Stop(Reasons, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -2,21 +2,25 @@
 
 import random
 import time
-from collections.abc import Sequence
 
+import numpy as np
 import structlog
+from msgspec.structs import replace
 
 from serving.after import read_after
 from serving.decide import Call, Decided, answer_items, decide, to_event
+from serving.last_rung import static_items
 from serving.live import LiveState
 from serving.logbook import Logbook
 from serving.metrics import ServerMetrics
+from serving.pages import Pages
 from serving.reader import SubjectReader
 from serving.requests import RecommendationAnswer, RecommendationRequest, RecommendedItem
 from serving.sync import Sync
 from state.decoding import Refusal
 from state.events import subject_of
 from state.exploration import VISITOR
+from state.filters import parse_filter
 from state.partition import shard_of
 from state.settings import Settings
 from state.subject import SubjectRecord
@@ -47,9 +51,9 @@ class Recommender:
     ) -> None:
         self._settings, self._live = settings, live
         self._reader, self._logbook, self._sync, self._metrics = parts
-        self._signer = TokenSigner(settings.secret())
+        self._signer, self._pages = TokenSigner(settings.secret()), Pages(settings.secret())
         self._random = random.Random(settings.seed) if settings.seed is not None else random.SystemRandom()
-        self._last_good: dict[str, list[RecommendedItem]] = {}
+        self._last_good: dict[str, list[str]] = {}
 
     async def recommend(self, request: RecommendationRequest) -> RecommendationAnswer:
         """Return a slate; the answer's rung says what it was made from.
@@ -57,22 +61,33 @@ class Recommender:
         Raises
         ------
         Refusal
-            If the request's context names a facet that only the engine knows, or its token cannot be read.
+            If the request's context names a facet that only the engine knows, or its filter, a boost or a
+            token cannot be read.
         """
         if VISITOR in request.context:
             raise Refusal(
                 "reserved_facet", "context", VISITOR, "facets of your own: the engine knows this one"
             )
+        _check_expressions(request)
         subject = subject_of(request.user_id, request.session_id)
+        earlier = self._pages.read(request.page, request.surface, subject)
         started = time.perf_counter()
         record, stale = await self._read(request, subject)
         read = time.perf_counter()
         call = self._call(request, subject, record)
+        call = replace(call, earlier=earlier) if len(earlier) else call
         answer = self._answer(call)
+        if request.page is not None and len(answer.items) == request.k:
+            answer.next_page = self._next_page(call, answer)
         answer.stale, answer.waited_ms = stale, round(1000 * (read - started), 3) if request.after else 0.0
         self._metrics.note_answer(request.surface, answer.rung)
         self._metrics.note_times(read - started, time.perf_counter() - read)
         return answer
+
+    def _next_page(self, call: Call, answer: RecommendationAnswer) -> str | None:
+        items = self._live.items
+        shown = items.hashes[items.rows(item.item_id for item in answer.items)]
+        return self._pages.token(np.concatenate([call.earlier, shown]), call.request.surface, call.subject)
 
     async def _read(self, request: RecommendationRequest, subject: str) -> tuple[SubjectRecord | None, bool]:
         if not request.after:
@@ -109,9 +124,9 @@ class Recommender:
         if not stores_nothing:
             event = to_event(self._live, call, decided)
             self._logbook.put(event, shard_of(call.subject, self._settings.shards))
-        items = answer_items(self._live, decided)
+        items = answer_items(self._live, decided, len(call.earlier))
         if not stores_nothing:
-            self._last_good[call.request.surface] = items
+            self._last_good[call.request.surface] = [item.item_id for item in items]
         sources = decided.scored.found.sources
         self._metrics.note_slots(
             sum(item.explored for item in items), [sources[n] for n in decided.slate.indices.tolist()]
@@ -121,7 +136,7 @@ class Recommender:
         return answer
 
     def _static(self, call: Call) -> RecommendationAnswer:
-        known = [item.item_id for item in self._last_good.get(call.request.surface, [])]
+        known = self._last_good.get(call.request.surface, [])
         return self._dressed(call, "static", static_items(self._live, call, known), is_holdout=False)
 
     def _dressed(
@@ -142,14 +157,8 @@ class Recommender:
         )
 
 
-def static_items(live: LiveState, call: Call, known: Sequence[str]) -> list[RecommendedItem]:
-    """Return the last rung's slate: the last good items, then the newest, without what may not be shown."""
-    barred = {*call.request.exclude, *(call.record.hidden if call.record is not None else ())}
-    newest = live.items.newest(call.request.k + len(barred) + len(known)).tolist()
-    ids = dict.fromkeys([*known, *(live.items.ids[row] for row in newest)])
-    rows = [live.items.find(item_id) for item_id in ids if item_id not in barred]
-    shown = [row for row in rows if row is not None and live.items.available[row]][: call.request.k]
-    return [
-        RecommendedItem(live.items.ids[row], place, live.items.titles[row], "always there", 1.0)
-        for place, row in enumerate(shown)
-    ]
+def _check_expressions(request: RecommendationRequest) -> None:
+    if request.filter is not None:
+        parse_filter(request.filter)
+    for one in request.boost:
+        parse_filter(one.where)

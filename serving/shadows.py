@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from msgspec import Struct
 
+from bandits.arrays import IntArray
 from bandits.exploration import Exploration
 from bandits.slates import Slate, SlateProblem, slate_propensities
 from state.exploration import Shadow, Shadows
@@ -51,7 +52,9 @@ class ShadowLaws:
     def __bool__(self) -> bool:
         return bool(self._laws)
 
-    def weights(self, problem: SlateProblem, slate: Slate, by: ScoresBy) -> dict[str, str]:
+    def weights(
+        self, problem: SlateProblem, slate: Slate, by: ScoresBy, drawn: IntArray | None = None
+    ) -> dict[str, str]:
         """Return for each shadow how much likelier it was to draw the slate down to each slot, packed (k,).
 
         Parameters
@@ -62,11 +65,25 @@ class ShadowLaws:
             As drawn.
         by
             Scores of its candidates.
+        drawn
+            How many were drawn down to each slot, (k,), where others are pinned; None for all.
         """
+        if drawn is not None:
+            slate = _without_pins(slate, drawn)
         return {
-            named: to_base64(_weights(shadow, law, (problem, slate), by))
+            named: to_base64(_spread(_weights(shadow, law, (problem, slate), by), drawn))
             for named, (shadow, law) in self._laws.items()
         }
+
+
+def _without_pins(slate: Slate, drawn: IntArray) -> Slate:
+    at = np.flatnonzero(np.diff(drawn, prepend=0))
+    return Slate(slate.indices[at], slate.propensities[at], slate.explored[at], slate.eligible[at])
+
+
+def _spread(weights: FloatArray, drawn: IntArray | None) -> FloatArray:
+    """Return the weight of each slot: a pinned one has that of what was drawn before it."""
+    return weights if drawn is None else np.concatenate([[1.0], weights])[drawn]
 
 
 NO_SHADOWS = ShadowLaws(Shadows())

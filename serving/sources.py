@@ -13,18 +13,21 @@ from online_models.ranking import PROFILE, PROFILE_WEIGHTS, Visit, describe
 from online_models.sources import CATEGORY_TREND, CONTENT, HISTORY, NEW, TREND, Part, Query
 from online_models.trends import Trends
 from serving.items import IntArray, ItemTable
+from serving.merchandising import Wishes
 from state.packing import FloatArray
 
 LIMIT = 180
 """Candidates of a decision: as many as it can log, with all their scores, in eight kilobytes."""
 RECENT = 30
-_TOLD = 50
+_TOLD = 70
 _DECAYS: FloatArray = np.power(0.85, np.arange(RECENT + _TOLD - 1, -1, -1), dtype=np.float64)
 """By age of position; the last place is the newest interaction's."""
 _LATEST = 3
 """Interactions, the newest ones, around which similar content is looked for; the others are history."""
 _CONTENT, _HISTORY, _NEW, _TREND, _CATEGORY = 30, 15, 10, 60, 30
 """Candidates of each source."""
+_LOOKED_THROUGH = 4_096
+"""Items, the most popular ones, among which those that pass a filter are looked for."""
 _RANKED_FOR_MS = 5_000
 """Event time for which the ranking of a category is kept."""
 
@@ -55,6 +58,12 @@ class Asked(Struct, frozen=True):
         Rows of new items to bring along.
     trend_only
         Whether the longest trend alone is wanted, which is what the hold-out is shown.
+    wishes
+        Of rules and request; None for nothing.
+    hidden, touched
+        Which of the excluded rows the visitor has hidden, and which the request says were touched.
+    earlier
+        Which of the hashes earlier pages have shown.
     """
 
     recent: IntArray
@@ -66,6 +75,10 @@ class Asked(Struct, frozen=True):
     now_ms: int
     owed: IntArray = _NO_ROWS
     trend_only: bool = False
+    wishes: Wishes | None = None
+    hidden: IntArray = _NO_ROWS
+    touched: IntArray = _NO_ROWS
+    earlier: NDArray[np.uint64] = _NO_HASHES
 
 
 class CatalogueSources:
@@ -84,9 +97,12 @@ class CatalogueSources:
         self._items, self._alike, self._trends = items, alike, trends
         self._ranked: dict[int, tuple[int, IntArray]] = {}
 
-    def catalogue(self) -> Catalogue:
-        """Give the live catalogue, by item row."""
-        return self._items.arrays()
+    def catalogue(self, query: Query) -> Catalogue:
+        """Give the live catalogue without what rules or the request's filter keep out, by item row."""
+        asked, whole = cast("Asked | None", query.visit), self._items.arrays()
+        if asked is None or asked.wishes is None or asked.wishes.allowed is None:
+            return whole
+        return whole._replace(available=whole.available & asked.wishes.allowed)
 
     def wanted(self, query: Query) -> Wanted:
         """Say what a visit may be shown of which nothing else is known: nothing it has met."""
@@ -96,11 +112,13 @@ class CatalogueSources:
         """Give further candidates; newcomers before trends, which would fill all room there is."""
         asked = cast("Asked | None", query.visit)
         seen = 0 if asked is None else len(asked.seen_hashes)
+        wished = [] if asked is None or asked.wishes is None else self._wished(asked.wishes, seen)
         if asked is not None and asked.trend_only:
-            return [Part(TREND, self._trending(-1, seen))]
+            return [*wished, Part(TREND, self._trending(-1, seen))]
         recent = query.items
         owed = [] if asked is None or not len(asked.owed) else [Part(NEW, asked.owed)]
         parts = [
+            *wished,
             *owed,
             Part(CONTENT, self._alike.around(recent[-_LATEST:], _CONTENT)),
             Part(NEW, self._items.newest(_NEW)),
@@ -112,9 +130,20 @@ class CatalogueSources:
         parts += (Part(TREND, self._trending(n, seen)) for n in range(len(self._trends.half_lives_s)))
         return parts
 
-    def last_resort(self, _: Query) -> Sequence[Part]:
-        """Give every item, the newest first."""
-        return [Part(NEW, self._items.newest(len(self._items)))]
+    def _wished(self, wishes: Wishes, seen: int) -> list[Part]:
+        """Return what is pinned, and what is popular among the few that a filter may leave."""
+        parts = [Part(NEW, wishes.pin_rows())] if wishes.pins else []
+        if wishes.has_filter and wishes.allowed is not None:
+            popular = self._trends.top_rows(len(self._trends.half_lives_s) // 2, _LOOKED_THROUGH)
+            parts.append(Part(TREND, popular[wishes.allowed[popular]][: _TREND + seen // 4]))
+        return parts
+
+    def last_resort(self, query: Query) -> Sequence[Part]:
+        """Give every item that may appear, the newest first."""
+        asked = cast("Asked | None", query.visit)
+        if asked is None or asked.wishes is None or asked.wishes.allowed is None:
+            return [Part(NEW, self._items.newest(len(self._items)))]
+        return [Part(NEW, self._items.newest_of(asked.wishes.allowed))]
 
     def inputs(self, query: Query, rows: IntArray) -> FloatArray:
         """Describe candidates (m,) by the columns `PROFILE`, shape (m, 9)."""

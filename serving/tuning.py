@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -21,8 +22,10 @@ from serving.problems import Problem, problem_response
 from serving.requests import BudgetChange, ExplorationChange, RankingChange, Reasons, Rollback, Stop
 from state.changing import Wish, change_event, now_in_force, stop
 from state.control_reads import read_history
+from state.decoding import Refusal
 from state.events import encode
 from state.exploration import Budgets, Document, Explorations
+from state.merchandising import Merchandising, Rule
 from state.ranking import Rankings
 from state.settings import Settings
 
@@ -103,7 +106,11 @@ class Tuning:
         return await self._explore(surface, stop(asked.scheme, asked.changed_by, asked.why), None)
 
     async def rollback(self, surface: str, asked: Rollback, version: int | None) -> Explorations:
-        """Bring an earlier version's settings back."""
+        """Bring an earlier version's settings back; refused where that version is not kept."""
+        kept = [one.version for one in await self.history(surface)]
+        if asked.version and asked.version not in kept:
+            wished = f"0 for the defaults, or one of {kept}"
+            raise Refusal("unknown_version", "version", asked.version, wished)
         wish = Wish(restores=asked.version, changed_by=asked.changed_by, why=asked.why)
         return await self._explore(surface, wish, version)
 
@@ -117,11 +124,21 @@ class Tuning:
         assert isinstance(document, Rankings)
         return document
 
-    async def change_budget(self, asked: BudgetChange) -> Budgets:
+    async def change_rules(
+        self, surface: str, rules: Mapping[str, Rule], said: tuple[str, str], version: int | None
+    ) -> Merchandising:
+        """Publish all rules of a surface, with who and why; returns once they are in force here."""
+        given = {"rules": msgspec.to_builtins(rules)}
+        wish = Wish(given=given, changed_by=said[0], why=said[1])
+        document = await self.fulfil(f"rules/{surface}", wish, version)
+        assert isinstance(document, Merchandising)
+        return document
+
+    async def change_budget(self, asked: BudgetChange, version: int | None) -> Budgets:
         """Change what exploration may cost on all surfaces together."""
         given = {"cost_per_hour": asked.cost_per_hour}
         wish = Wish(given=given, changed_by=asked.changed_by, why=asked.why)
-        document = await self.fulfil(BUDGET, wish)
+        document = await self.fulfil(BUDGET, wish, version)
         assert isinstance(document, Budgets)
         return document
 

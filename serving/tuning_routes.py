@@ -1,34 +1,25 @@
 """HTTP routes of exploration: read it, turn it, stop it, look back and go back."""
 
 import time
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from litestar import Request, Response, get, post, put
 from litestar.datastructures import State
-from litestar.params import HeaderParameter, Parameter
+from litestar.params import Parameter
 from litestar.status_codes import HTTP_200_OK
 
+from serving.etags import IfMatch, SurfaceName, tagged, version_of
 from serving.ledger import LedgerAnswer, read_ledger
 from serving.ledger import State as LedgerState
-from serving.problems import BadRequest
 from serving.requests import BudgetChange, ExplorationChange, RankingChange, Rollback, Stop
 from state.exploration import Budgets, Explorations
 from state.ranking import Rankings
-from state.versioned import Versioned
-
-D = TypeVar("D", bound=Versioned)
-
-SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
-IfMatch = Annotated[
-    str | None,
-    HeaderParameter(name="If-Match", description="Version the change was made from, as the ETag says."),
-]
 
 
 @get("/v1/exploration/{surface:str}", summary="The exploration in force")
 async def get_exploration(surface: SurfaceName, request: Request[Any, Any, State]) -> Response[Explorations]:
     """Return the exploration document of a surface; its version is the ETag."""
-    return _tagged(request.app.state.tuning.exploration(surface))
+    return tagged(request.app.state.tuning.exploration(surface))
 
 
 @put("/v1/exploration/{surface:str}", summary="Turn exploration")
@@ -36,7 +27,7 @@ async def put_exploration(
     surface: SurfaceName, data: ExplorationChange, request: Request[Any, Any, State], if_match: IfMatch = None
 ) -> Response[Explorations]:
     """Change the exploration of a surface; answers once it is in force on this server."""
-    return _tagged(await request.app.state.tuning.change(surface, data, _version(if_match)))
+    return tagged(await request.app.state.tuning.change(surface, data, version_of(if_match)))
 
 
 @post("/v1/exploration/{surface:str}/stop", status_code=HTTP_200_OK, summary="Stop exploring")
@@ -44,7 +35,7 @@ async def stop_exploration(
     surface: SurfaceName, data: Stop, request: Request[Any, Any, State]
 ) -> Response[Explorations]:
     """Turn exploration off on every server within a second."""
-    return _tagged(await request.app.state.tuning.stop(surface, data))
+    return tagged(await request.app.state.tuning.stop(surface, data))
 
 
 @post("/v1/exploration/{surface:str}/rollback", status_code=HTTP_200_OK, summary="Go back to a version")
@@ -52,7 +43,7 @@ async def roll_exploration_back(
     surface: SurfaceName, data: Rollback, request: Request[Any, Any, State], if_match: IfMatch = None
 ) -> Response[Explorations]:
     """Bring the settings of an earlier version back, as a new one."""
-    return _tagged(await request.app.state.tuning.rollback(surface, data, _version(if_match)))
+    return tagged(await request.app.state.tuning.rollback(surface, data, version_of(if_match)))
 
 
 @get("/v1/exploration/{surface:str}/history", summary="Who changed exploration, when and why")
@@ -65,23 +56,23 @@ async def get_exploration_history(
 
 
 @get("/v1/exploration-budget", summary="What exploration may cost on all surfaces together")
-async def get_budget(request: Request[Any, Any, State]) -> Budgets:
-    """Return the budget in force."""
-    document: Budgets = request.app.state.tuning.budget()
-    return document
+async def get_budget(request: Request[Any, Any, State]) -> Response[Budgets]:
+    """Return the budget in force; its version is the ETag."""
+    return tagged(request.app.state.tuning.budget())
 
 
 @put("/v1/exploration-budget", summary="Set what exploration may cost")
-async def put_budget(data: BudgetChange, request: Request[Any, Any, State]) -> Budgets:
+async def put_budget(
+    data: BudgetChange, request: Request[Any, Any, State], if_match: IfMatch = None
+) -> Response[Budgets]:
     """Change the budget; answers once it is in force on this server."""
-    document: Budgets = await request.app.state.tuning.change_budget(data)
-    return document
+    return tagged(await request.app.state.tuning.change_budget(data, version_of(if_match)))
 
 
 @get("/v1/ranking/{surface:str}", summary="How slates are put together")
 async def get_ranking(surface: SurfaceName, request: Request[Any, Any, State]) -> Response[Rankings]:
     """Return the ranking document of a surface; its version is the ETag."""
-    return _tagged(request.app.state.tuning.ranking(surface))
+    return tagged(request.app.state.tuning.ranking(surface))
 
 
 @put("/v1/ranking/{surface:str}", summary="Change variety, repetition and freshness")
@@ -89,7 +80,7 @@ async def put_ranking(
     surface: SurfaceName, data: RankingChange, request: Request[Any, Any, State], if_match: IfMatch = None
 ) -> Response[Rankings]:
     """Change the ranking document of a surface; answers once it is in force on this server."""
-    return _tagged(await request.app.state.tuning.change_ranking(surface, data, _version(if_match)))
+    return tagged(await request.app.state.tuning.change_ranking(surface, data, version_of(if_match)))
 
 
 @get("/v1/exploration/{surface:str}/ledger", summary="What each new item has had, and what exploration cost")
@@ -104,19 +95,6 @@ async def get_ledger(
     answer = read_ledger(live, surface, time.time_ns() // 1_000_000)
     answer.items = [one for one in answer.items if only in (None, one.state)][:limit]
     return answer
-
-
-def _tagged(document: D) -> Response[D]:
-    return Response(document, headers={"ETag": f'"{document.version}"'})
-
-
-def _version(if_match: str | None) -> int | None:
-    if if_match is None or if_match.strip() == "*":
-        return None
-    text = if_match.strip().strip('"')
-    if not text.isdigit():
-        raise BadRequest("If-Match", f"header 'If-Match' has value {if_match!r}; wished: a version, or *")
-    return int(text)
 
 
 TUNING_ROUTES: list[Any] = [

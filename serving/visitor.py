@@ -19,15 +19,18 @@ def asked_of(
     """Return what retrieval is asked for this visitor, in rows."""
     rows, weights = _recent(live, request, record)
     window = live.ranking(request.surface).no_repeat_s
-    excluded = live.items.rows([*request.exclude, *request.recent_items, *record.hidden])
+    excluded, hidden = live.items.rows(request.exclude), live.items.rows(record.hidden)
+    touched = live.items.rows([*request.recent_items, *request.seed_items])
     return Asked(
         recent=rows,
         weights=weights,
         session=session_hash(subject, record.session_id or request.session_id),
-        excluded=excluded,
+        excluded=np.concatenate([excluded, hidden, touched]),
         seen_hashes=_seen(record, window, now_ms),
         categories=tuple(live.items.codes_of(request.categories)),
         now_ms=now_ms,
+        hidden=hidden,
+        touched=touched,
     )
 
 
@@ -55,6 +58,7 @@ def _recent(
     known = zip(recent, record.recent_interest[-RECENT:], strict=True)
     held = set(recent)
     told = [(item, 1.0) for item in request.recent_items if item not in held]
+    told += [(item, 1.0) for item in request.seed_items]
     found = [(live.items.find(item), interest) for item, interest in [*known, *told]]
     pairs = [(row, interest) for row, interest in found if row is not None]
     rows = np.array([row for row, _ in pairs], dtype=np.int64)

@@ -170,7 +170,7 @@ class Candidates(Struct, omit_defaults=True):
     scores: Packed
     sources: str
     cuts: str
-    uncut: int = 0
+    uncut: Whole = 0
 
 
 class Placing(Struct, omit_defaults=True):
@@ -216,6 +216,7 @@ class Versions(Struct, omit_defaults=True):
     exploration: Whole
     features: str
     ranking: Whole = 0
+    rules: Whole = 0
 
 
 class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
@@ -254,7 +255,7 @@ class Decision(SubjectEvent, kw_only=True, omit_defaults=True):
     weights: Weights | None = None
     policy: Packed = ""
     lifts: Packed = ""
-    before: int = 0
+    before: Whole = 0
     rules: list[str] = []
 
 

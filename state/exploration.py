@@ -8,6 +8,7 @@ from msgspec import Meta, Struct, field
 
 from state.decoding import Refusal
 from state.events import Name
+from state.merchandising import Merchandising, check_rules
 from state.model_documents import MODEL_DOCUMENTS, ModelDocument
 from state.ranking import Rankings
 from state.versioned import Versioned, split_name
@@ -175,11 +176,12 @@ class Shadows(Versioned, kw_only=True, forbid_unknown_fields=True):
     policies: Annotated[dict[Name, Shadow], Meta(max_length=8)] = msgspec.field(default_factory=dict)
 
 
-Document = Explorations | Budgets | Rankings | Shadows | ModelDocument
+Document = Explorations | Budgets | Rankings | Merchandising | Shadows | ModelDocument
 DOCUMENT_TYPES: Mapping[str, type[Document]] = {
     "exploration": Explorations,
     "budget": Budgets,
     "ranking": Rankings,
+    "rules": Merchandising,
     "shadows": Shadows,
     **MODEL_DOCUMENTS,
 }
@@ -244,6 +246,8 @@ def read_document(name: str, said: Mapping[str, Any]) -> Document:
         raise Refusal("bad_document", "document", said, str(error)) from None
     if isinstance(document, Explorations):
         _check_segments(document)
+    if isinstance(document, Merchandising):
+        check_rules(document.rules)
     return document
 
 

@@ -4,7 +4,8 @@ import hashlib
 import hmac
 import re
 
-_DECISION_ID = re.compile(r"[0-9a-f]{11,12}-[0-9a-f]{4}-[0-9a-f]{12}")
+DECISION_ID = r"^[0-9a-f]{11,12}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_DECISION_ID = re.compile(DECISION_ID)
 
 
 def make_decision_id(at_ms: int, shard: int, random_bits: int) -> str:

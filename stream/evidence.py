@@ -45,7 +45,7 @@ class Evidence:
                 return
             empty = [0.0] * (coins.tossed + 1)
             cell = cells[place] = Cell(*place[:3], [0] * (coins.tossed + 1), empty, list(empty))
-        reward = sum(slot.reward for slot in outcome.slots)
+        reward = sum(slot.reward for slot in outcome.slots if not slot.flag)
         cell.counts[coins.explored] += 1
         cell.sums[coins.explored] += reward
         cell.squares[coins.explored] += reward * reward

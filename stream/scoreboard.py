@@ -135,6 +135,6 @@ class Scoreboard:
 def _rewards(outcome: Outcome, slots: int) -> FloatArray:
     rewards = np.zeros(slots)
     for slot in outcome.slots:
-        if slot.position < slots:
+        if slot.position < slots and not slot.flag:  # what was pinned, nobody chose
             rewards[slot.position] = slot.reward
     return rewards

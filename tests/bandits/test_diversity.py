@@ -52,6 +52,15 @@ def test_the_likest_of_those_placed_counts() -> None:
     assert 0.99 < both[1] < 1.0
 
 
+def test_likeness_does_not_depend_on_what_was_asked_before() -> None:
+    rng = np.random.default_rng(0)
+    signatures = rng.integers(0, 2**64, 8, dtype=np.uint64)
+    asked = Diversity(signatures, 0.7)
+    for prefix in ([], [3], [3, 1], [3, 1, 6], [3, 2], [5], [5, 3, 1], []):
+        fresh = Diversity(signatures, 0.7).penalties(np.array(prefix, np.int64))
+        np.testing.assert_array_equal(asked.penalties(np.array(prefix, np.int64)), fresh)
+
+
 def test_a_slate_takes_the_unlike_before_a_slightly_better_twin() -> None:
     signatures = np.array([0, 0, 2**64 - 1], np.uint64)
     problem = SlateProblem(np.array([1.0, 0.9, 0.5]), 3, diversity=Diversity(signatures, 0.6))

@@ -10,6 +10,7 @@ from bandits.natural import (
     increments,
     moments,
     pack,
+    packed_prior,
     packed_size,
     predict,
     triangle,
@@ -67,10 +68,10 @@ def test_moments_are_those_of_bayesian_regression(d: int, n: int, seed: int) -> 
 def test_predictions_by_a_factor_are_those_of_the_moments(d: int, n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     block = increments(rng.normal(size=(9, d)), rng.random(9), rng.normal(size=9)).sum(axis=0)
-    features = rng.normal(size=(n, d))
-    mean, covariance = moments(block, d, 0.3)
-    np.testing.assert_allclose(mean_of(block, d, 0.3), mean, atol=1e-10)
-    got_mean, got_variance = predict(block, d, 0.3, features)
+    features, prior = rng.normal(size=(n, d)), 0.1 + rng.random(d)
+    mean, covariance = moments(block, d, prior)
+    np.testing.assert_allclose(mean_of(block, d, packed_prior(d, prior)), mean, atol=1e-10)
+    got_mean, got_variance = predict(block, d, prior, features)
     np.testing.assert_allclose(got_mean, features @ mean, atol=1e-10)
     np.testing.assert_allclose(got_variance, ((features @ covariance) * features).sum(axis=1), atol=1e-12)
 

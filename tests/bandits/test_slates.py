@@ -215,6 +215,13 @@ def test_nothing_wanted_or_nothing_there_is_an_empty_slate(size: int, k: int) ->
     assert slate.indices.shape == slate.propensities.shape == slate.explored.shape == (0,)
 
 
+@each_scheme
+@pytest.mark.parametrize("k", [0, 3])
+def test_the_law_of_a_slot_that_nobody_is_left_for_is_zero(exploration: Exploration, k: int) -> None:
+    law = slot_distribution(SlateProblem(np.arange(float(k)), 5), np.arange(k), exploration)
+    assert law.tolist() == [0.0] * k
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_score_that_is_not_finite_is_refused_by_index(bad: float) -> None:
     with pytest.raises(ValueError, match=r"scores\[2\] is"):

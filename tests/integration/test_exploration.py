@@ -60,7 +60,7 @@ async def test_what_a_change_would_earn_is_told_from_live_decisions_and_shadows_
     assert "half" in await rig.command("explore", "scoreboard")
 
     status, body = await call(rig, "POST", "/v1/exploration/home/promote", {"shadow": "half"})
-    assert (status, b"not_better" in body or b"forced promotion" in body) == (400, True)
+    assert (status, b"not_better" in body or b"forced promotion" in body) == (409, True)
     forced = {"shadow": "half", "forced": True, "why": "enough seen", "changed_by": "ann"}
     status, body = await call(rig, "POST", "/v1/exploration/home/promote", forced)
     document = msgspec.json.decode(body)

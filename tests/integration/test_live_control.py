@@ -112,14 +112,16 @@ async def test_a_change_names_the_version_it_was_made_from_or_loses(rig: Rig) ->
     assert (status, document["version"], document["changed_by"]) == (200, 1, "me")
     status, problem, _ = await send(rig, "PUT", "", {"rate": 0.09}, **{"If-Match": '"0"'})
     assert (status, "wished: 1" in problem["detail"]) == (412, True)
-    for body, reason in (
-        ({"rate": 0.4}, "step_too_large"),
-        ({"rate": 0.6}, "Bad request"),
-        ({"rate": 0.3, "forced": True}, "no_reason"),
-        ({"segments": [{"name": "x", "when": {"visitor": "old"}}]}, "bad_document"),
+    for body, wished in (
+        ({"rate": 0.4}, (409, "step_too_large")),
+        ({"rate": 0.6}, (400, "Bad request")),
+        ({"rate": 0.3, "forced": True}, (400, "no_reason")),
+        ({"segments": [{"name": "x", "when": {"visitor": "old"}}]}, (400, "bad_document")),
     ):
         status, problem, _ = await send(rig, "PUT", "", body)
-        assert (status, problem["title"]) == (400, reason), problem
+        assert (status, problem["title"]) == wished, problem
+    status, problem, _ = await send(rig, "POST", "/rollback", {"version": 7})
+    assert (status, problem["title"], problem["field"]) == (409, "unknown_version", "version")
     printed = await rig.command("explore", "rollback", "0", "--why", "back to the start")
     assert "version 2" in printed
     assert "back to version 0" in await rig.command("explore", "history")

@@ -422,7 +422,7 @@ async def test_every_decision_explains_itself_until_its_visitor_is_erased(shared
     seen = await _folded(rig, f"{address}crime-0")
     assert (seen["verdict"], seen["reason"]) == ("filtered", "seen")
     assert (await _folded(rig, address + "no-such-item"))["verdict"] == "unknown_item"
-    for wrong, status in (("nonsense", 400), ("0197b0b0b0b0-ffff-0123456789ab", 400)):
+    for wrong, status in (("nonsense", 400), ("0197b0b0b0b0-ffff-0123456789ab", 404)):
         assert (await _get(rig, f"/v1/decisions/{wrong}"))[0] == status, wrong
     assert (await _get(rig, f"/v1/decisions/0{now_ms():011x}-0000-0123456789ab"))[0] == 404
 
@@ -448,6 +448,67 @@ async def _folded(rig: Rig, path: str) -> dict[str, Any]:
 
     found: dict[str, Any] = await until(answered, f"{path} is there", 30.0)
     return found
+
+
+# -- rules, filters, pages
+
+
+async def test_rules_filters_and_pages_shape_the_next_slate_on_every_server(shared: Rig) -> None:
+    rig, surface = shared, "shopwindow"
+    wishes: dict[str, Any] = {"surface": surface, "k": 10, "filter": "genre in ['comedy', 'crime']"}
+    answer = await rig.ask("window-shopper", **wishes)
+    assert set(genres_of(answer)) <= {"comedy", "crime"}
+    assert len(answer.items) == 10
+
+    rules = f"{rig.api}/v1/rules/{surface}"
+    pin = {"action": "pin", "item_id": "jazz-9", "position": 2, "changed_by": "ana", "why": "a campaign"}
+    assert (await _write(rig, "put", f"{rules}/campaign", pin))["version"] == 1
+    hide = {"action": "hide", "where": "genre == 'crime'"}
+    made = await _write(rig, "put", f"{rules}/no-crime", hide, {"If-Match": '"1"'})
+    assert (made["version"], sorted(made["rules"])) == (2, ["campaign", "no-crime"])
+    await _write(rig, "put", f"{rules}/other", hide, {"If-Match": '"1"'}, status=412)
+    wrong = {"action": "boost", "where": "genre ==", "factor": 2}
+    refused = await _write(rig, "put", f"{rules}/other", wrong, status=400)
+    assert (refused["field"], "at character 9" in refused["detail"]) == ("rules.other.where", True)
+
+    for api in rig.processes.apis:
+
+        async def is_everywhere(api: str = api) -> bool:
+            slate = await rig.ask("window-shopper", api=api, surface=surface, k=10)
+            return slate.items[2].item_id == "jazz-9" and not genres_of(slate)["crime"]
+
+        await until(is_everywhere, f"the rules hold on {api}", 5.0)
+    slate = await rig.ask("window-shopper", surface=surface, k=10)
+    told = await _folded(rig, f"/v1/decisions/{slate.decision_id}")
+    assert [slot["flag"] for slot in told["slots"]] == ["", "", "pinned", *[""] * 7]
+    assert told["slots"][2]["propensity"] is None
+    assert told["versions"]["rules"] == 2
+
+    pages = [await rig.ask("window-shopper", surface=surface, k=10, page="first")]
+    while pages[-1].next_page:
+        pages.append(await rig.ask("window-shopper", surface=surface, k=10, page=pages[-1].next_page))
+    met = [item.item_id for page in pages for item in page.items]
+    assert len(met) == len(set(met)) > 50
+    assert [item.position for page in pages for item in page.items] == list(range(len(met)))
+    body = {"session_id": "x", "surface": surface, "page": pages[0].next_page}
+    assert "page" in (await _write(rig, "post", f"{rig.api}/v1/recommendations", body, status=400))["detail"]
+    body = {"session_id": "x", "filter": "genre = 'jazz'"}
+    assert (await _write(rig, "post", f"{rig.api}/v1/recommendations", body, status=400))["field"] == "filter"
+
+    async with rig.http.delete(f"{rules}/campaign?changed_by=ana") as removed:
+        assert (removed.status, removed.headers["ETag"]) == (200, '"3"')
+    async with rig.http.delete(f"{rules}/campaign") as again:
+        assert again.status == 404
+
+
+async def _write(
+    rig: Rig, method: str, address: str, body: Any, headers: dict[str, str] | None = None, status: int = 200
+) -> dict[str, Any]:
+    async with rig.http.request(method, address, json=body, headers=headers) as answer:
+        text = await answer.text()
+        assert answer.status == status, text
+        found: dict[str, Any] = msgspec.json.decode(text)
+        return found
 
 
 async def test_health_readiness_and_metrics_say_how_the_server_is(shared: Rig) -> None:

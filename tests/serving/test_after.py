@@ -1,11 +1,14 @@
 """Freshness tokens: what they name, and when a shard has folded it."""
 
+from contextlib import nullcontext
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.after import FOLLOWED, After, place_token, read_after
-from state.decoding import Refusal
+from serving.requests import RecommendationRequest
 
 
 def test_a_place_of_kafka_is_a_token() -> None:
@@ -26,10 +29,20 @@ def test_whatever_is_no_place_is_an_event_id(token: str) -> None:
     assert read_after(token, "hw") == After(event_id=token)
 
 
-def test_an_event_id_that_no_event_can_have_is_refused() -> None:
-    with pytest.raises(Refusal) as refused:
-        read_after("x" * 129, "hw")
-    assert (refused.value.reason, refused.value.field) == ("out_of_bounds", "after")
+@pytest.mark.parametrize(
+    ("token", "fits"),
+    [
+        ("x" * 128, True),
+        ("x" * 129, False),
+        (",".join(f"hw.{kind}/3/{10**18}" for kind in FOLLOWED * 2), True),
+        ("hw.clicks/3/7," * 10 + "e1", False),
+        ("", False),
+    ],
+)
+def test_a_request_takes_an_event_id_or_places_and_nothing_longer(token: str, *, fits: bool) -> None:
+    given = {"session_id": "s", "after": token}
+    with nullcontext() if fits else pytest.raises(msgspec.ValidationError):
+        msgspec.convert(given, RecommendationRequest)
 
 
 def test_a_place_is_reached_once_the_shard_reads_on_behind_it() -> None:

@@ -34,7 +34,8 @@ def lane(store: Store | None = None) -> Folded:
 
 def outcome(number: int, clicks: int = 0, **more: Any) -> Row:
     """A closed decision of three slots, the first of which were clicked."""
-    slots = [OutcomeSlot(f"i{n}", n, float(n < clicks), 0.5) for n in range(3)]
+    plain = [OutcomeSlot(f"i{n}", n, float(n < clicks), 0.5) for n in range(3)]
+    slots = more.pop("slots", plain)
     exploration = more.pop("exploration", 1)
     event = Outcome(
         event_id=f"d{number}", occurred_at=AT, subject="u1", surface=more.pop("surface", "home"), lane=0,
@@ -141,6 +142,18 @@ def test_a_shadow_is_worth_what_its_weights_say_beside_what_was_served() -> None
 
 
 ONE = [1.0, 1.0, 1.0]
+
+
+def test_what_was_pinned_counts_neither_for_previews_nor_for_shadows() -> None:
+    def told(*flagged: str) -> tuple[list[float], float]:
+        folded = lane()
+        slots = [OutcomeSlot(f"i{n}", n, 1.0, 0.5, flag=flag) for n, flag in enumerate(flagged)]
+        shadows = {"wide@1": to_base64(np.array([2.0, 2.0, 2.0]))}
+        folded.fold([outcome(1, coins=Coins(0.05, 2, 1), slots=slots, shadows=shadows)], AT)
+        return cells(folded)[0].sums, seen(folded)[1].standing().live.value
+
+    assert told("", "pinned", "") == ([0.0, 2.0, 0.0], 2.0)
+    assert told("", "", "") == ([0.0, 3.0, 0.0], 3.0)
 
 
 def test_a_new_version_of_a_shadow_begins_anew_and_old_outcomes_do_not_return() -> None:
