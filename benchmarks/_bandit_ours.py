@@ -37,6 +37,8 @@ class Setting:
         is where slates are served.
     adapts
         Whether prior variances follow what is learnt.
+    fits_users
+        Whether users' variances do too, which they do not where slates are served.
     aim
         Impressions that a newcomer is owed: exploration goes, by expected reward, to those short of it who
         came within the last `PATIENCE` choices; None for uniform exploration.
@@ -46,6 +48,7 @@ class Setting:
     exploration: Exploration
     rate: float
     adapts: bool = True
+    fits_users: bool = False
     aim: int | None = None
 
 
@@ -93,7 +96,8 @@ class HybridPlayer:
     """
 
     def __init__(self, setting: Setting) -> None:
-        self._setting, self._policy = setting, HybridPolicy(setting.config, adapts=setting.adapts)
+        self._setting = setting
+        self._policy = HybridPolicy(setting.config, adapts=setting.adapts, fits_users=setting.fits_users)
         self._shown: Counter[str] = Counter()
         self._since: dict[str, int] = {}
         self._choices = 0

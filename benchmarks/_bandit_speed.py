@@ -146,9 +146,19 @@ def own_rates(load: Load, seconds: float) -> dict[str, dict[str, float]]:
                     decide(posterior, load, law, SLATE, k), seconds
                 )
     starts = range(0, LEARNT, BATCH)
-    learn = rate(lambda n: learner.learn(load.batch(starts[n % len(starts)]), {}), seconds)
-    out[f"updates, {BATCH} at once"] = _scaled(learn, BATCH)
+    batches = [load.batch(start) for start in starts]
+    learn = rate(lambda n: learner.learn(batches[n % len(batches)], {}), seconds)
+    out[f"updates, {BATCH} at once, not published"] = _scaled(learn, BATCH)
+    publish = rate(lambda n: _learn_and_publish(learner, posterior, batches[n % len(batches)]), seconds)
+    out[f"updates, {BATCH} at once"] = _scaled(publish, BATCH)
     return out
+
+
+def _learn_and_publish(learner: ShardLearner, posterior: Posterior, batch: SlotBatch) -> None:
+    """Learn, and make it what the next choice is scored with, as the rivals' updates do."""
+    learnt = learner.learn(batch, {})
+    posterior.put_shared(0, learnt.shared)
+    posterior.put_items(0, learnt.items)
 
 
 def _scaled(one: dict[str, float], count: int) -> dict[str, float]:

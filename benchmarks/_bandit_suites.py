@@ -164,8 +164,10 @@ def _flip_entries(count: int) -> dict[str, Entry]:
 
 def _movie_entries(count: int) -> dict[str, Entry]:
     config = HybridConfig(3, 20, 0.05, 0.05, 0.3, item_base_variance=1.0)
+    setting = Setting(config, replace(OPTIMISTIC, optimism=0.5), rate=0.2)
     return {
-        "hybrid optimistic": _hybrid(Setting(config, replace(OPTIMISTIC, optimism=0.5), rate=0.2)),
+        "hybrid optimistic": _hybrid(setting),
+        "hybrid optimistic, users fitted": _hybrid(replace(setting, fits_users=True)),
         "hybrid epsilon .02": _hybrid(Setting(config, EPSILON, rate=0.2)),
         "popularity epsilon .02": _drawn(EPSILON, 4.0),
         "random": _drawn(replace(EPSILON, rate=1.0)),

@@ -19,7 +19,7 @@ from benchmarks._exploration_plot import draw
 from benchmarks._run import child, console, finish, prepare
 from headwater.datasets import load_movielens
 from headwater.demo.judge import Judge
-from headwater.demo.run import DemoOptions, demo_settings, publish_catalogue, wait_ready
+from headwater.demo.run import DemoOptions, demo_settings, publish_catalogue, until_closed, wait_ready
 from headwater.demo.traffic import Traffic, Visit, visits
 from headwater.logs import configure_logs
 from state.settings import Settings
@@ -69,17 +69,18 @@ class Run:
 
     def __init__(self, settings: Settings, planned: list[Visit], rate: float) -> None:
         self._settings, self._planned, self._rate = settings, planned, rate
-        self._items = list(load_movielens().items)
+        self._items, self._shown = list(load_movielens().items), 0
 
     def send(self, count: int) -> None:
         """Publish the next visits and wait until their windows are over."""
         part, self._planned = self._planned[:count], self._planned[count:]
         asyncio.run(self._send(part))
-        time.sleep(6.0)
 
     async def _send(self, part: list[Visit]) -> None:
         traffic = Traffic(self._settings, f"http://127.0.0.1:{self._settings.port}", Judge(self._items))
         await traffic.run(part, self._rate, lambda _: None)
+        self._shown += traffic.sent.impressions
+        await until_closed(self._settings, self._shown)
 
 
 def turn(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
@@ -134,10 +135,10 @@ def main() -> None:
         children = [stack.enter_context(child(name, settings)) for name in ("worker", "serve")]
         wait_ready(f"http://127.0.0.1:{settings.port}", len(data.items), children, timeout_s=180.0)
         report = turn(given, settings)
+    finish(given, report)
     if given.plots is not None:
         for file in draw(given.plots, report):
             console.print(f"wrote {file}")
-    finish(given, report)
 
 
 if __name__ == "__main__":

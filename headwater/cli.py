@@ -11,16 +11,19 @@ import click
 
 from headwater.console import become_service, checked_secret, command_settings, finish
 from headwater.logs import configure_logs
+from state.settings import SettingsError
 
 # Commands that live in modules of their own, imported only when they are called: a worker must not load a web
 # framework, nor a server Faust.
 LAZY: dict[str, str] = {
     "attribution": "headwater.attribution:attribution",
+    "audit": "headwater.audit:audit",
     "backfill": "headwater.backfill:backfill",
     "deadletters": "headwater.deadletters:deadletters",
     "explore": "headwater.explore_preview:explore",
     "export": "headwater.export:export",
     "features": "headwater.features_page:features_page",
+    "keys": "headwater.keys:keys",
     "models": "headwater.models:models",
     "plan": "headwater.plan:plan",
     "producers": "headwater.producers:producers",
@@ -28,6 +31,7 @@ LAZY: dict[str, str] = {
     "rebuild": "headwater.rebuild:rebuild",
     "replay": "headwater.replay:replay",
     "retention": "headwater.retention:retention_page",
+    "shop": "headwater.shop.command:shop",
     "snapshot": "headwater.snapshot:snapshot",
     "state-hash": "headwater.state_hash:state_hash",
     "tune": "headwater.tune:tune",
@@ -90,7 +94,10 @@ def serve() -> None:
 
     settings = checked_secret(command_settings())
     _settle_collector()
-    run(settings)
+    try:
+        run(settings)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.group()

@@ -1,5 +1,6 @@
 """What every command needs: the settings of its environment, and a way to end with lines and an exit code."""
 
+import getpass
 import os
 import sys
 from collections.abc import Sequence
@@ -36,13 +37,22 @@ def with_namespace(settings: Settings, namespace: str) -> Settings:
 
 
 def checked_secret(settings: Settings) -> Settings:
-    """Return the settings; ends the command where their token secret is missing or short."""
+    """Return the settings; ends the command where a secret is missing or short."""
     try:
         settings.secret()
         settings.erasure_key()
+        settings.pseudonym_key()
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
     return settings
+
+
+def principal() -> str:
+    """Return who runs this command, for the audit record."""
+    try:
+        return f"command:{getpass.getuser()}"[:128]
+    except (KeyError, OSError):  # a container may run under a number without a name
+        return f"command:{os.getuid()}"
 
 
 def finish(result: tuple[bool, Sequence[str]]) -> None:

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
+from headwater.console import principal
 from state.changing import Wish, change_event, now_in_force
 from state.clients import kafka_security, redis_client
 from state.control_reads import read_current, read_history
@@ -31,6 +32,7 @@ async def change_document(settings: Settings, name: str, wish: Wish) -> Said:
         latest = await read_current(redis, settings, name)
         if not wish.given and wish.restores is None:
             return True, [describe(name, now_in_force(latest, _now_ms()))]
+        wish.principal = principal()
         event = change_event(name, latest, wish, _now_ms(), settings.dwell_ms)
         await publish(settings, event)
         return await _until_in_force(redis, settings, event)

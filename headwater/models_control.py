@@ -8,6 +8,7 @@ from typing import Any
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
+from headwater.console import principal
 from headwater.explore import publish
 from headwater.models_text import interval
 from online_models.evidence import Comparison, pooled
@@ -31,6 +32,7 @@ async def direct(settings: Settings, name: tuple[str, str], document: dict[str, 
     event = Control(
         event_id=uuid.uuid4().hex, occurred_at=time.time_ns() // 1_000_000, name="/".join(name),
         document=document, changed_by=changed_by, why=why, forced=forced,
+        principal=principal(),
     )  # fmt: skip
     redis = redis_client(settings, timeout_s=5.0)
     try:

@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 
-from state.settings import PREFIX, Settings
+from state.settings import PREFIX, SECRETS, Settings
 
-_SECRETS = ("token_secret", "erasure_secret", "kafka_sasl_password")
 _HEAD = """# Settings
 
 Every setting is an environment variable; a bad value is refused at start with a message that names it.
-This page is written by `headwater settings`.
+Secrets, and the URL of the store with its password, may stand in a file, as `HEADWATER_TOKEN_SECRET_FILE`;
+so for `HEADWATER_ERASURE_SECRET`, `HEADWATER_PSEUDONYM_SECRET`, `HEADWATER_KAFKA_SASL_PASSWORD` and
+`HEADWATER_REDIS`. This page is written by `headwater settings`.
 
 | variable | default | what |
 |---|---|---|
@@ -43,7 +44,7 @@ def _descriptions() -> dict[str, str]:
 
 
 def _default(name: str, value: Any) -> str:
-    if name in _SECRETS or value is None or value in ("", {}):
+    if name in SECRETS or value is None or value in ("", {}):
         return "none"
     return (
         f"`{msgspec.json.encode(value).decode()}`" if isinstance(value, dict | list | tuple) else f"`{value}`"

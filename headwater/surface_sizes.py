@@ -9,12 +9,14 @@ from msgspec.structs import replace
 from bandits.ope.shadow import ShadowEvaluation
 from headwater.family import Family, hash_family
 from headwater.population import BEGIN_MS, Population
+from state.audit import AuditEntry
 from state.events import encode
 from state.evidence import Cell, Sight, encode_cells
 from state.exploration import DOCUMENT_TYPES, Explorations, Guardrail, Segment, kind_of
 from state.exploring import HOUR, STRETCH_MS, STRETCHES, Stretch, Tried, encode_folded
 from state.packing import pack_arrays
 from state.retention import (
+    AUDIT_CAP,
     EVIDENCE_HOURS,
     HISTORY_CAP,
     MODEL_VERSIONS_KEPT,
@@ -57,6 +59,7 @@ class SurfaceSizes:
         return [
             self._models, self._shadows, self._versions, self._lifecycle, self._learnt_outcomes,
             self._evidence, self._scoreboard, self._spending, self._tried, self._control, self._history,
+            self._audit,
         ]  # fmt: skip
 
     def _of_lanes(self, name: str, lengths: tuple[int, int], each: float) -> Family:
@@ -142,6 +145,17 @@ class SurfaceSizes:
 
     def _history(self) -> Family:
         return self._of_documents("history", 3, min(CHANGES, HISTORY_CAP))
+
+    def _audit(self) -> Family:
+        """Return an entry for each change that made a version, two of whose settings changed."""
+        said = {"changed_by": "0" * 12, "why": "0" * 40, "principal": "key:" + "0" * 8, "change": "0" * 32}
+        changes = {"0" * 10: ("0.05", "0.1"), "1" * 10: ("null", "3600.0")}
+        entry = AuditEntry(
+            number=10**4, at=BEGIN_MS, name="exploration/" + "0" * SURFACE, before=9, after=10,
+            changes=changes, **said,
+        )  # fmt: skip
+        count = min(AUDIT_CAP, self._people.surfaces * len(DOCUMENT_TYPES) * CHANGES)
+        return self._family("audit", (5, len(encode(entry))), count, 1)
 
     def _of_documents(self, name: str, more: int, versions: int) -> Family:
         names, values = zip(*self._documents(), strict=True)

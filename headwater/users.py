@@ -16,12 +16,12 @@ from headwater.raw_events import read_raw_events
 from state.access import Access, read_access
 from state.clients import kafka_security, redis_client
 from state.decoding import Refusal
-from state.erasing import checked_subject, erase_event, standing_receipt, wait_for_receipt
+from state.erasing import erase_event, standing_receipt, stored_subject, wait_for_receipt
 from state.erasure import ErasureKeys
 from state.events import User, encode
 from state.partition import shard_of
 from state.receipts import Receipt, ReceiptError, decode_receipt, read_receipt, verifies
-from state.settings import Settings
+from state.settings import Settings, SettingsError
 from state.topics import topic_name
 
 Lines = tuple[bool, list[str]]
@@ -37,7 +37,7 @@ def users() -> None:
 @click.option("--events", is_flag=True, help="Also the raw events Kafka still holds; reads whole topics.")
 def export_user(subject: str, *, events: bool) -> None:
     """Print everything stored of a visitor as JSON."""
-    _end(lambda settings, redis: _export(settings, redis, subject, events=events), subject)
+    _end(lambda settings, redis, stored: _export(settings, redis, stored, events=events), subject)
 
 
 @users.command("erase")
@@ -46,14 +46,28 @@ def export_user(subject: str, *, events: bool) -> None:
 @click.option("--wait", default=10.0, show_default=True, help="How long to wait for the receipt, s.")
 def erase_user(subject: str, why: str, wait: float) -> None:
     """Erase a visitor and print the signed receipt."""
-    _end(lambda settings, redis: _erase(settings, redis, erase_event(settings, subject, why), wait), subject)
+
+    async def work(settings: Settings, redis: Any, stored: str) -> Lines:
+        return await _erase(settings, redis, erase_event(settings, stored, why), wait)
+
+    _end(work, subject)
 
 
 @users.command("receipt")
 @click.argument("subject", metavar="ID")
 def show_receipt(subject: str) -> None:
     """Print the receipt of a visitor's last erasure again."""
-    _end(lambda settings, redis: _receipt(settings, redis, subject), subject)
+    _end(_receipt, subject)
+
+
+@users.command("pseudonym")
+@click.argument("subject", metavar="ID")
+def show_pseudonym(subject: str) -> None:
+    """Print what stands for a user id in all that is stored; the id where ids are stored as they come."""
+    try:
+        finish((True, [stored_subject(command_settings(), subject)]))
+    except (Refusal, SettingsError) as error:
+        raise click.ClickException(str(error)) from None
 
 
 @users.command("verify")
@@ -69,15 +83,14 @@ def verify_receipt(receipt: Path) -> None:
     finish((genuine, ["the receipt is genuine" if genuine else "the receipt is not as it was signed"]))
 
 
-def _end(work: Callable[[Settings, Any], Awaitable[Lines]], subject: str) -> None:
+def _end(work: Callable[[Settings, Any, str], Awaitable[Lines]], subject: str) -> None:
     """Run a command against store and broker, and end with what it prints."""
     settings = checked_secret(command_settings())
 
     async def run() -> Lines:
         redis = redis_client(settings, timeout_s=5.0)
         try:
-            checked_subject(subject)
-            return await work(settings, redis)
+            return await work(settings, redis, stored_subject(settings, subject))
         except Refusal as refusal:
             return False, [str(refusal)]
         except (RedisError, KafkaError, OSError, TimeoutError) as error:

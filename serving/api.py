@@ -12,9 +12,11 @@ from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from prometheus_client import generate_latest
 from redis.exceptions import RedisError
 
+from serving.audit_routes import get_audit
+from serving.callers import caller_of
 from serving.dashboard import dashboard_page
 from serving.decision_routes import DECISION_ROUTES
-from serving.ledger import read_ledger
+from serving.ledger import exploration_cost
 from serving.models import MODEL_ROUTES
 from serving.preview_routes import PREVIEW_ROUTES
 from serving.privacy import delete_user, get_receipt, get_user
@@ -31,6 +33,8 @@ from serving.stats import Stats
 from serving.tuning_routes import TUNING_ROUTES
 from state.attributed import AttributionCounts
 
+EVENTS_A_TOKEN = 10
+"""Events of a batch that cost as much as one request more."""
 SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
 Words = Annotated[str, Parameter(description="Ids separated by commas.", max_length=16_384)]
 
@@ -109,7 +113,9 @@ async def post_recommendations(
 @post("/v1/events", status_code=HTTP_200_OK, summary="Publish events without Kafka")
 async def post_events(data: EventBatch, request: Request[Any, Any, State]) -> EventVerdicts:
     """Validate and publish events; the answer has one verdict for each, in order."""
-    return EventVerdicts(await request.app.state.gateway.publish(data.events))
+    caller = caller_of(request)
+    caller.charge(len(data.events) / EVENTS_A_TOKEN)
+    return EventVerdicts(await request.app.state.gateway.publish(data.events, caller))
 
 
 @get("/v1/attribution", summary="What became of decisions and their events")
@@ -144,9 +150,9 @@ async def healthz() -> dict[str, str]:
 
 @get("/readyz", summary="Whether this server should get requests")
 async def readyz(request: Request[Any, Any, State]) -> Response[dict[str, Any]]:
-    """Return whether the live state was loaded, and how old it is."""
+    """Return whether the live state was loaded and the server goes on, and how old the state is."""
     sync = request.app.state.sync
-    ready = sync.ready.is_set()
+    ready = sync.ready.is_set() and not request.app.state.guard.is_draining
     body = {"ready": ready, "staleness_ms": sync.staleness_ms(), "items": len(sync.live.items)}
     return Response(body, status_code=HTTP_200_OK if ready else HTTP_503_SERVICE_UNAVAILABLE)
 
@@ -157,8 +163,8 @@ async def metrics(request: Request[Any, Any, State]) -> bytes:
     held = request.app.state.metrics
     held.staleness.set(request.app.state.sync.staleness_ms() / 1000)
     live, now_ms = request.app.state.sync.live, time.time_ns() // 1_000_000
-    for surface in {"home", *live.surfaces}:
-        held.note_ledger(read_ledger(live, surface, now_ms))
+    for surface, states in request.app.state.new_items.states.items():
+        held.note_exploration(surface, states, exploration_cost(live, surface, now_ms))
     return generate_latest(held.registry)
 
 
@@ -178,7 +184,8 @@ def routes() -> Router:
     """Return every route of the server."""
     handlers: list[Any] = [
         get_recommendations, post_recommendations, post_events, *DECISION_ROUTES, *TUNING_ROUTES,
-        *RULES_ROUTES, *PREVIEW_ROUTES, *MODEL_ROUTES, get_user, delete_user, get_receipt, get_attribution,
+        *RULES_ROUTES, *PREVIEW_ROUTES, *MODEL_ROUTES, get_user, delete_user, get_receipt, get_audit,
+        get_attribution,
         get_producers, get_stats, healthz, readyz, metrics, openapi, dashboard,
     ]  # fmt: skip
     return Router(path="/", route_handlers=handlers)

@@ -8,7 +8,6 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 import structlog
-import uvicorn
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from litestar import Litestar
@@ -20,20 +19,33 @@ from online_models import covisit, neighbourhoods, ranking, retrieval, session_k
 from online_models.covisit import CoVisitSettings
 from online_models.retrieval import RecommenderSettings
 from online_models.session_knn import SessionKnnSettings
+from serving.admission import Lateness
 from serving.api import routes
 from serving.attributed import AttributionReader
+from serving.audit_routes import AuditReader
 from serving.decisions import DecisionReader
 from serving.gateway import Gateway
+from serving.guard import Guard, guarded, is_loopback, refuse_open
 from serving.hotpath import with_hot_path
+from serving.ledger import LedgerCounts
+from serving.listening import listen
 from serving.live import LiveState, served_retrieval
 from serving.logbook import BATCH_BYTES, Logbook
 from serving.methods import answer_options
 from serving.metrics import ServerMetrics
 from serving.models import ModelsReader
+from serving.observed import DoorMetrics
 from serving.openapi import complete_document
 from serving.preview import PreviewReader
 from serving.privacy import Privacy
-from serving.problems import on_crash, on_deep_nesting, on_http_error, on_refusal, on_validation_error
+from serving.problems import (
+    MAX_BODY,
+    on_crash,
+    on_deep_nesting,
+    on_http_error,
+    on_refusal,
+    on_validation_error,
+)
 from serving.producers import ProducersReader
 from serving.reader import SubjectReader
 from serving.scoreboard import ScoreboardReader
@@ -55,7 +67,7 @@ T = TypeVar("T", SessionKnnSettings, CoVisitSettings)
 
 def build_app(settings: Settings) -> Litestar:
     """Return the ASGI application of one server process."""
-    live = make_live(settings)
+    live, guard = make_live(settings), Guard(settings)
     handlers: dict[Any, Any] = {
         ValidationException: on_validation_error,
         HTTPException: on_http_error,
@@ -69,9 +81,10 @@ def build_app(settings: Settings) -> Litestar:
         lifespan=[lambda app: _lifespan(app, settings, live)],
         exception_handlers=handlers,
         openapi_config=OpenAPIConfig(title="Headwater", version="1", path="/docs"),
-        request_max_body_size=2_000_000,
+        request_max_body_size=MAX_BODY,
         before_request=answer_options,
     )
+    app.state.guard = guard
     complete_document(app)
     return app
 
@@ -103,7 +116,8 @@ def _source_settings(kind: type[T], name: str, values: Mapping[str, float]) -> T
 
 @asynccontextmanager
 async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> AsyncIterator[None]:
-    metrics = ServerMetrics()
+    metrics, guard, lateness = ServerMetrics(), app.state.guard, Lateness()
+    new_items = LedgerCounts(live)
     requests = redis_client(settings, timeout_s=settings.redis_timeout_ms / 1000)
     feeds = redis_client(settings, timeout_s=5.0)
     producer = AIOKafkaProducer(
@@ -118,7 +132,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     gateway = Gateway(settings, producer, metrics)
     reader = SubjectReader(settings, requests, metrics)
     parts = (reader, logbook, sync, metrics)
-    app.state.recommender = Recommender(settings, live, parts)
+    app.state.recommender = Recommender(settings, live, parts, guard.recommendations)
     app.state.gateway, app.state.tuning = gateway, Tuning(settings, gateway, live, feeds)
     app.state.privacy = Privacy(settings, feeds, gateway)
     app.state.sync, app.state.metrics = sync, metrics
@@ -128,9 +142,14 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
         PreviewReader(settings, feeds, live.count_new),
         ScoreboardReader(settings, feeds),
     )
+    app.state.audit = AuditReader(settings, feeds)
     app.state.producers = ProducersReader(settings, feeds)
     app.state.decisions = DecisionReader(settings, feeds)
-    app.state.stats = StatsReader(settings, feeds, (live, sync, metrics))
+    app.state.stats = StatsReader(settings, feeds, (live, sync, metrics, new_items))
+    app.state.new_items = new_items
+    sample = app.state.recommender.sample
+    for collector in (sample, sync.ages, DoorMetrics(guard, lateness, reader)):
+        metrics.registry.register(collector)
     for loops in (session_knn, covisit, trends, neighbourhoods, texts, retrieval, ranking):
         loops.warm_up()
     tasks = [
@@ -140,6 +159,9 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
             _log_decisions(producer, logbook),
             _spare_collector(sync),
             export_scores(app.state.scoreboard, live, metrics),
+            new_items.run(),
+            lateness.watch([guard.recommendations, guard.others]),
+            *([guard.keys.run()] if guard.keys is not None else []),
         )
     ]
     try:
@@ -193,15 +215,11 @@ def run(settings: Settings) -> None:
     """Serve until told to stop."""
     settings.secret()
     settings.erasure_key()
-    config = uvicorn.Config(
-        with_hot_path(build_app(settings)),
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http="httptools",
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=10,
-    )
-    uvicorn.Server(config).run()
+    settings.pseudonym_key()
+    refuse_open(settings)
+    app = build_app(settings)
+    guard: Guard = app.state.guard
+    if guard.keys is None:
+        say = log.info if is_loopback(settings.host) else log.warning
+        say("no keys: everybody who reaches this server may do everything", host=settings.host)
+    listen(guarded(with_hot_path(app), guard), settings, guard)

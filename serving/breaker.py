@@ -28,6 +28,11 @@ class Breaker:
         self._retry_at = now_s + self._open_for_s
         return True
 
+    @property
+    def is_open(self) -> bool:
+        """Whether requests do without the store."""
+        return self._failures >= self._limit
+
     def note(self, *, ok: bool, now_s: float) -> None:
         """Note how a try ended."""
         self._failures = 0 if ok else self._failures + 1

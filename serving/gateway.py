@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaProducer
@@ -10,15 +11,18 @@ from aiokafka.errors import KafkaError
 from msgspec import Struct
 
 from serving.after import FOLLOWED, place_token
+from serving.callers import Caller
 from serving.metrics import ServerMetrics
 from serving.requests import EventEnvelope, Verdict
 from state.decoding import Refusal, decode_event
 from state.events import Event, Item, SubjectEvent, User
 from state.partition import shard_of
+from state.pseudonyms import Pseudonyms
 from state.settings import Settings
 from state.topics import topic_name
 
 _SEND_TIMEOUT_S = 5.0
+DEEPEST = 16
 
 
 class Addressed(Struct):
@@ -46,20 +50,28 @@ class Gateway:
 
     def __init__(self, settings: Settings, producer: AIOKafkaProducer, metrics: ServerMetrics) -> None:
         self._settings, self._producer, self._metrics = settings, producer, metrics
+        self._pseudonyms = Pseudonyms(settings.pseudonym_key())
 
-    async def publish(self, envelopes: Sequence[EventEnvelope]) -> list[Verdict]:
+    async def publish(self, envelopes: Sequence[EventEnvelope], caller: Caller) -> list[Verdict]:
         """Return one verdict an event, in order; accepted ones are acknowledged by Kafka."""
-        verdicts = await asyncio.gather(*(self._publish_one(envelope) for envelope in envelopes))
+        verdicts = await asyncio.gather(*(self._publish_one(envelope, caller) for envelope in envelopes))
         for envelope, verdict in zip(envelopes, verdicts, strict=True):
             self._metrics.events.labels(envelope.kind, verdict.reason or "accepted").inc()
         return list(verdicts)
 
-    async def _publish_one(self, envelope: EventEnvelope) -> Verdict:
+    async def _publish_one(self, envelope: EventEnvelope, caller: Caller) -> Verdict:
         try:
-            addressed = self._address(envelope.kind, msgspec.json.encode(envelope.event))
+            check_depth(envelope.event)
+            addressed = self._address(envelope.kind, msgspec.json.encode(self._stored(envelope.event)))
+            check_allowed(addressed, caller)
         except Refusal as refusal:
             return Verdict(accepted=False, reason=refusal.reason, field=refusal.field, detail=str(refusal))
         return await self.send(addressed)
+
+    def _stored(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Return an event with the user id that is stored."""
+        user_id = event.get("user_id")
+        return {**event, "user_id": self._pseudonyms.of(user_id)} if isinstance(user_id, str) else event
 
     def _address(self, kind: str, raw: bytes) -> Addressed:
         now_ms = time.time_ns() // 1_000_000
@@ -91,3 +103,39 @@ class Gateway:
             )
         token = place_token(topic, put.partition, put.offset) if addressed.kind in FOLLOWED else ""
         return Verdict(accepted=True, event_id=addressed.event.event_id, token=token)
+
+
+def check_depth(event: dict[str, Any]) -> None:
+    """Refuse an event that is nested deeper than any of ours, wherever: others would read it later.
+
+    Raises
+    ------
+    Refusal
+        Naming the field.
+    """
+    for field, value in event.items():
+        level, depth = [value], 1
+        while level := [one for held in level for one in _inside(held)]:
+            depth += 1
+            if depth > DEEPEST:
+                raise Refusal("too_deep", field, value, f"at most {DEEPEST} levels")
+
+
+def _inside(value: object) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def check_allowed(addressed: Addressed, caller: Caller) -> None:
+    """Refuse what a caller may not publish: the catalogue, or an erasure, with a key for events of visitors.
+
+    Raises
+    ------
+    Refusal
+        Naming the field.
+    """
+    if isinstance(addressed.event, Item) and not caller.may("catalogue"):
+        raise Refusal("forbidden", "kind", addressed.kind, "a key with the scope 'catalogue'")
+    if isinstance(addressed.event, User) and addressed.event.erase and not caller.may("admin"):
+        raise Refusal("forbidden", "erase", True, "a key with the scope 'admin'")

@@ -1,5 +1,7 @@
 """The ledger of new items on a surface: what each has had and is still owed, and what exploration cost."""
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -13,6 +15,8 @@ from state.exploration import Quota
 from state.exploring import Progress
 
 State = Literal["new", "exploring", "graduated", "retired"]
+COUNT_EVERY_S = 10.0
+COUNTED_AT_ONCE = 200
 STATES: tuple[State, ...] = ("new", "exploring", "graduated", "retired")
 
 
@@ -97,15 +101,10 @@ def _newcomer(item_id: str, quota: Quota, shards: Sequence[Progress], at_ms: int
     shown, pending = sum(one.shown for one in shards), sum(one.pending for one in shards)
     begun = min((one.first_at for one in shards if one.first_at), default=at_ms)
     ends = at_ms + round(quota.hours * HOUR_MS)
-    state: State
-    if shown >= quota.impressions:
-        state, since = "graduated", max(one.last_at for one in shards)
-    elif now_ms >= ends:
-        state, since = "retired", ends
-    elif shown or pending:
-        state, since = "exploring", begun
-    else:
-        state, since = "new", at_ms
+    state = state_of(quota, shown, shown + pending, now_ms >= ends)
+    since = {"retired": ends, "exploring": begun, "new": at_ms}.get(state, 0)
+    if state == "graduated":
+        since = max(one.last_at for one in shards)
     return Newcomer(
         item_id=item_id,
         state=state,
@@ -118,19 +117,34 @@ def _newcomer(item_id: str, quota: Quota, shards: Sequence[Progress], at_ms: int
     )
 
 
+def state_of(quota: Quota, shown: int, begun: int, is_over: bool) -> State:
+    """Return the state of an item: impressions it had, with open ones too, and whether its time is over."""
+    if shown >= quota.impressions:
+        return "graduated"
+    if is_over:
+        return "retired"
+    return "exploring" if begun else "new"
+
+
 def count_states(items: Sequence[Newcomer]) -> dict[State, int]:
     """Return how many items are in each state."""
     counts = Counter(one.state for one in items)
     return {state: counts[state] for state in STATES}
 
 
+def exploration_cost(live: LiveState, surface: str, now_ms: int) -> tuple[float, float]:
+    """Return what exploration cost on a surface in the last hour, and the share of its rate budgets leave."""
+    document = live.laws(surface, now_ms).document
+    allowed = live.ledger.allowed(surface, document, live.budget.cost_per_hour, now_ms)
+    return round(live.ledger.spent(surface, now_ms), 6), allowed
+
+
 def read_ledger(live: LiveState, surface: str, now_ms: int) -> LedgerAnswer:
     """Return the ledger of a surface as a server knows it, with all items."""
     document = live.laws(surface, now_ms).document
     answer = LedgerAnswer(surface, now_ms, document.quota, count_states(()))
-    answer.cost_last_hour = round(live.ledger.spent(surface, now_ms), 6)
+    answer.cost_last_hour, answer.allowed = exploration_cost(live, surface, now_ms)
     answer.cost_per_hour = document.cost_per_hour
-    answer.allowed = live.ledger.allowed(surface, document, live.budget.cost_per_hour, now_ms)
     if document.quota is not None:
         progress = live.ledger.on_surface(surface)
         answer.items = newcomers(
@@ -146,5 +160,62 @@ def _published(live: LiveState, quota: Quota, met: Mapping[str, object], now_ms:
     published = items.published_at[:count]
     new = (published > now_ms - quota.hours * HOUR_MS) & (published <= now_ms) & items.available[:count]
     rows = np.flatnonzero(new).tolist()
-    rows += [row for item_id in met if (row := items.find(item_id)) is not None]
+    rows += [row for item_id in met if (row := items.find(item_id)) is not None and items.available[row]]
     return {items.ids[row]: int(published[row]) for row in rows}
+
+
+class LedgerCounts:
+    """How many items of each surface are in each state, counted again and again beside the requests.
+
+    A catalogue may be new as a whole: building the ledger of all its items would hold up every request.
+
+    Parameters
+    ----------
+    live
+        Whose ledger.
+    """
+
+    def __init__(self, live: LiveState) -> None:
+        self._live = live
+        self.states: dict[str, dict[State, int]] = {}
+
+    async def run(self) -> None:
+        """Count for ever."""
+        while True:
+            await self.count(time.time_ns() // 1_000_000)
+            await asyncio.sleep(COUNT_EVERY_S)
+
+    async def count(self, now_ms: int) -> None:
+        """Count once, a few items at a time."""
+        live = self._live
+        quotas = {
+            surface: document.quota
+            for surface in {"home", *live.surfaces}
+            if (document := live.laws(surface, now_ms).document).quota is not None
+        }
+        counts: dict[str, Counter[State]] = {surface: Counter() for surface in {"home", *live.surfaces}}
+        untouched = {surface: self._newly_published(quota, now_ms) for surface, quota in quotas.items()}
+        for number, name in enumerate(live.ledger.names()):
+            if number % COUNTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            surface, _, item_id = name.partition(":")
+            quota, row = quotas.get(surface), live.items.find(item_id)
+            if quota is None or row is None or not live.items.available[row]:
+                continue
+            progress = live.ledger.progress(surface, item_id)
+            shown, pending = sum(one.shown for one in progress), sum(one.pending for one in progress)
+            at_ms = int(live.items.published_at[row])
+            is_over = now_ms >= at_ms + round(quota.hours * HOUR_MS)
+            counts[surface][state_of(quota, shown, shown + pending, is_over)] += 1
+            untouched[surface] -= at_ms <= now_ms and not is_over
+        for surface, count in untouched.items():
+            counts[surface]["new"] += max(0, count)
+        self.states = {
+            surface: {state: found[state] for state in STATES} for surface, found in counts.items()
+        }
+
+    def _newly_published(self, quota: Quota, now_ms: int) -> int:
+        items, count = self._live.items, len(self._live.items)
+        published = items.published_at[:count]
+        new = (published > now_ms - round(quota.hours * HOUR_MS)) & (published <= now_ms)
+        return int(np.count_nonzero(new & items.available[:count]))

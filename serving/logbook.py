@@ -34,6 +34,7 @@ class Logbook:
         self._producer, self._topic, self._metrics = producer, topic, metrics
         self._waiting: deque[tuple[int, bytes, bytes]] = deque()
         self._arrived = asyncio.Event()
+        metrics.buffered.set_function(lambda: len(self._waiting))
 
     def put(self, decision: Decision, shard: int) -> None:
         """Take a decision; returns at once. A full buffer refuses the newest."""
@@ -60,7 +61,6 @@ class Logbook:
             for _ in batch:
                 self._waiting.popleft()
             self._metrics.logged.inc(len(batch))
-            self._metrics.buffered.set(len(self._waiting))
             if not self._waiting:
                 self._arrived.clear()
 

@@ -1,12 +1,12 @@
 """Metrics of a server process."""
 
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from serving.ledger import LedgerAnswer
+from serving.ledger import State
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
 
@@ -65,12 +65,12 @@ class ServerMetrics:
         """Count an answer."""
         self._answer(surface, rung).inc()
 
-    def note_ledger(self, answer: LedgerAnswer) -> None:
-        """Note new items and cost of exploration on a surface."""
-        for state, count in answer.states.items():
-            self.new_items.labels(answer.surface, state).set(count)
-        self.exploration_cost.labels(answer.surface).set(answer.cost_last_hour)
-        self.exploration_allowed.labels(answer.surface).set(answer.allowed)
+    def note_exploration(self, surface: str, states: Mapping[State, int], cost: tuple[float, float]) -> None:
+        """Note new items of a surface, what exploration cost in the last hour, and what budgets leave."""
+        for state, count in states.items():
+            self.new_items.labels(surface, state).set(count)
+        self.exploration_cost.labels(surface).set(cost[0])
+        self.exploration_allowed.labels(surface).set(cost[1])
 
     def note_times(self, read_s: float, decide_s: float) -> None:
         """Note how long the stages of one request took."""

@@ -141,6 +141,10 @@ class Ledger:
         """Return an item's progress in each shard that met it."""
         return list(self._progress.get(item_field(surface, item_id), {}).values())
 
+    def names(self) -> list[str]:
+        """Return all there is progress of, as ``SURFACE:ITEM``."""
+        return list(self._progress)
+
     def on_surface(self, surface: str) -> dict[str, list[Progress]]:
         """Return item -> its progress in each shard, of all items met as new on a surface."""
         begin = f"{surface}:"

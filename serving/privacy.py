@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from serving.gateway import Addressed, Gateway
 from state.access import Access, read_access
-from state.erasing import checked_subject, erase_event, standing_receipt, wait_for_receipt
+from state.erasing import erase_event, standing_receipt, stored_subject, wait_for_receipt
 from state.erasure import ErasureKeys
 from state.events import encode
 from state.partition import shard_of
@@ -55,7 +55,8 @@ class Privacy:
         ServiceUnavailableException
             If store or broker cannot be reached; nothing is erased then.
         """
-        event = erase_event(self._settings, checked_subject(subject), why)
+        subject = stored_subject(self._settings, subject)
+        event = erase_event(self._settings, subject, why)
         async with _store():
             standing = await standing_receipt(self._redis, self._settings, subject)
         if standing is not None:
@@ -80,7 +81,7 @@ class Privacy:
             If there was none, or another than the one asked for.
         """
         async with _store():
-            receipt = await read_receipt(self._redis, self._settings, checked_subject(subject))
+            receipt = await read_receipt(self._redis, self._settings, stored_subject(self._settings, subject))
         if receipt is None or receipt_id not in (None, receipt.receipt_id):
             raise NotFoundException(detail="no such erasure has been applied yet")
         return receipt
@@ -88,7 +89,7 @@ class Privacy:
     async def access(self, subject: str) -> Access:
         """Return everything the store holds of a subject."""
         async with _store():
-            return await read_access(self._redis, self._settings, checked_subject(subject))
+            return await read_access(self._redis, self._settings, stored_subject(self._settings, subject))
 
 
 @asynccontextmanager

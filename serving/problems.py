@@ -7,13 +7,21 @@ from typing import Any
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
-from litestar.status_codes import HTTP_400_BAD_REQUEST, HTTP_409_CONFLICT, HTTP_500_INTERNAL_SERVER_ERROR
+from litestar.status_codes import (
+    HTTP_400_BAD_REQUEST,
+    HTTP_409_CONFLICT,
+    HTTP_413_REQUEST_ENTITY_TOO_LARGE,
+    HTTP_500_INTERNAL_SERVER_ERROR,
+)
 from litestar.utils.scope.state import ScopeState
 from msgspec import Struct
 
 from state.decoding import Refusal, shorten
 
 MEDIA_TYPE = "application/problem+json"
+MAX_BODY = 2_000_000
+"""Bytes of a request's body; 500 events of usual size are a fifth of it."""
+_TOO_LARGE = f"field 'body' is too long; wished: at most {MAX_BODY:,} bytes"
 _BODY = "data"
 """What the framework calls a request's body."""
 
@@ -67,6 +75,8 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
 
 def on_http_error(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """Answer a refused request."""
+    if error.status_code == HTTP_413_REQUEST_ENTITY_TOO_LARGE:
+        return problem_response(Problem("about:blank", "Too large", error.status_code, _TOO_LARGE, "body"))
     field = getattr(error, "field", "")
     title = "Bad request" if error.status_code == HTTP_400_BAD_REQUEST else type(error).__name__
     return problem_response(

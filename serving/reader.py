@@ -96,6 +96,10 @@ class SubjectReader:
         if self._connection is not None:
             await self._connection.aclose()
 
+    def breakers_open(self) -> int:
+        """Return how many parts of the store are not asked just now."""
+        return sum(breaker.is_open for breaker in self._breakers)
+
     async def read(self, subject: str) -> SubjectRecord | None:
         """Return a subject's record in one round trip; None where the store does not answer in time."""
         shard = shard_of(subject, self._shards)

@@ -7,12 +7,14 @@ import numpy as np
 import structlog
 from msgspec.structs import replace
 
+from serving.admission import Admission
 from serving.after import read_after
 from serving.decide import Call, Decided, answer_items, decide, to_event
 from serving.last_rung import static_items
 from serving.live import LiveState
 from serving.logbook import Logbook
 from serving.metrics import ServerMetrics
+from serving.observed import DecisionSample
 from serving.pages import Pages
 from serving.reader import SubjectReader
 from serving.requests import RecommendationAnswer, RecommendationRequest, RecommendedItem
@@ -22,6 +24,7 @@ from state.events import subject_of
 from state.exploration import VISITOR
 from state.filters import parse_filter
 from state.partition import shard_of
+from state.pseudonyms import Pseudonyms
 from state.settings import Settings
 from state.subject import SubjectRecord
 from state.tokens import TokenSigner, make_decision_id
@@ -41,6 +44,8 @@ class Recommender:
         What to answer from.
     parts
         Reader of subject records, log of decisions, feed follower and metrics.
+    admission
+        Where requests in flight are counted.
     """
 
     def __init__(
@@ -48,11 +53,14 @@ class Recommender:
         settings: Settings,
         live: LiveState,
         parts: tuple[SubjectReader, Logbook, Sync, ServerMetrics],
+        admission: Admission,
     ) -> None:
         self._settings, self._live = settings, live
         self._reader, self._logbook, self._sync, self._metrics = parts
+        self._admission, self._pseudonyms = admission, Pseudonyms(settings.pseudonym_key())
         self._signer, self._pages = TokenSigner(settings.secret()), Pages(settings.secret())
         self._random = random.Random(settings.seed) if settings.seed is not None else random.SystemRandom()
+        self.sample = DecisionSample(live.registry.names)
         self._last_good: dict[str, list[str]] = {}
 
     async def recommend(self, request: RecommendationRequest) -> RecommendationAnswer:
@@ -69,6 +77,8 @@ class Recommender:
                 "reserved_facet", "context", VISITOR, "facets of your own: the engine knows this one"
             )
         _check_expressions(request)
+        if request.user_id:
+            request.user_id = self._pseudonyms.of(request.user_id)
         subject = subject_of(request.user_id, request.session_id)
         earlier = self._pages.read(request.page, request.surface, subject)
         started = time.perf_counter()
@@ -93,7 +103,11 @@ class Recommender:
         if not request.after:
             return await self._reader.read(subject), False
         after = read_after(request.after, self._settings.namespace)
-        record, fresh = await self._reader.read_after(subject, after, request.wait_ms / 1000)
+        self._admission.leave()  # whoever only waits keeps nobody out
+        try:
+            record, fresh = await self._reader.read_after(subject, after, request.wait_ms / 1000)
+        finally:
+            self._admission.rejoin()
         return record, not fresh
 
     def _call(self, request: RecommendationRequest, subject: str, record: SubjectRecord | None) -> Call:
@@ -131,6 +145,7 @@ class Recommender:
         self._metrics.note_slots(
             sum(item.explored for item in items), [sources[n] for n in decided.slate.indices.tolist()]
         )
+        self.sample.note(decided.scored, decided.slate, decided.chosen.law)
         answer = self._dressed(call, decided.rung, items, is_holdout=decided.is_holdout)
         answer.exploration_version = decided.chosen.document.version
         return answer

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 from redis.exceptions import RedisError
 
-from serving.ledger import read_ledger
+from serving.ledger import LedgerCounts, exploration_cost
 from serving.live import LiveState
 from serving.metrics import ServerMetrics
 from serving.sync import Sync
@@ -61,12 +61,14 @@ class StatsReader:
     redis
         Client of the store.
     parts
-        Live state, feed follower and metrics.
+        Live state, feed follower, metrics, and counts of new items.
     """
 
-    def __init__(self, settings: Settings, redis: Any, parts: tuple[LiveState, Sync, ServerMetrics]) -> None:
+    def __init__(
+        self, settings: Settings, redis: Any, parts: tuple[LiveState, Sync, ServerMetrics, LedgerCounts]
+    ) -> None:
         self._redis = redis
-        self._live, self._sync, self._metrics = parts
+        self._live, self._sync, self._metrics, self._new = parts
         units = [subject_unit(n) for n in range(settings.shards)] + [
             lane_unit(n) for n in range(settings.lanes)
         ]
@@ -75,7 +77,7 @@ class StatsReader:
     async def read(self) -> Stats:
         """Return the figures of this moment."""
         live, now_ms = self._live, time.time_ns() // 1_000_000
-        ledgers = [read_ledger(live, name, now_ms) for name in sorted({"home", *live.surfaces})]
+        surfaces = sorted({"home", *live.surfaces})
         return Stats(
             answers=self._by_label("headwater_answers", "rung"),
             slots=self._by_label("headwater_slots", "kind"),
@@ -84,8 +86,8 @@ class StatsReader:
             sessions=live.sessions.sessions,
             models=dict(live.model_versions),
             explorations={name: live.laws(name, now_ms).document for name in {"home", *live.surfaces}},
-            new_items={one.surface: {str(s): n for s, n in one.states.items()} for one in ledgers},
-            exploration_cost={one.surface: one.cost_last_hour for one in ledgers},
+            new_items={name: {str(s): n for s, n in held.items()} for name, held in self._new.states.items()},
+            exploration_cost={name: exploration_cost(live, name, now_ms)[0] for name in surfaces},
             staleness_ms=self._sync.staleness_ms(),
             stage_ms=self._stages(),
         )

@@ -11,6 +11,7 @@ from msgspec import Struct
 from serving.asides import BlockRefresher, StepBackWatch
 from serving.following import UNREACHABLE, Entries, store_reads
 from serving.live import PRIOR, SETTLED_AT_ONCE, SHARED, LiveState
+from serving.observed import Ages
 from serving.past import PastSessions
 from state.exploring import decode_progress, decode_stretches
 from state.feed import decode_item_feed, decode_names_feed, decode_shard_feed
@@ -71,6 +72,7 @@ class Sync:
         self._blocks = BlockRefresher(redis, shards, self._put_blocks)
         self._watch = StepBackWatch(redis)
         self._loaded_at = 0.0
+        self.ages = Ages()
         self.reloads = 0
         self.applied = 0
         self.ready = asyncio.Event()
@@ -201,6 +203,8 @@ class Sync:
         if name.isdigit():
             entry = decode_shard_feed(change)
             self.live.apply_shard(int(name), entry)
+            if entry.interactions:
+                self.ages.note(time.time() - entry.interactions[-1].at_ms / 1000)
             self._past.note(entry)
             shared = [SHARED, PRIOR] if entry.bandit_shared else []
             if shared or entry.bandit_items:  # without the shared block, they were forgotten

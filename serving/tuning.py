@@ -16,6 +16,7 @@ from litestar.status_codes import (
 from msgspec import UNSET
 from redis.exceptions import RedisError
 
+from serving.callers import principal
 from serving.gateway import Addressed, Gateway
 from serving.live import LiveState
 from serving.problems import Problem, problem_response
@@ -155,6 +156,7 @@ class Tuning:
         if version is not None and version != held:
             detail = f"header 'If-Match' has value {version}; wished: {held}, the version in force"
             raise HTTPException(detail=detail, status_code=HTTP_412_PRECONDITION_FAILED)
+        wish.principal = principal()
         event = change_event(name, latest, wish, at_ms, self._settings.dwell_ms)
         verdict = await self._gateway.send(Addressed("control", event, name, 0, encode(event)))
         if not verdict.accepted:

@@ -27,8 +27,10 @@ class Wish(Struct, kw_only=True):
     ----------
     given
         Settings to change; all others stay as they are.
+    principal
+        Who asks, as the entrance knows them.
     changed_by, why, forced
-        Who, why, and whether the bounds of steps are set aside.
+        Who they say it was, why, and whether the bounds of steps are set aside.
     restores
         The version whose settings shall come back instead; 0 for the defaults.
     is_stop
@@ -36,6 +38,7 @@ class Wish(Struct, kw_only=True):
     """
 
     given: dict[str, Any] = field(default_factory=dict)
+    principal: str = ""
     changed_by: str = ""
     why: str = ""
     forced: bool = False
@@ -92,6 +95,7 @@ def change_event(name: str, latest: Document, wish: Wish, at_ms: int, dwell_ms: 
         expects=None if wish.is_stop else now.version,
         forced=wish.forced,
         restores=wish.restores,
+        principal=wish.principal,
     )
 
 

@@ -10,6 +10,7 @@ from state.erasure import ANONYMOUS, ErasureKeys
 from state.events import User
 from state.keys import decisions_of_key, subject_key, subject_unit, unit_prefix
 from state.partition import shard_of
+from state.pseudonyms import Pseudonyms
 from state.receipts import Receipt, read_receipt
 from state.settings import Settings
 
@@ -18,8 +19,8 @@ _LONGEST = 128
 _LONGEST_WHY = 512
 
 
-def checked_subject(subject: str) -> str:
-    """Return a subject that may be asked for.
+def stored_subject(settings: Settings, subject: str) -> str:
+    """Return the name under which a subject that may be asked for is stored.
 
     Raises
     ------
@@ -29,7 +30,7 @@ def checked_subject(subject: str) -> str:
     if not 1 <= len(subject.removeprefix(ANONYMOUS)) <= _LONGEST:
         wished = f"1 to {_LONGEST} characters, for an anonymous session after {ANONYMOUS!r}"
         raise Refusal("out_of_bounds", "user_id", subject, wished)
-    return subject
+    return Pseudonyms(settings.pseudonym_key()).of(subject)
 
 
 def erase_event(settings: Settings, subject: str, why: str) -> User:

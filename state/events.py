@@ -360,7 +360,8 @@ class Control(Event, kw_only=True, omit_defaults=True):
 
     ``document`` holds all settings of its kind that shall not be the default. ``expects`` is the version in
     force that the change was made from: under another one it is refused. ``forced`` sets the bounds of steps
-    aside and needs a ``why``; ``restores`` names the version whose settings come back.
+    aside and needs a ``why``; ``restores`` names the version whose settings come back. ``principal`` is
+    who asked, as the entrance they used knows them.
     """
 
     name: Annotated[str, Meta(pattern=r"^[a-z]+/[a-z0-9][a-z0-9_.-]{0,63}$")]
@@ -370,6 +371,7 @@ class Control(Event, kw_only=True, omit_defaults=True):
     expects: Annotated[int, Meta(ge=0)] | None = None
     forced: bool = False
     restores: Annotated[int, Meta(ge=0)] | None = None
+    principal: Annotated[str, Meta(max_length=128)] = ""
 
 
 class Directive(Event, kw_only=True, omit_defaults=True):

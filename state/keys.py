@@ -178,6 +178,11 @@ def control_key(prefix: str) -> str:
     return f"{prefix}control"
 
 
+def audit_key(prefix: str) -> str:
+    """Hash: changes of control documents that were asked for, by number."""
+    return f"{prefix}audit"
+
+
 def history_key(prefix: str) -> str:
     """Hash: the latest versions of each control document, by name and version."""
     return f"{prefix}history"

@@ -52,6 +52,8 @@ TRIED_CAP = 400
 """Versions of exploration documents whose results a shard keeps."""
 HISTORY_CAP = 100
 """Versions of one control document that can be looked at and brought back."""
+AUDIT_CAP = 10_000
+"""Entries of the audit record; a change each ten minutes is ten weeks, and the topic keeps all."""
 MODEL_VERSIONS_KEPT = 8
 """Kept snapshots of a surface's champions in a lane: so many with a name, and so many without."""
 MODEL_STEPS_KEPT = 50
@@ -171,6 +173,7 @@ def _keys(settings: Settings) -> list[Kept]:
              "of one surface and lane, half of them with names; the oldest go first"),
         Kept("key", "lifecycle", "cap", MODEL_STEPS_KEPT, None, "steps of a surface; the oldest go first"),
         Kept("key", "control", "fixed", None, None, "one document a name"),
+        Kept("key", "audit", "cap", AUDIT_CAP, None, "changes asked for; the oldest goes first"),
         Kept("key", "history", "cap", HISTORY_CAP, None, "versions of one document; the oldest goes first"),
     ]  # fmt: skip
 

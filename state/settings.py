@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -55,6 +56,10 @@ DEFAULT_HEADS: dict[HeadName, HeadRule] = {
     "dwell": HeadRule(kinds=("dwell",), at_least=30.0),
     "purchase": HeadRule(kinds=("purchase",)),
 }
+
+
+SECRETS = ("token_secret", "erasure_secret", "pseudonym_secret", "kafka_sasl_password")
+"""Settings that are never shown; any of them, and ``redis``, may stand in a file that ``..._FILE`` names."""
 
 
 class SettingsError(ValueError):
@@ -131,6 +136,24 @@ class Settings(Struct, frozen=True, kw_only=True):
         Address the server listens on.
     port
         Port the server listens on.
+    keys_file
+        File of API keys, as ``headwater keys create`` writes it; looked at every second. docs/security.md.
+    allow_open
+        Whether a server may listen beyond loopback without keys: everybody who reaches it can write then.
+    rate_limit, rate_burst
+        Requests a second, and at once, that a key without a rate of its own may make of each server process;
+        0 for no bound, and for twice the rate at once.
+    max_in_flight
+        Requests for recommendations a server process works on at once; where it is late, it takes fewer.
+    drain_s
+        How long a server goes on after SIGTERM, not ready any more, before it takes no new connections.
+    tls_certificate, tls_key
+        PEM files with which the server speaks TLS; plain HTTP where empty.
+    tls_client_ca
+        PEM file of the authorities whose certificates clients must show; none need to where empty.
+    pseudonym_secret
+        Keys the hashes that stand for user ids in all that is stored, at least 16 characters; ids are stored
+        as they come where empty. docs/security.md says what producers do. Under another one nobody is found.
     holdout
         Share of subjects per surface that always get the overall trend.
     half_lives_s
@@ -201,6 +224,16 @@ class Settings(Struct, frozen=True, kw_only=True):
     rebuild_within_s: Seconds = 604_800.0
     host: str = "127.0.0.1"
     port: Port = 8080
+    keys_file: str = ""
+    allow_open: bool = False
+    rate_limit: Annotated[float, Meta(ge=0.0, le=1e6)] = 0.0
+    rate_burst: Annotated[float, Meta(ge=0.0, le=1e6)] = 0.0
+    max_in_flight: Annotated[int, Meta(ge=1, le=65_536)] = 256
+    drain_s: Annotated[float, Meta(ge=0.0, le=600.0)] = 5.0
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    pseudonym_secret: str = ""
     holdout: Share = 0.01
     half_lives_s: Annotated[tuple[Seconds, ...], Meta(min_length=1, max_length=6)] = (
         3_600.0,
@@ -295,6 +328,25 @@ class Settings(Struct, frozen=True, kw_only=True):
             )
         return self.erasure_secret.encode()
 
+    def pseudonym_key(self) -> bytes:
+        """Return the secret of pseudonyms; empty where ids are stored as they come.
+
+        Raises
+        ------
+        SettingsError
+            If it is short.
+        """
+        if 0 < len(self.pseudonym_secret) < 16:
+            length = len(self.pseudonym_secret)
+            raise SettingsError(
+                f"setting {PREFIX}PSEUDONYM_SECRET has {length} characters; wished: at least 16, or none"
+            )
+        return self.pseudonym_secret.encode()
+
+    def __repr__(self) -> str:
+        """Return the namespace alone: what is printed or logged must not hold a secret."""
+        return f"Settings(namespace={self.namespace!r})"
+
     def environment(self) -> dict[str, str]:
         """Return the environment variables that give these settings, for child processes."""
         given: dict[str, Any] = msgspec.to_builtins(self)
@@ -319,7 +371,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     """
     fields = set(Settings.__struct_fields__)
     given: dict[str, Any] = {}
-    for variable, text in environ.items():
+    for variable, text in _with_files(environ).items():
         if not variable.startswith(PREFIX) or variable[len(PREFIX) :] in _NOT_SETTINGS:
             continue
         name = variable[len(PREFIX) :].lower()
@@ -329,13 +381,37 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     return msgspec.convert(given, Settings)
 
 
+_IN_FILES = (*SECRETS, "redis")
 _CREDENTIALS = re.compile(r"//.*@")
 _JSON = ("feedback", "attribution", "heads", "half_lives_s", "knn", "covisits")
 _NOT_SETTINGS = {"TEST_KAFKA", "DATA", "CACHE"}
 
 
+def _with_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with those that name a secret's file replaced by what is in it."""
+    given = dict(environ)
+    for name in _IN_FILES:
+        variable = PREFIX + name.upper()
+        path = given.pop(f"{variable}_FILE", None)
+        if path is not None and variable in given:
+            raise SettingsError(f"settings {variable} and {variable}_FILE are set; wished: one of them")
+        if path is not None:
+            given[variable] = _file_text(f"{variable}_FILE", path)
+    return given
+
+
+def _file_text(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no UTF-8"
+        raise SettingsError(
+            f"setting {variable} has value {path!r}; wished: a readable file ({why})"
+        ) from None
+
+
 def _parsed(variable: str, name: str, text: str) -> Any:
-    secret = name in ("token_secret", "erasure_secret", "kafka_sasl_password")
+    secret = name in SECRETS
     try:
         value: Any = msgspec.json.decode(text) if name in _JSON else text
         return getattr(msgspec.convert({name: value}, Settings, strict=False), name)

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from state.audit import COUNTER, audit_entry, audit_field
 from state.decoding import Refusal
 from state.events import Control, Directive, encode
 from state.exploration import Document, settings_of
 from state.feed import NamesFeed, encode_feed
-from state.keys import control_key, counters_key, history_key, redriven_key, version_field
+from state.keys import audit_key, control_key, counters_key, history_key, redriven_key, version_field
 from state.model_documents import MODEL_DOCUMENTS
-from state.retention import HISTORY_CAP
+from state.retention import AUDIT_CAP, HISTORY_CAP
 from state.versioned import split_name
 from stream.documents import ControlDocuments
 from stream.effects import Counters, Effects, Place
@@ -70,16 +71,19 @@ class ControlLogic:
             if isinstance(row.event, Control) and self._documents.is_known(row.event):
                 self.counters.add("control.duplicate")
                 continue
+            before = self._documents.now(row.event) if isinstance(row.event, Control) else None
             try:
-                names.append(self._accept(row, effects))
+                names.append(self._accept(row, before, effects))
             except Refusal as refusal:
                 effects.refuse(row, refusal.reason, str(refusal))
+                if isinstance(row.event, Control):
+                    self._note(row.event, before, refusal.reason, effects)
         self.redriven.expire(watermark, effects)
         effects.change.feed = encode_feed(NamesFeed(list(dict.fromkeys(names))))
         self.outbox_number = effects.outbox_number
         return effects
 
-    def _accept(self, row: Row, effects: Effects) -> str:
+    def _accept(self, row: Row, before: Document | None, effects: Effects) -> str:
         if row.refusal is not None:
             raise row.refusal
         assert isinstance(row.event, Control)
@@ -90,9 +94,18 @@ class ControlLogic:
         effects.write(history_key(self.place.prefix), version_field(name, document.version), encode(document))
         if document.version > HISTORY_CAP:
             effects.erase(history_key(self.place.prefix), version_field(name, document.version - HISTORY_CAP))
+        self._note(row.event, before, document, effects)
         if split_name(name)[0] in MODEL_DOCUMENTS:
             self._pass_on(row.event, document, effects)
         return name
+
+    def _note(self, event: Control, before: Document | None, made: Document | str, effects: Effects) -> None:
+        """Put what was asked for, and what became of it, into the audit record."""
+        self.counters.add(COUNTER)
+        number, key = self.counters.totals[COUNTER], audit_key(self.place.prefix)
+        effects.write(key, audit_field(number), encode(audit_entry(number, event, before, made)))
+        if number > AUDIT_CAP:
+            effects.erase(key, audit_field(number - AUDIT_CAP))
 
     def _pass_on(self, event: Control, document: Document, effects: Effects) -> None:
         """Tell every lane: what it learns by has to stand in its own log."""

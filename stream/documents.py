@@ -44,6 +44,12 @@ class ControlDocuments:
         current = self._current.get(event.name)
         return current is not None and current.change == event.event_id
 
+    def now(self, event: Control) -> Document | None:
+        """Return the document in force that a change meets; None of a kind nobody knows."""
+        if not is_known_kind(event.name):
+            return None
+        return now_in_force(self._current.get(event.name) or kind_of(event.name)(), event.occurred_at)
+
     def change(self, event: Control) -> Document:
         """Return the document that a change makes, and keep it.
 

@@ -89,6 +89,7 @@ def ending(name: str, document: Explorations, known: Evidence, *, before: int, a
                 why=f"{guardrail.metric}: {why}",
                 expects=document.version,
                 restores=before,
+                principal=CHANGED_BY,
             )
     return None
 

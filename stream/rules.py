@@ -10,7 +10,7 @@ from state.keys import CONTROL
 from state.settings import Settings
 from stream.units import shard_rules
 
-FOLD_VERSION = 4
+FOLD_VERSION = 5
 """Raised whenever the same events fold to another state than before."""
 
 Rules = dict[str, Any]

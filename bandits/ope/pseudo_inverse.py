@@ -70,15 +70,34 @@ class SlateLaw:
         Raises
         ------
         ValueError
-            If the target places a candidate where this law never does: then no weights are unbiased.
+            If the target places a candidate where this law never does: then no weights are unbiased. If a
+            shape differs, or a slate holds what is no candidate.
         """
+        slates = self._checked(target, np.asarray(slates, np.int64))
         unseen = float(target[self.marginals() <= 0].sum())
         if unseen > 1e-12:
             msg = f"target has mass {unseen:.3g} on placements that were never logged, wanted 0"
             raise ValueError(msg)
         solved = target.reshape(-1) @ np.linalg.pinv(self.pairs(), rcond=1e-10, hermitian=True)
-        out: FloatArray = self._marks(np.asarray(slates, np.int64)) @ solved
+        out: FloatArray = self._marks(slates) @ solved
         return out
+
+    def _checked(self, target: FloatArray, slates: IntArray) -> IntArray:
+        k = self.slates.shape[1]
+        if target.shape != (k, self.candidates):
+            msg = f"target has shape {target.shape}, wanted ({k}, {self.candidates})"
+            raise ValueError(msg)
+        if slates.ndim != 2 or slates.shape[1] != k:
+            msg = f"slates has shape {slates.shape}, wanted (n, {k})"
+            raise ValueError(msg)
+        wrong = (slates < 0) | (slates >= self.candidates)
+        if wrong.any():
+            row, slot = np.argwhere(wrong)[0].tolist()
+            msg = (
+                f"slates[{row}][{slot}] is {slates[row, slot]}, wanted a candidate in [0, {self.candidates})"
+            )
+            raise ValueError(msg)
+        return slates
 
 
 def enumerate_slates(next_law: NextLaw, candidates: int, slots: int) -> SlateLaw:

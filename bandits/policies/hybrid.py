@@ -25,10 +25,12 @@ class HybridPolicy(Policy):
         Dimensions and priors.
     adapts
         Whether prior variances follow what was learnt (`bandits.priors`); else they stay as configured.
+    fits_users
+        Whether users' variances do too; not where slates are served, as no shard reads all users' blocks.
     """
 
-    def __init__(self, config: HybridConfig, *, adapts: bool = True) -> None:
-        self._adapts, self._bayes = adapts, EmpiricalBayes(config)
+    def __init__(self, config: HybridConfig, *, adapts: bool = True, fits_users: bool = True) -> None:
+        self._adapts, self._fits_users, self._bayes = adapts, fits_users, EmpiricalBayes(config)
         self._learner, self._posterior = ShardLearner(config), Posterior(config)
         self._users: dict[str, FloatArray] = {}
 
@@ -62,7 +64,8 @@ class HybridPolicy(Policy):
         self._posterior.put_shared(0, learnt.shared)
         self._posterior.put_items(0, learnt.items)
         if self._adapts and self._bayes.is_due(len(batch)):
-            self._retune(self._bayes.estimate(self._learner.shared, self._learner.items, self._users))
+            users = self._users if self._fits_users else {}
+            self._retune(self._bayes.estimate(self._learner.shared, self._learner.items, users))
 
     def _retune(self, config: HybridConfig) -> None:
         self._learner.config = config
@@ -84,6 +87,7 @@ class HybridPolicy(Policy):
             "config": asdict(self._bayes.start),
             "prior": asdict(self.config),
             "adapts": self._adapts,
+            "fits_users": self._fits_users,
             "slots": self._bayes.slots,
             "now_ms": self._posterior.now_ms,
             "item_ids": list(self._learner.items),
@@ -101,7 +105,8 @@ class HybridPolicy(Policy):
     def restore(cls, snapshot: Snapshot) -> Self:
         """Return a policy with these blocks."""
         document, arrays = snapshot.document, snapshot.arrays
-        policy = cls(HybridConfig(**document["config"]), adapts=document["adapts"])
+        how = {name: document[name] for name in ("adapts", "fits_users")}
+        policy = cls(HybridConfig(**document["config"]), **how)
         policy._bayes.slots = document["slots"]
         policy._bayes.now = config = HybridConfig(**document["prior"])
         items = dict(zip(document["item_ids"], arrays["items"], strict=True))

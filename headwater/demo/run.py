@@ -133,6 +133,7 @@ def demo_settings(options: DemoOptions) -> Iterator[Settings]:
             covisits=MOVIE_PAIRS,
             fetch_wait_ms=10,
             seed=options.seed,
+            drain_s=0.0,
             log_level="WARNING",
         )
 
@@ -231,11 +232,12 @@ async def _drive(options: DemoOptions, settings: Settings, data: MovieLens, scre
         probing.cancel()
         await asyncio.gather(probing, return_exceptions=True)
         screen.say("waiting for every attribution window to close")
-        folded = await _closed(settings, traffic.sent.impressions)
+        folded = await until_closed(settings, traffic.sent.impressions)
     return demo_report(judge, traffic.sent, probe.found, folded, took)
 
 
-async def _closed(settings: Settings, shown: int) -> Folded:
+async def until_closed(settings: Settings, shown: int) -> Folded:
+    """Wait until so many shown slots have closed and been learnt, or longer than that can take."""
     patience_s = (
         settings.window_ms + settings.lateness_ms + settings.decision_wait_ms
     ) / 1000 + DRAIN_GRACE_S
@@ -260,7 +262,12 @@ def _show_addresses(console: Console, api: str, settings: Settings) -> None:
     console.print(
         f"\nDashboard [bold]{api}/[/bold]   API [bold]{api}/docs[/bold]   OpenAPI {api}/openapi.json"
     )
+    console.print(
+        "[yellow]It runs open: on this machine, whoever calls 127.0.0.1 may do everything. "
+        "For others to reach it, make keys: docs/security.md[/yellow]"
+    )
     console.print(f"Kafka {settings.kafka}   Redis {settings.redis}   namespace {settings.namespace}")
+    console.print(f"Example shop: headwater shop --api {api}", soft_wrap=True, highlight=False)
     for line in (ask, click_, turn):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 

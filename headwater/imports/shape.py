@@ -13,6 +13,7 @@ from headwater.imports.sources import Found
 from state.decoding import Refusal, decode_event
 from state.events import EVENT_TYPES, Event, Feedback, User, encode
 from state.imports import check_importable
+from state.pseudonyms import Pseudonyms
 from state.retention import SEEN_MAX_AGE_MS
 from state.settings import Settings
 from state.subject import HOUR_MS, id_hash
@@ -97,6 +98,7 @@ class EventMaker:
         }
         readers = _readers(shape.unit)
         self._readers = [(n, readers[n]) for n in fields if n in readers]
+        self._pseudonyms = Pseudonyms(settings.pseudonym_key())
         self._producer = f"import:{shape.name}"
 
     def make(self, number: int, found: Found, now_ms: int) -> tuple[Event, bytes]:
@@ -109,6 +111,8 @@ class EventMaker:
         """
         document = self._fields(_document(found))
         document["producer"] = self._producer
+        if isinstance(document.get("user_id"), str):
+            document["user_id"] = self._pseudonyms.of(document["user_id"])
         document.setdefault("event_id", f"{self._shape.name}:{number}")
         if "session_id" not in document and "user_id" in document and self._shape.kind != "users":
             document["session_id"] = _derived_session(document)

@@ -1,6 +1,7 @@
 """Placement marginals and pseudo-inverse weights against enumeration of all slates."""
 
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +74,27 @@ def test_an_enumerated_law_has_the_propensities_of_the_slates_it_draws() -> None
     )
     pure = law_of(TARGET)
     np.testing.assert_allclose(pure.marginals().T, placement_marginals(SCORES / 0.4, 3), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("slates", "message"),
+    [
+        ([[0, 1, 2], [5, 1, 2]], r"slates\[1\]\[0\] is 5, wanted a candidate in \[0, 5\)"),
+        ([[0, -1, 2]], r"slates\[0\]\[1\] is -1"),
+        ([[0, 1]], r"slates has shape \(1, 2\), wanted \(n, 3\)"),
+        ([0, 1, 2], r"slates has shape \(3,\), wanted \(n, 3\)"),
+    ],
+)
+def test_slates_that_the_law_cannot_draw_are_refused_by_place(slates: list[Any], message: str) -> None:
+    law = law_of(LOGGING)
+    with pytest.raises(ValueError, match=message):
+        law.weights(law.marginals(), np.array(slates))
+
+
+def test_marginals_of_another_shape_are_refused() -> None:
+    law = law_of(LOGGING)
+    with pytest.raises(ValueError, match=r"target has shape \(5, 3\), wanted \(3, 5\)"):
+        law.weights(law.marginals().T, law.slates)
 
 
 def test_pseudo_inverse_weights_are_unbiased_for_every_sum_over_slots() -> None:

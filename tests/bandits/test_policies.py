@@ -110,6 +110,20 @@ def test_thompson_scores_are_logarithms_of_being_the_best_under_the_policys_own_
     np.testing.assert_array_equal(popular.scores(asked(), GREEDY, 1), of_betas(*popular.beta(asked())))
 
 
+def test_users_variances_stay_as_configured_where_they_are_not_fitted() -> None:
+    policies = [HybridPolicy(HybridConfig(2, 3), fits_users=fits) for fits in (True, False)]
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        ids, users = ([f"{kind}{n}" for n in rng.integers(0, 9, 100)] for kind in "iu")
+        batch = SlotBatch(rng.normal(size=(100, 2)), rng.normal(size=(100, 3)), ids, users, rng.random(100))
+        for policy in policies:
+            policy.learn(batch)
+    fitted, served = (policy.config for policy in policies)
+    assert fitted.user_variance != 0.25
+    assert served.user_variance == 0.25
+    assert served.item_variance != 0.25
+
+
 def test_a_users_taste_is_learnt_for_that_user_alone() -> None:
     """Two users want opposite things of the same items: shared and items' blocks cannot tell them apart."""
     rng, policy = np.random.default_rng(0), HybridPolicy(HybridConfig(2, 3))

@@ -183,6 +183,27 @@ def test_seeds_that_a_file_holds_are_not_played_again() -> None:
     assert played[0]["score"] != played[1]["score"]
 
 
+@pytest.mark.parametrize(
+    ("changed", "kept"),
+    [
+        ({}, {"hybrid optimistic", "river LinUCBDisjoint"}),
+        ({"river": "0.0.1"}, {"hybrid optimistic"}),
+        ({"bandits": "other"}, {"river LinUCBDisjoint"}),
+        ({"mabwiser": "0.0.1"}, {"hybrid optimistic", "river LinUCBDisjoint"}),
+    ],
+)
+def test_what_other_versions_played_is_played_again(
+    changed: dict[str, str], kept: set[str], tmp_path: Path
+) -> None:
+    path, asked = tmp_path / "report.json", {"suite": "cold", "seed": 0, "rounds": 40}
+    names = ("hybrid optimistic", "river LinUCBDisjoint", "nobody plays this any more")
+    held = {"stream": asked, "versions": command.versions() | changed, "policies": {key: {} for key in names}}
+    path.write_text(json.dumps(held))
+    given = command.options().parse_args(["--suite", "cold", "--json", str(path)])
+    assert command.earlier(given, asked).keys() == kept
+    assert command.earlier(given, asked | {"seed": 1}) == {}
+
+
 def test_ours_is_compared_on_the_seeds_both_played() -> None:
     suite = replace(SUITES["cold"], ours="us")
     entries = {"us": Entry(Recorder), "vw one": Entry(Recorder, "v"), "vw two": Entry(Recorder, "v")}

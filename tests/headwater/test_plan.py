@@ -67,7 +67,7 @@ def test_a_count_out_of_bounds_is_refused(words: tuple[str, str]) -> None:
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_nothing_needs_nothing(layout: str) -> None:
     told = plan(Population(0, 0, 0, 0), Settings(), LAYOUTS[layout])
-    of_surfaces = {"models", "model_shadows", "model_versions", "lifecycle", "control", "history"}
+    of_surfaces = {"models", "model_shadows", "model_versions", "lifecycle", "control", "history", "audit"}
     assert {f.name for f in told.families if f.total} <= of_surfaces | {"counters"}
 
 

@@ -81,6 +81,7 @@ def engine_settings(kafka: str, redis: str, namespace: str, **changes: Any) -> S
         "seed": 1,
         "token_secret": "integration-tests",
         "redis_timeout_ms": 500,
+        "drain_s": 0.0,
         "log_level": "WARNING",
     }
     return Settings(**{**given, **changes})
@@ -120,6 +121,7 @@ class Processes:
         self.settings = settings
         self.children: list[Child] = []
         self.workers: list[Child] = []
+        self.servers: list[Child] = []
         self.apis: list[str] = []
 
     def worker(self, **changes: Any) -> Child:
@@ -130,7 +132,7 @@ class Processes:
     def server(self) -> str:
         """Start a server; returns its address."""
         settings = msgspec.structs.replace(self.settings, port=free_port())
-        self._start("serve", settings)
+        self.servers.append(self._start("serve", settings))
         self.apis.append(f"http://127.0.0.1:{settings.port}")
         return self.apis[-1]
 

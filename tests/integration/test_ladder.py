@@ -1,15 +1,17 @@
-"""Store or broker gone: answers go on, say what they were made from, and nothing is lost."""
+"""Whatever is gone: answers go on, say what they were made from, and nothing is lost."""
 
 import asyncio
 import os
 import signal
 import time
+from argparse import Namespace
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
+from benchmarks.ladder import FAULTS, failures, run_ladder
 from headwater.embedded import EmbeddedBroker, EmbeddedRuntime, EmbeddedStore
 from serving.requests import RecommendationAnswer
 from tests.integration.rig import (
@@ -187,3 +189,11 @@ async def test_decisions_wait_for_kafka_and_none_is_lost(silenced: Rig, broker: 
     await rig.publish(click_on("user-1", "drama-1"))
     await rig.counts(clicks=1)
     assert is_alive(worker)
+
+
+async def test_workers_feeds_and_servers_may_go_while_every_request_is_answered() -> None:
+    given = Namespace(rate=20.0, seconds=2.0, away=0.0, seed=1)
+    report = await run_ladder(given, ["worker dead", "change feed cut", "server told to stop"])
+    assert failures(report) == []
+    assert report["answered"] > 100
+    assert all(report[name]["rungs"]["personal"] > 0.9 for name in FAULTS if name in report)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from state.access import readable
 from state.decoding import Refusal
-from state.erasing import checked_subject, erase_event
+from state.erasing import erase_event, stored_subject
 from state.erasure import ErasureKeys, ErasureList, Erasures, subjects_named
 from state.events import DeadLetter
 from state.partition import shard_of
@@ -152,8 +152,8 @@ def test_nothing_a_record_holds_stops_its_reader(raw: bytes, key: bytes | None) 
 @pytest.mark.parametrize("subject", ["", "s:", "x" * 129, "s:" + "x" * 129])
 def test_an_id_nobody_can_have_is_refused(subject: str) -> None:
     with pytest.raises(Refusal, match="field 'user_id' has value"):
-        checked_subject(subject)
-    assert [checked_subject(good) for good in ("u", "s:x", "x" * 128)] == ["u", "s:x", "x" * 128]
+        stored_subject(Settings(), subject)
+    assert [stored_subject(Settings(), good) for good in ("u", "s:x", "x" * 128)] == ["u", "s:x", "x" * 128]
 
 
 def test_a_reason_too_long_to_be_kept_is_refused_before_it_is_sent() -> None:

@@ -1,6 +1,7 @@
 """Settings: a bad one is refused at start and named, a good one survives its way to a child process."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from state.clients import kafka_security
-from state.settings import DEFAULT_FEEDBACK, FeedbackKind, Settings, SettingsError, load_settings
+from state.settings import DEFAULT_FEEDBACK, SECRETS, FeedbackKind, Settings, SettingsError, load_settings
 
 SECRET = "correct horse battery"
 
@@ -175,3 +176,39 @@ def test_every_security_option_of_the_broker_is_a_setting() -> None:
         "sasl_plain_username": "me",
         "sasl_plain_password": "pw",
     }
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("sixteen characters\n")
+    settings = load_settings({"HEADWATER_TOKEN_SECRET_FILE": str(tmp_path / "secret")})
+    assert settings.secret() == b"sixteen characters"
+    (tmp_path / "url").write_text("redis://:word@store:6379/0\n")
+    assert (
+        load_settings({"HEADWATER_REDIS_FILE": str(tmp_path / "url")}).redis == "redis://:word@store:6379/0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "wished"),
+    [
+        ({"HEADWATER_TOKEN_SECRET_FILE": "/nowhere/at/all"}, "wished: a readable file"),
+        ({"HEADWATER_TOKEN_SECRET_FILE": "/dev/null", "HEADWATER_TOKEN_SECRET": "x"}, "wished: one of them"),
+        ({"HEADWATER_SHARDS_FILE": "/dev/null"}, "is unknown"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_refused(given: dict[str, str], wished: str) -> None:
+    with pytest.raises(SettingsError, match=wished):
+        load_settings(given)
+
+
+def test_no_secret_is_printed_with_the_settings() -> None:
+    secrets = {name: f"very secret {name}" for name in SECRETS}
+    settings = Settings(redis="redis://:very-secret@store:6379/0", **secrets)  # type: ignore[arg-type]
+    for shown in (repr(settings), str(settings), f"{settings}"):
+        assert "secret" not in shown
+
+
+def test_a_short_pseudonym_secret_is_refused_without_showing_it() -> None:
+    with pytest.raises(SettingsError, match="PSEUDONYM_SECRET has 5 characters"):
+        Settings(pseudonym_secret="short").pseudonym_key()
+    assert Settings().pseudonym_key() == b""
