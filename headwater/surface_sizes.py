@@ -148,7 +148,12 @@ class SurfaceSizes:
 
     def _audit(self) -> Family:
         """Return an entry for each change that made a version, two of whose settings changed."""
-        said = {"changed_by": "0" * 12, "why": "0" * 40, "principal": "key:" + "0" * 8, "change": "0" * 32}
+        said: dict[str, Any] = {
+            "changed_by": "0" * 12,
+            "why": "0" * 40,
+            "principal": "key:" + "0" * 8,
+            "change": "0" * 32,
+        }
         changes = {"0" * 10: ("0.05", "0.1"), "1" * 10: ("null", "3600.0")}
         entry = AuditEntry(
             number=10**4, at=BEGIN_MS, name="exploration/" + "0" * SURFACE, before=9, after=10,
