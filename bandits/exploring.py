@@ -100,11 +100,16 @@ class Explorer:
         rows = zip(pi, q, shares.exploited, shares.aimed, shares.each_by_floor, strict=True)
         return np.array([exploited * own + aimed * part + each for own, part, exploited, aimed, each in rows])
 
+    def mixed_one(self, pi: float, place: int, shares: Shares) -> float:
+        """Return the propensity of a single slot whose scheme gives its candidate `pi`."""
+        if self._weights is None:
+            return shares.exploited[0] * pi + shares.each[0]
+        total = float(np.add.reduce(self._weights))
+        q = self._weights.item(place) / total if total > 0.0 else 1.0 / self._k
+        return shares.exploited[0] * pi + shares.aimed[0] * q + shares.each_by_floor[0]
+
     def _given(self, weights: FloatArray, indices: IntArray, left: tuple[float, ...]) -> list[float]:
         """Return q of each slot's candidate, uniform where all that is left weighs nothing."""
-        if len(indices) == 1:
-            total = float(weights.sum())
-            return [weights.item(int(indices[0])) / total if total > 0.0 else 1.0 / self._k]
         rest = weights.copy()
         rest[indices] = 0.0
         total = float(np.add.reduce(rest))

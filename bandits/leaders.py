@@ -5,7 +5,7 @@ import numpy as np
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.exploration import Exploration
 from bandits.exploring import Explorer, shares_of
-from bandits.randomness import uniforms
+from bandits.randomness import uniform, uniforms
 
 
 class Leaders:
@@ -29,8 +29,9 @@ class Leaders:
     def draw(self, size: int, seed: int) -> tuple[IntArray, FloatArray, BoolArray]:
         """Return indices, propensities and whether each slot explored, three arrays (min(size, K),)."""
         size = min(size, self._k)
-        if not size:
-            return np.empty(0, np.int64), np.empty(0), np.empty(0, np.bool_)
+        if size <= 1:
+            none = np.empty(0, np.int64), np.empty(0), np.empty(0, np.bool_)
+            return self._draw_one(seed) if size else none
         shares, numbers = shares_of(self._exploration, self._k, size), uniforms(seed, 2 * size).tolist()
         explored = [coin < share for coin, share in zip(numbers, shares.explored, strict=False)]
         if True not in explored:
@@ -39,8 +40,21 @@ class Leaders:
         order = self._explorer.interleaved(self.ranked(size), explored, shares, numbers)
         return order, self.propensities(order), np.array(explored)
 
+    def _draw_one(self, seed: int) -> tuple[IntArray, FloatArray, BoolArray]:
+        shares, best = shares_of(self._exploration, self._k, 1), int(self._scores.argmax())
+        coin, place = uniform(seed, 0), best
+        explores = coin < shares.explored[0]
+        if explores:
+            place = self._explorer.pick([], uniform(seed, 1), uniform=coin < shares.floor[0])
+        propensity = self._explorer.mixed_one(float(place == best), place, shares)
+        return np.array([place]), np.array([propensity]), np.array([explores])
+
     def propensities(self, indices: IntArray) -> FloatArray:
         """Return the propensity of each slot's candidate given the slots before it, shape (k,)."""
+        if len(indices) == 1:
+            shares, place = shares_of(self._exploration, self._k, 1), int(indices[0])
+            is_best = float(place == self._scores.argmax())
+            return np.array([self._explorer.mixed_one(is_best, place, shares)])
         ranked, best = self.ranked(len(indices)).tolist(), 0
         placed, pi = list[int](), list[float]()
         for index in indices.tolist():
@@ -58,8 +72,6 @@ class Leaders:
 
 
 def _best(scores: FloatArray, size: int) -> IntArray:
-    if size == 1:
-        return np.array([scores.argmax()])
     keys = -scores
     # Few are sorted: what a sort of all compares is never foreseen by a processor, and costs twice this.
     cut = keys.copy()

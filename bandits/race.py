@@ -19,7 +19,7 @@ import numpy as np
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.exploration import Exploration
 from bandits.exploring import Explorer, at_share, shares_of
-from bandits.randomness import uniforms
+from bandits.randomness import uniform, uniforms
 
 SMALLEST_SUM = 1e-250
 """Below it, weights relative to the best of all have drowned: they are taken relative to the best left."""
@@ -58,29 +58,38 @@ class Race:
     def draw(self, size: int, seed: int) -> tuple[IntArray, FloatArray, BoolArray]:
         """Return indices, propensities and whether each slot explored, three arrays (min(size, K),)."""
         size = min(size, self._k)
-        if not size:
-            return np.empty(0, np.int64), np.empty(0), np.empty(0, np.bool_)
-        shares = shares_of(self._exploration, self._k, size)
-        # A single slot is drawn by its distribution function: two numbers instead of one for each candidate.
-        numbers = uniforms(seed, 2 * size + (self._k if size > 1 else 0))
+        if size <= 1:
+            none = np.empty(0, np.int64), np.empty(0), np.empty(0, np.bool_)
+            return self._draw_one(seed) if size else none
+        shares, numbers = shares_of(self._exploration, self._k, size), uniforms(seed, 2 * size + self._k)
         own = numbers[: 2 * size].tolist()
         explored = [coin < share for coin, share in zip(own, shares.explored, strict=False)]
-        order = self._ranked(numbers[2 * size :], size) if size > 1 else np.array([self.first(own[1])])
+        order = self._ranked(numbers[2 * size :], size)
         if True not in explored:
             return order, self.propensities(order), np.zeros(size, np.bool_)
         order = self._explorer.interleaved(order, explored, shares, own)
         return order, self.propensities(order), np.array(explored)
+
+    def _draw_one(self, seed: int) -> tuple[IntArray, FloatArray, BoolArray]:
+        """Draw a single slot by its distribution function: two numbers instead of one for each candidate."""
+        shares, sums = shares_of(self._exploration, self._k, 1), self.sums()
+        coin, u = uniform(seed, 0), uniform(seed, 1)
+        explores = coin < shares.explored[0]
+        place = self._explorer.pick([], u, uniform=coin < shares.floor[0]) if explores else at_share(sums, u)
+        propensity = self._explorer.mixed_one(self._softmaxed.item(place) / sums.item(-1), place, shares)
+        return np.array([place]), np.array([propensity]), np.array([explores])
 
     def propensities(self, indices: IntArray) -> FloatArray:
         """Return the propensity of each slot's candidate given the slots before it, shape (k,)."""
         if not len(indices):
             return np.empty(0)
         shares = shares_of(self._exploration, self._k, len(indices))
+        if len(indices) == 1:
+            # The best has the largest weight, so the sum over everybody never drowns.
+            place = int(indices[0])
+            pi = self._softmaxed.item(place) / self.sums().item(-1)
+            return np.array([self._explorer.mixed_one(pi, place, shares)])
         return self._explorer.mixed(self._softmax(indices), indices, shares)
-
-    def first(self, u: float) -> int:
-        """Return what the scheme gives a single slot by a number in (0, 1)."""
-        return at_share(self.sums(), u)
 
     def sums(self) -> FloatArray:
         """Return running sums of the softmax's weights, made once, shape (K,)."""
@@ -103,9 +112,6 @@ class Race:
     def _softmax(self, indices: IntArray) -> list[float]:
         """Softmax of each slot's candidate among those left."""
         weights = self._softmaxed
-        if len(indices) == 1:
-            # The best has the largest weight, so the sum over everybody never drowns.
-            return [weights.item(int(indices[0])) / self.sums().item(-1)]
         shares: list[float] = weights.take(indices).tolist()
         rest = weights.copy()
         rest[indices] = 0.0

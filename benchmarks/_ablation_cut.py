@@ -17,7 +17,15 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "sequential rules": ("rule_",),
     "session embedding": ("embedding",),
     "content": ("content", "history_rank"),
-    "popularity and trends": ("popular", "recent", "rising", "trend_", "category_trend_", "surface_trend_"),
+    "popularity and trends": (
+        "popular",
+        "recent",
+        "rising",
+        "trend_",
+        "category_trend_",
+        "surface_trend",
+        "segment_trend",
+    ),
     "age and novelty": ("age", "item_age", "novelty", "new_rank"),
     "repetition": ("repeat",),
     "taste of categories": ("affinity",),
@@ -67,7 +75,7 @@ class CutLive(LiveState):
     def fresh_recommender(self) -> Recommender:
         """Return a recommender of this catalogue, without what is left out, that has met no click yet."""
         fresh = CutRecommender(
-            self._retrieval, CatalogueSources(self.items, self.alike, self.trends), self._without
+            self._retrieval, CatalogueSources(self.items, self.alike, self.trends, self.groups), self._without
         )
         fresh.reserve(len(self.items))
         return fresh

@@ -7,11 +7,12 @@ waits, and its wait counts. The loop sleeps in ``select`` (microsecond time-outs
 
 import argparse
 import json
+import re
 import select
 import socket
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from benchmarks._latency import quantiles_ms
 
 PATIENCE_S = 2.0
+_RUNG = re.compile(rb'"rung":"(\w+)"')
 HOST = "127.0.0.1"
 
 
@@ -39,6 +41,8 @@ class Measured:
     latencies: list[float] = field(default_factory=list)
     errors: int = 0
     last_at: float = 0.0
+    statuses: Counter[str] = field(default_factory=Counter)
+    rungs: Counter[str] = field(default_factory=Counter)
 
 
 def request_bytes(method: str, path: str, body: bytes) -> bytes:
@@ -118,12 +122,20 @@ class Load:
         if one.wished < 0 or len(one.received) < one.wished:
             return
         self.found.last_at = time.perf_counter()
+        self._note(one.received)
         if one.received.startswith(b"HTTP/1.1 200"):
             self.found.latencies.append(self.found.last_at - one.intended)
         else:
             self.found.errors += 1
         self._busy -= 1
         self._free.append(one)
+
+    def _note(self, received: bytes) -> None:
+        status = received[9:12].decode()
+        is_shed = status in ("429", "503") and b"retry-after:" in received[:2_000].lower()
+        self.found.statuses[f"{status} shed" if is_shed else status] += 1
+        if (rung := _RUNG.search(received)) is not None:
+            self.found.rungs[rung[1].decode()] += 1
 
     def close(self) -> None:
         """Close every connection."""
@@ -146,6 +158,8 @@ def measure(port: int, requests: Sequence[bytes], asked: argparse.Namespace) -> 
         "achieved_rps": round(answered / max(found.last_at, 1e-9), 1),
         "answered": answered,
         "errors": found.errors,
+        "statuses": dict(found.statuses),
+        "rungs": dict(found.rungs),
         "generator_cpu_us": round(1e6 * (time.process_time() - cpu) / max(1, answered), 1),
         **quantiles_ms(found.latencies),
     }

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from bandits.hybrid import packed_size
-from bandits.ranking import ranking_policy
+from bandits.ranking import ranking_policy, seal
 from headwater.population import (
     BEGIN_MS,
     Population,
@@ -131,7 +131,7 @@ def _learnt(filling: Filling) -> list[tuple[int, int]]:
 def _blocks(filling: Filling, pairs: Iterable[tuple[int, int]]) -> Iterator[Entry]:
     rng, size = np.random.default_rng([filling.population.seed, 7]), packed_size(ranking_policy().context_dim)
     for shard, item in pairs:
-        yield shard, f"i:{item_id(item)}", pack_vector(rng.random(size))
+        yield shard, f"i:{item_id(item)}", seal(pack_vector(rng.random(size)))
 
 
 def _days(pairs: Iterable[tuple[int, int]]) -> Iterator[Entry]:

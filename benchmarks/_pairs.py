@@ -1,6 +1,7 @@
 """Click-then-ask pairs: whoever asks with the token of a click must not be shown what they clicked on."""
 
 import asyncio
+import random
 import time
 import uuid
 from collections import Counter
@@ -49,7 +50,9 @@ class Pairs:
         timeout = aiohttp.ClientTimeout(total=30.0)
         async with producer, aiohttp.ClientSession(timeout=timeout) as http:
             self._http, self._producer = http, producer
-            chains = iter([(kind, length) for kind, count in shares.items() for length in _lengths(count)])
+            planned = [(kind, length) for kind, count in shares.items() for length in _lengths(count)]
+            random.Random(self._settings.seed).shuffle(planned)
+            chains = iter(planned)
             began = time.monotonic()
             async with asyncio.TaskGroup() as group:
                 for _ in range(AT_ONCE):

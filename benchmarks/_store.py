@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct, field
 
 from bandits.hybrid import ShardLearner, SlotBatch
-from bandits.ranking import ranking_policy
+from bandits.ranking import ranking_policy, seal
 from benchmarks._synthetic import Shop, item_id, user_id
 from online_models.heads import HeadModels, Labels
 from online_models.ranking import prior_model, ranking_registry
@@ -103,7 +103,9 @@ def subject_states(settings: Settings, shop: Shop) -> dict[int, ShardState]:
     for number, (user, items, times) in enumerate(shop.visits()):
         held = shards[shard_of(user, settings.shards)]
         session = f"session-{user}"
-        taste = tastes[number % len(tastes)].astype("<f8").tobytes() if number % 2 else b""  # half are new
+        taste = (
+            seal(tastes[number % len(tastes)].astype("<f8").tobytes()) if number % 2 else b""
+        )  # half are new
         record = _record(session, items, times, taste)
         held.values[user] = encode_subject(record)
         held.sessions[str(session_hash(user, session))] = encode_session(SessionRow(items, times))
@@ -130,8 +132,8 @@ def _record(session: str, items: list[str], times: list[int], block: bytes) -> S
 def learnt_blocks(shop: Shop, shard: int) -> dict[str, bytes]:
     """Return policy blocks learnt from random slots of popular items."""
     learner, _ = _learn(np.random.default_rng([shop.seed, 5, shard]), LEARNT_SLOTS, shop.items)
-    blocks = {f"i:{name}": pack_vector(block) for name, block in learner.items.items()}
-    return {"shared": pack_vector(learner.shared), **blocks}
+    blocks = {f"i:{name}": seal(pack_vector(block)) for name, block in learner.items.items()}
+    return {"shared": seal(pack_vector(learner.shared)), **blocks}
 
 
 def _learn(rng: np.random.Generator, slots: int, items: int) -> tuple[ShardLearner, Mapping[str, FloatArray]]:

@@ -25,7 +25,16 @@ from headwater.demo.run import MOVIE_PAIRS, MOVIE_SESSIONS, SPEED_UP
 from headwater.demo.traffic import visits
 from headwater.evaluation.measures import difference
 from online_models.arrays import FloatArray, IntArray
-from online_models.sources import COVISIT, KNN, SESSION, SOURCE_NAMES, SURFACE_TREND, TREND, Query
+from online_models.sources import (
+    COVISIT,
+    KNN,
+    SEGMENT_TREND,
+    SESSION,
+    SOURCE_NAMES,
+    SURFACE_TREND,
+    TREND,
+    Query,
+)
 from serving.app import make_live
 from serving.decide import Call, Decided
 from serving.live import LiveState
@@ -36,6 +45,9 @@ from state.settings import Settings
 from state.subject import SubjectRecord
 
 FULL = "full"
+"""The full path, as shown: some slots explore."""
+GREEDY = "full, greedy"
+"""The same requests and the same state in the order of the policy's scores."""
 BEGAN_MS = 1_750_000_000_000
 RATE = 60.0
 DEEP = 400
@@ -122,7 +134,7 @@ def play(data: MovieLens, events: int, seed: int, without: Without | None) -> di
         shown = {} if alone is None else alone.hits(call, visit.item_id, own)
         decided, slate = engine.answer(call)
         shown[FULL] = any(item.item_id == visit.item_id for item in slate)
-        if alone is not None and decided is not None:
+        if decided is not None:
             shown |= _stages(decided, live.items.row(visit.item_id))
         for name, hit in shown.items():
             hits.setdefault(name, [False] * number).append(hit)
@@ -136,9 +148,13 @@ def play(data: MovieLens, events: int, seed: int, without: Without | None) -> di
 def _stages(decided: Decided, row: int) -> dict[str, bool]:
     """Return whether the first ten hold a row, by the order of each stage of the path, nothing explored."""
     scored = decided.scored
-    orders = {"blend": scored.found.scores, "click model": scored.logits, "policy": scored.scores}
+    orders = {
+        "after the blend": scored.found.scores,
+        "after the click model": scored.logits,
+        GREEDY: scored.scores,
+    }
     return {
-        f"after the {stage}": row in scored.found.rows[np.argsort(-scores, kind="stable")[:K]].tolist()
+        stage: row in scored.found.rows[np.argsort(-scores, kind="stable")[:K]].tolist()
         for stage, scores in orders.items()
     }
 
@@ -155,7 +171,11 @@ def catalogue_item(movie: Movie) -> Item:
 def cuts() -> dict[str, Without | None]:
     """Return every run of an ablation by name: all sources a catalogue has, all families the blend has."""
     names = make_live(demo_settings(0)).recommender.names
-    sources = {code: name for code, name in enumerate(SOURCE_NAMES) if code not in (SESSION, SURFACE_TREND)}
+    sources = {
+        code: name
+        for code, name in enumerate(SOURCE_NAMES)
+        if code not in (SESSION, SURFACE_TREND, SEGMENT_TREND)
+    }
     runs: dict[str, Without | None] = {FULL: None}
     runs |= {f"source: {name}": Without(sources=frozenset({code})) for code, name in sources.items()}
     families = {family: Without(families=frozenset({family})) for family in FAMILIES}
@@ -183,14 +203,14 @@ class Results:
             self.hits = held["hits"]
 
     def put(self, run: str, seed: int, hits: dict[str, list[bool]]) -> None:
-        """Keep a run's hits, one letter a request."""
+        """Keep a run's hits, one letter a request; those of a cut run under what it lacks."""
         for name, values in hits.items():
-            told = name if run == FULL else f"without {run}"
+            told = name if run == FULL else _cut_name(run, name)
             self.hits.setdefault(told, {})[str(seed)] = "".join("01"[hit] for hit in values)
 
     def has(self, run: str, seed: int) -> bool:
         """Return whether a run is there already."""
-        return str(seed) in self.hits.get(FULL if run == FULL else f"without {run}", {})
+        return str(seed) in self.hits.get(FULL if run == FULL else _cut_name(run, FULL), {})
 
     def rates(self, name: str, seeds: Sequence[int]) -> FloatArray:
         """Return hits of the seeds that were played, shape (s, n)."""
@@ -207,6 +227,10 @@ class Results:
             self._path.write_text(json.dumps(document, indent=1))
 
 
+def _cut_name(run: str, name: str) -> str:
+    return f"without {run}" if name == FULL else f"without {run}, {name}"
+
+
 def summary(results: Results, seeds: Sequence[int], users: IntArray) -> dict[str, Any]:
     """Return hit rates, over the seeds both have, and what the full path has above each other name."""
     report: dict[str, Any] = {}
@@ -215,16 +239,19 @@ def summary(results: Results, seeds: Sequence[int], users: IntArray) -> dict[str
         shared = [seed for seed in seeds if str(seed) in both]
         if not shared:
             continue
-        own, full = results.rates(name, shared), results.rates(FULL, shared)
-        gap, width = difference(own.mean(axis=0)[:, None], full.mean(axis=0)[:, None], users)
+        own = results.rates(name, shared)
         by_seed = own.mean(axis=1)
-        report[name] = {
+        row = {
             "seeds": len(shared),
             "hr10": float(by_seed.mean()),
             "sd": float(by_seed.std(ddof=min(1, len(shared) - 1))),
-            "full_above": float(gap[0]),
-            "full_above_ci95": float(width[0]),
         }
+        for told, path in (("full_above", FULL), ("greedy_above", GREEDY)):
+            if path in results.hits:
+                theirs = results.rates(path, shared).mean(axis=0)
+                gap, width = difference(own.mean(axis=0)[:, None], theirs[:, None], users)
+                row |= {told: float(gap[0]), f"{told}_ci95": float(width[0])}
+        report[name] = row
     return report
 
 
@@ -234,7 +261,8 @@ def _show(report: dict[str, Any]) -> None:
     ):
         print(
             f"{name:<44} seeds {row['seeds']}  HR@10 {row['hr10']:.4f} (sd {row['sd']:.4f})"
-            f"  full above by {row['full_above']:+.4f} +-{row['full_above_ci95']:.4f}"
+            f"  shown above by {row['full_above']:+.4f} +-{row['full_above_ci95']:.4f}"
+            f", greedy by {row['greedy_above']:+.4f} +-{row['greedy_above_ci95']:.4f}"
         )
 
 

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
 import uuid
@@ -21,6 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 from redis.exceptions import RedisError
 from rich.table import Table
 
@@ -34,6 +36,7 @@ from tests.integration.rig import Processes, Rig, click_on, engine_settings, mak
 
 GENRES = ("drama", "comedy", "crime", "jazz")
 VISITORS = 60
+FLOOD_RPS = 4_000.0
 PERSONAL_PATIENCE_S = 60.0
 CUT_EVERY_S = 0.05
 PAUSE_MS, PAUSE_EVERY_S = 120, 0.2
@@ -70,10 +73,12 @@ class Stage:
             over.set()
         found = await asking
         self.asked += found
+        return {"rate": round(rate, 1), **summary(found), "recovered_s": await self.recovery()}
+
+    async def recovery(self) -> float | None:
+        """Return how long it takes until answers are personal again, s; None where they do not become so."""
         repaired = time.monotonic()
-        is_personal = await self.personal_again()
-        recovered = round(time.monotonic() - repaired, 2) if is_personal else None
-        return {"rate": round(rate, 1), **summary(found), "recovered_s": recovered}
+        return round(time.monotonic() - repaired, 2) if await self.personal_again() else None
 
     async def personal_again(self) -> bool:
         """Wait until every server answers a known visitor from their own record."""
@@ -192,14 +197,37 @@ def _settings(kafka: str, redis: str, given: argparse.Namespace) -> Settings:
     return engine_settings(kafka, redis, f"ladder-{uuid.uuid4().hex[:8]}", **changes)
 
 
-async def capacity(stage: Stage, seconds: float = 3.0) -> float:
-    """Return how many answers a second both servers give when asked for more than they can."""
-    over = asyncio.Event()
-    asyncio.get_running_loop().call_later(seconds, over.set)
-    began = time.monotonic()
-    found = await LadderLoad(stage.rig.processes.apis, stage.visitors).run(1_000.0, over.is_set)
-    stage.asked += found
-    return sum(one.status == 200 for one in found) / (time.monotonic() - began)
+async def overload(stage: Stage) -> dict[str, Any]:
+    """Ask one server, from another process, for what it can answer, then for three times as much."""
+    calm_rate = (await _flood(stage, FLOOD_RPS, 3.0))["achieved_rps"]
+    found = await _flood(stage, 3 * calm_rate, stage.given.seconds)
+    answered = sum(found["statuses"].values())
+    shed = sum(count for status, count in found["statuses"].items() if status.endswith("shed"))
+    bad = {s: n for s, n in found["statuses"].items() if s != "200" and not s.endswith("shed")}
+    asked = round(3 * calm_rate * stage.given.seconds)
+    return {
+        "capacity_rps": calm_rate, "rate": round(3 * calm_rate, 1), "asked": asked,
+        "rungs": {rung: round(n / max(1, asked), 4) for rung, n in sorted(found["rungs"].items())},
+        "shed": round(shed / max(1, asked), 4), "not_waited_for": max(0, asked - answered), "problems": bad,
+        "errors_5xx": sum(n for s, n in bad.items() if s[0] == "5"), "cut_off": 0, "empty": 0,
+        "other_errors": sum(n for s, n in bad.items() if s[0] != "5"),
+        **{name: value for name, value in found.items() if name.endswith("_ms")},
+        "recovered_s": await stage.recovery(),
+    }  # fmt: skip
+
+
+async def _flood(stage: Stage, rate: float, seconds: float) -> dict[str, Any]:
+    """Return what the load generator of the other benchmarks finds, in a process of its own."""
+    bodies = [msgspec.json.encode({"user_id": u, "session_id": u, "k": 5}).decode() for u in stage.visitors]
+    port = stage.rig.processes.apis[0].rsplit(":", 1)[1]
+    options = ["--port", port, "--rate", str(rate), "--seconds", str(seconds), "--connections", "256"]
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "benchmarks._load", *options, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    asked = msgspec.json.encode([["POST", "/v1/recommendations", body] for body in bodies])
+    said, _ = await child.communicate(asked)
+    found: dict[str, Any] = msgspec.json.decode(said)
+    return found
 
 
 async def run_ladder(given: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
@@ -207,11 +235,8 @@ async def run_ladder(given: argparse.Namespace, names: Sequence[str]) -> dict[st
     report: dict[str, Any] = {}
     async with standing(given) as stage:
         for name in names:
-            rate = given.rate
-            if name == "three times the capacity":
-                report["capacity_rps"] = round(await capacity(stage), 1)
-                rate = 3 * report["capacity_rps"]
-            report[name] = await stage.under(FAULTS[name], rate)
+            is_flood = name == "three times the capacity"
+            report[name] = await (overload(stage) if is_flood else stage.under(FAULTS[name], given.rate))
         answered = [one for one in stage.asked if one.status == 200]
         report["answered"], report["decisions_lost"] = len(answered), await stage.lost()
     return report

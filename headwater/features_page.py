@@ -16,7 +16,8 @@ learn them. Fingerprint `{fingerprint}`: rows logged under another one teach not
 `headwater features`.
 
 `ratio` and `flag` are cut to 0..1, `count` and `seconds` enter as log(1 + value), `score` as it is; a `code`
-names a category by its hash, and weighs only in hashed crosses. `item` and `context` say nothing of one,
+names a category by its hash, and weighs only in hashed crosses; an `offset` is what another model has
+learnt, and weighs 1 for ever. `item` and `context` say nothing of one,
 `session` what a visitor does now, `profile` what is kept of them: without consent it stays at its default.
 
 | name | type | source | window | default | privacy class | what |

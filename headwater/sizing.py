@@ -38,7 +38,7 @@ from state.retention import DAY_MS, FEED_CAP, MAX_UNSENT
 from state.sessions import SessionRow, encode_session
 from state.settings import Settings
 from state.store_memory import StoreLayout, entries_cost, strings_cost
-from state.subject import encode_subject
+from state.subject import SEAL_BYTES, encode_subject
 from stream.kept import encode_kept, keep
 
 SAMPLE = 4_000
@@ -245,7 +245,7 @@ class _Sizes:
         return expected_pairs(self._people.items, draws, self._settings.shards)
 
     def _bandit(self) -> Family:
-        length = SEALED + 8 * packed_size(ranking_policy().context_dim)
+        length = SEALED + SEAL_BYTES + 8 * packed_size(ranking_policy().context_dim)
         return self._hash("bandit", [2 + self._item_name], [length], self._learnt_items())
 
     def _learnt(self) -> Family:

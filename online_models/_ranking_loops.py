@@ -153,19 +153,22 @@ def click_inputs(
     columns
         (f,) which input each is.
     places
-        (4,) of position, session length, newness of the visitor, and the blend itself.
+        (4,) of position, session length, newness of the visitor, and the log share of the blend.
     visit
         (2,) session length and newness, as they are written.
     """
-    out, best = np.zeros((inputs.shape[0], columns.shape[0])), -np.inf
+    out, best, total = np.zeros((inputs.shape[0], columns.shape[0])), -np.inf, 0.0
     for score in scores:
         best = max(best, score)
+    for score in scores:
+        total += np.exp(score - best)
+    all_of_them = best + np.log(max(total, 1.0))
     for n in range(inputs.shape[0]):
         for place in range(columns.shape[0]):
             if columns[place] >= 0:
                 out[n, place] = inputs[n, columns[place]]
         out[n, places[1]], out[n, places[2]] = visit[0], visit[1]
-        out[n, places[3]] = scores[n] - best
+        out[n, places[3]] = scores[n] - all_of_them
     return out
 
 

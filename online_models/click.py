@@ -27,7 +27,6 @@ RECOVERY = 4.0
 
 LARGEST = 1e6
 """Inputs of one row: the products of larger ones could leave the range of numbers."""
-_FIRST_SQUARES = 0.05
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -52,6 +51,10 @@ class ClickModelSettings:
         Rows over which AdaGrad's sum of squared gradients is forgotten by a factor e, > 0: without it the
         steps shrink for ever and a model that has learnt for a year no longer follows its world. A drift
         alarm shortens it for a while.
+    first_squares
+        What the sum of squared gradients of every column begins with, > 0, where a model begins with weights:
+        the gradient of 64 rows is about .02, so that with .05 the first steps are noise as large as a fifth
+        of what thousands of rows could justify.
     window
         Rows the rolling measures look at, > 0.
     kind
@@ -66,6 +69,7 @@ class ClickModelSettings:
     l2: float = 0.0
     sub_batch: int = 64
     memory_rows: float = 1_000_000.0
+    first_squares: float = 0.05
     window: int = 20_000
     kind: str = "linear"
     factors: int = 8
@@ -73,7 +77,9 @@ class ClickModelSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "sub_batch", "memory_rows", "window", "factors", "latent_rate"):
+        for name in (
+            "learning_rate", "sub_batch", "memory_rows", "first_squares", "window", "factors", "latent_rate",
+        ):  # fmt: skip
             if not getattr(self, name) > 0:
                 msg = f"{name} is {getattr(self, name)}, wanted a number > 0"
                 raise ValueError(msg)
@@ -112,13 +118,17 @@ class ClickModel:
         weights: Mapping[str, float],
         intercept: float,
     ) -> Self:
-        """Make a model that begins with weights by column, 0 for others, and moves on from them."""
+        """Make a model that begins with weights by column, and moves on from them.
+
+        Columns that are not named begin at 0, offsets at 1.
+        """
         model = cls(registry, settings)
         arrays = model._learner.arrays()
         columns = model._columns()
-        held = np.array([weights.get(name, 0.0) for name in columns])
+        first = dict.fromkeys(registry.offsets, 1.0) | dict(weights)
+        held = np.array([first.get(name, 0.0) for name in columns])
         # AdaGrad's first steps would jump past the weights if its sums of squares began at zero.
-        squares = np.full(len(columns), _FIRST_SQUARES)
+        squares = np.full(len(columns), settings.first_squares)
         given = {"weights": held, "squares": squares, "intercept": np.array([intercept])}
         model._learner.load(arrays | given, 0)
         model._held = None
@@ -135,12 +145,13 @@ class ClickModel:
         """Make a model that begins with what the model of a snapshot has learnt, column by column.
 
         Features, crosses and kind may differ: a column both have keeps its weight and how sure it is, another
-        begins at 0; buckets and latent factors are kept where they mean the same.
+        begins at 0; buckets and latent factors are kept where they mean the same. So is the correction: the
+        weights it corrects are kept.
         """
         model = cls.begin(registry, settings, {}, float(arrays["intercept"][0]))
         held, places = model._learner.arrays(), {name: n for n, name in enumerate(meta["columns"])}
         for place, name in enumerate(model._columns()):
-            if name in places:
+            if name in places and name not in registry.offsets:
                 for part in ("weights", "squares"):
                     held[part][place] = arrays[part][places[name]]
         if [list(parts) for parts in registry.hashed] == meta["hashed"] and settings.kind == "linear":
@@ -148,6 +159,7 @@ class ClickModel:
         if held["latents"].shape == arrays["latents"].shape and meta["columns"] == model._columns():
             held |= {name: arrays[name] for name in ("latents", "latent_squares")}
         model._learner.load(held, 0)
+        model.correction = Correction.restore(arrays, meta["correction"])
         model._held = None
         return model
 
@@ -173,6 +185,10 @@ class ClickModel:
     def click_rate(self) -> float:
         """Share of the latest rows that were clicked; nan before any was."""
         return self._corrected.click_rate
+
+    def rate_from(self, prior: float, weight: float) -> float:
+        """Share of the latest rows that were clicked, with a prior rate that counts for `weight` rows."""
+        return self._corrected.rate_from(prior, weight)
 
     def predict(self, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Give raw logits and corrected probabilities of inputs (n, f), both of shape (n,)."""

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from online_models.arrays import FloatArray
 from online_models.hashing import MOST_CODES, Hashing
 
-KINDS = ("score", "ratio", "flag", "count", "seconds", "code")
+KINDS = ("score", "ratio", "flag", "count", "seconds", "code", "offset")
 HASHABLE = ("code", "flag")
 """Kinds whose values hashed crosses may be made of."""
 PRIVACY = ("item", "context", "session", "profile")
@@ -29,7 +29,8 @@ class Feature:
     kind
         How raw values become inputs: `score` as they are; `ratio` and `flag` cut to 0..1; `count` and
         `seconds` as log(1 + value), negative values as 0. A `code` names a category (`hashing.code_of`, 0 for
-        none); it is no amount, and weighs only through hashed crosses.
+        none); it is no amount, and weighs only through hashed crosses. An `offset` is log odds that another
+        model has learnt: its weight is 1 and stays 1.
     default
         Raw value where none is known.
     privacy
@@ -111,6 +112,7 @@ class FeatureRegistry:
             [n for n, kind in enumerate(kinds) if kind in ("count", "seconds")], np.int64
         )
         self.codes = np.array([n for n, kind in enumerate(kinds) if kind == "code"], np.int64)
+        self.offsets = [feature.name for feature in self.features if feature.kind == "offset"]
         self._defaults = np.array([feature.default for feature in self.features], np.float64)
         self._fingerprint = _digest([[f.name, f.kind, f.default] for f in self.features])
         pairs = [(self._place[left], self._place[right]) for left, right in self.crosses]

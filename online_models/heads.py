@@ -21,6 +21,8 @@ HEADS = (CLICK, *FOLLOWING)
 FORMAT = 1
 """Version of the layout of all heads together."""
 _FOLLOWING_INTERCEPT = -1.5
+_PRIOR_RATE, _PRIOR_ROWS = 0.18, 10.0
+"""How often a head comes before anything is known, as `_FOLLOWING_INTERCEPT` says, and rows it counts for."""
 _TINY = 1e-9
 
 Weights = Mapping[str, float]
@@ -102,7 +104,11 @@ class HeadModels:
         if model is None:
             click = self.click
             # Clicked slots are few: no latent factors, and shorter windows.
-            settings = ClickModelSettings(learning_rate=click.settings.learning_rate, window=5_000)
+            settings = ClickModelSettings(
+                learning_rate=click.settings.learning_rate,
+                first_squares=click.settings.first_squares,
+                window=5_000,
+            )
             model = ClickModel.begin(click.registry, settings, {}, _FOLLOWING_INTERCEPT)
             self.models[head] = model
         return model
@@ -114,7 +120,7 @@ class HeadModels:
         for head, model in self.models.items():
             held, metas[head] = self._snapshot_of(head, model)
             arrays |= held
-            rates[head] = model.click_rate if model.rows else 0.0
+            rates[head] = model.rate_from(_PRIOR_RATE, _PRIOR_ROWS)
         for head, (rows, values) in self._waiting.items():
             arrays |= {f"waiting.{head}.rows": rows, f"waiting.{head}.values": values}
         sums, segments = self.segments.snapshot()
@@ -171,7 +177,7 @@ class HeadsScorer:
     scorers
         Head -> its scorer; ``click`` is always there.
     rates
-        Head -> how often it came of late.
+        Head -> how often it came of late, > 0: before it ever came, as often as its prior says.
     fingerprint
         Of the rows they score.
     steps

@@ -87,6 +87,7 @@ class LinearLearner:
             optimizer=optim.AdaGrad(learning_rate), l2=l2, intercept_lr=intercept_learning_rate
         )
         self._known: set[int] = set()  # buckets met so far
+        self._model._weights.update(dict.fromkeys(registry.offsets, 1.0))
 
     @property
     def river(self) -> Any:
@@ -106,6 +107,8 @@ class LinearLearner:
             self._meet(met)
             wide, columns = np.concatenate([wide, marks], axis=1), columns + met
         self._model.learn_arrays(wide, columns, clicks)
+        for name in self._registry.offsets:
+            self._model._weights[name] = 1.0
 
     def _meet(self, met: Sequence[int]) -> None:
         if self._known.issuperset(met):
@@ -215,6 +218,7 @@ class MachineLearner:
         rng = np.random.default_rng(machine.seed)
         factors = rng.normal(0.0, 0.05, (len(registry), machine.n_factors)) * self._amounts[:, None]
         self._bind(factors, np.full(factors.shape, LATENT_SQUARES))
+        self._model.weights.update(dict.fromkeys(registry.offsets, 1.0))
 
     def _bind(self, factors: FloatArray, squares: FloatArray) -> None:
         river: Any = self._model
@@ -236,6 +240,8 @@ class MachineLearner:
     def learn(self, inputs: FloatArray, clicks: FloatArray) -> None:
         """Take one step on the mean gradient of rows (n, f) and clicks (n,)."""
         self._model.learn_arrays(inputs * self._amounts, self._names, clicks)
+        for name in self._registry.offsets:
+            self._model.weights[name] = 1.0
 
     def scale_memory(self, kept: float) -> None:
         """Forget of past gradients all but a share `kept`."""

@@ -108,6 +108,12 @@ class Prequential:
         rows, _, clicks = self._bins.sum(axis=1).tolist()
         return clicks / rows if rows else math.nan
 
+    def rate_from(self, prior: float, weight: float) -> float:
+        """Share of the latest rows that were clicked, with a prior rate that counts for `weight` > 0 rows."""
+        rows, _, clicks = self._bins.sum(axis=1).tolist()
+        rate: float = (clicks + weight * prior) / (rows + weight)
+        return rate
+
     def report(self) -> Report:
         """Measures so far; nan where nothing was judged."""
         rate = self._clicks / self._rows if self._rows else math.nan

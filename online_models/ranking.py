@@ -44,17 +44,23 @@ def ranking_registry() -> FeatureRegistry:
         Feature("new_user", "flag", 0.0, "profile", "all time", "no interaction known"),
         Feature("covisit", "ratio", 0.0, "session", "session", "co-visitation over the best new candidate's"),
         Feature("covisit_rank", "ratio", 0.0, "session", "session", "1 / sqrt(1 + rank of co-visitation)"),
-        Feature("blend", "score", 0.0, "session", "session", "blend of all sources, less the best's"),
+        Feature(
+            "blend_share",
+            "offset",
+            0.0,
+            "session",
+            "session",
+            "log of the blend's share of all candidates",
+        ),
         Feature("embedding", "score", 0.0, "session", "session", "log odds of the session embedding / 10"),
         Feature("embedding_rank", "ratio", 0.0, "session", "session", "1 / sqrt(1 + rank of the embedding)"),
         Feature("content_rank", "ratio", 0.0, "session", "session", "1 / sqrt(1 + rank of similar content)"),
+        Feature("category", "code", 0.0, "item", "now", "first category of the item"),
     ]
     crosses = [
         ("new_user", "trend_fast"),
         ("new_user", "trend_slow"),
-        ("session_length", "knn"),
         ("session_length", "content"),
-        ("knn", "trend_mid"),
         ("content", "affinity"),
     ]
     sourced = [replace(one, source=_SOURCES[one.name]) for one in features]
@@ -67,10 +73,13 @@ _SOURCES |= dict.fromkeys(("trend_fast", "trend_mid", "trend_slow", "rising", "n
 _SOURCES |= dict.fromkeys(("affinity", "repeat", "session_length", "new_user"), "subject record")
 _SOURCES |= dict.fromkeys(("covisit", "covisit_rank"), "co-visitation")
 _SOURCES |= dict.fromkeys(("embedding", "embedding_rank"), "session embedding")
-_SOURCES |= {"position": "slate", "item_age": "catalogue", "blend": "blend"}
+_SOURCES |= {"position": "slate", "item_age": "catalogue", "category": "catalogue", "blend_share": "blend"}
 
 
-PROFILE_WEIGHTS = {"content": 0.3, "trend_fast": 0.4, "trend_mid": 0.6, "affinity": 0.2}
+PROFILE_WEIGHTS = {
+    "content": 0.3, "trend_fast": 0.4, "trend_mid": 0.2, "affinity": 0.2,
+    "surface_trend": 0.2, "segment_trend": 0.2, "segment_trend_rank": 2.0,
+}  # fmt: skip
 """What the blend begins with beside the session's own sources: what is popular, or like what was liked."""
 
 _FROM_BLEND = {
@@ -80,7 +89,7 @@ _FROM_BLEND = {
 }
 """Features whose column has another name in the blend; the others are called the same there."""
 
-_OWN = ("position", "session_length", "new_user", "blend")
+_OWN = ("position", "session_length", "new_user", "blend_share", "category")
 
 
 class ClickInputs:
@@ -127,15 +136,19 @@ class ClickInputs:
         )
 
 
-PRIOR_WEIGHTS = {"blend": 1.0, "position": -0.3}
-"""What a click model begins with: the order of the blend; learning moves on from here."""
+PRIOR_WEIGHTS = {"position": -0.3}
+"""What a click model begins with beside its offset: what the blend says, and learning moves on from here."""
 
-PRIOR_INTERCEPT = -3.5
+PRIOR_INTERCEPT = 0.0
+"""Of a catalogue whose visitors always take one of the candidates, wherever it is shown."""
+
+PRIOR_SETTINGS = ClickModelSettings(first_squares=5.0)
+"""Of models that begin with the blend, which has learnt more than their first steps' noise may undo."""
 
 
 def prior_model(registry: FeatureRegistry, settings: ClickModelSettings | None = None) -> ClickModel:
-    """Return a click model that begins with the prior weights and moves on from them as it learns."""
-    return ClickModel.begin(registry, settings or ClickModelSettings(), PRIOR_WEIGHTS, PRIOR_INTERCEPT)
+    """Return a click model that begins with the order of the blend and moves on from it as it learns."""
+    return ClickModel.begin(registry, settings or PRIOR_SETTINGS, PRIOR_WEIGHTS, PRIOR_INTERCEPT)
 
 
 def warm_up() -> None:

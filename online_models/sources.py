@@ -6,7 +6,9 @@ from typing import NamedTuple, Protocol
 from online_models.arrays import FloatArray, IntArray
 from online_models.candidates import Catalogue, Wanted
 
-KNN, COVISIT, HOP, SESSION, HISTORY, CONTENT, NEW, TREND, CATEGORY_TREND, SURFACE_TREND = range(10)
+KNN, COVISIT, HOP, SESSION, HISTORY, CONTENT, NEW, TREND, CATEGORY_TREND, SURFACE_TREND, SEGMENT_TREND = (
+    range(11)
+)
 """Codes of the sources; bit `1 << code` of `Recommendation.sources` tells that a source brought an item."""
 
 LABELS = (
@@ -20,6 +22,7 @@ LABELS = (
     "trend",
     "category_trend",
     "surface_trend",
+    "segment_trend",
 )
 """Short names by code, as inputs of the blend are called by: `content_rank`."""
 
@@ -34,6 +37,7 @@ SOURCE_NAMES = (
     "trending",
     "trending in category",
     "trending on surface",
+    "trending in segment",
 )
 """What people read as the reason, by code."""
 

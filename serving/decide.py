@@ -8,6 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bandits.exploration import Exploration
+from bandits.ranking import unseal
 from bandits.slates import Slate, decision_seed, draw_slate
 from online_models.ranking import ranking_registry
 from serving.aiming import aim_at, aimed, budgeted, to_log
@@ -29,7 +30,7 @@ from state.packing import FloatArray, to_base64
 from state.ranking import Rankings
 from state.subject import SubjectRecord, id_hash
 
-POLICY = "hybrid-1"
+POLICY = "hybrid-2"
 _POSITION = ranking_registry().place("position")
 _NO_RANKING = Rankings()
 _HOLDOUT_LAW = Exploration(scheme="greedy")
@@ -148,7 +149,7 @@ def decide(live: LiveState, call: Call) -> Decided | None:
     slate, drawn = draw_slate(placed.problem, chosen.law, seed), None
     if len(pins):
         slate, drawn = with_pins(slate, pins, positions)
-    rung: Rung = "trend" if is_trend else _rung(call, asked)
+    rung: Rung = "trend" if is_trend else _rung(live, call, asked)
     is_new = owed.of(found.rows[slate.indices]) > 0.0
     return Decided(
         rung,
@@ -178,12 +179,13 @@ def in_holdout(subject: str, surface: str, share: float) -> bool:
     return share > 0 and id_hash(f"holdout|{surface}|{subject}") < share * 2**64
 
 
-def _rung(call: Call, asked: Asked) -> Rung:
+def _rung(live: LiveState, call: Call, asked: Asked) -> Rung:
     if call.record is not None and call.record.recent:
         return "personal"
     if len(asked.recent):
         return "session"
-    return "segment" if asked.categories else "trend"
+    is_known = any(live.groups.has_enough(name, asked.now_ms) for name in asked.where.facets)
+    return "segment" if asked.categories or is_known else "trend"
 
 
 def _score(
@@ -193,7 +195,8 @@ def _score(
     features = feature_matrix(live, found, visitor)
     logits = live.scorer(call.request.surface).logits(features)
     context, arms = policy_context(visitor, found), policy_arms(features)
-    block = np.frombuffer(call.record.bandit, dtype="<f8") if call.record and call.record.bandit else None
+    own = unseal(call.record.bandit) if call.record else None
+    block = None if own is None else np.frombuffer(own, dtype="<f8")
     optimistic = law.scheme == "optimistic" or live.shadows(call.request.surface).needs_variance
     policy, variance = live.posterior.score_rows(
         context, arms, live.items.blocks[found.rows], block, with_variance=optimistic

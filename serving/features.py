@@ -5,14 +5,14 @@ import math
 import numpy as np
 from msgspec import Struct
 
-from bandits.ranking import ARM_DIM
+from bandits.ranking import ARM_DIM, ARMS
 from online_models.ranking import ranking_registry
 from serving.candidates import Found
 from serving.live import LiveState
 from state.packing import FloatArray
 
-_ARMS = ("knn", "knn_rank", "content", "content_last", "trend_fast", "trend_slow", "affinity", "novelty")
-_ARM_COLUMNS = [ranking_registry().place(name) for name in _ARMS]
+_CATEGORY = ranking_registry().place("category")
+_ARM_COLUMNS = [ranking_registry().place(name) for name in ARMS[1:]]
 
 
 class Visitor(Struct, frozen=True):
@@ -26,7 +26,9 @@ class Visitor(Struct, frozen=True):
 def feature_matrix(live: LiveState, found: Found, visitor: Visitor) -> FloatArray:
     """Return the click model's inputs (k, f) for candidates, at position 0."""
     length = float(visitor.session_length)
-    return live.click_inputs.of(found.inputs, found.scores, length, is_new=visitor.is_new)
+    features = live.click_inputs.of(found.inputs, found.scores, length, is_new=visitor.is_new)
+    features[:, _CATEGORY] = live.items.kinds[found.rows]
+    return features
 
 
 def policy_context(visitor: Visitor, found: Found) -> FloatArray:

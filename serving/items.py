@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.candidates import Catalogue
+from online_models.hashing import code_of
 from online_models.texts import Texts
 from serving.columns import Columns
 from state.events import Item
@@ -41,6 +42,8 @@ class ItemTable:
         (rows,) 64-bit hash of the id, as seen items are remembered.
     codes
         (rows, MAX_CATEGORIES) category codes of each item, -1 where it has fewer.
+    kinds
+        (rows,) the first category as click models are told of it, 0 for none.
     signatures
         (rows,) what likeness of content is told by where slates are diverse.
     vectors
@@ -63,6 +66,7 @@ class ItemTable:
         self.published_at: IntArray = np.zeros(64, dtype=np.int64)
         self.hashes: NDArray[np.uint64] = np.zeros(64, dtype=np.uint64)
         self.codes: NDArray[np.int32] = np.full((64, MAX_CATEGORIES), -1, dtype=np.int32)
+        self.kinds: NDArray[np.float64] = np.zeros(64)
         self.signatures: NDArray[np.uint64] = np.zeros(64, dtype=np.uint64)
         self.vectors: NDArray[np.float32] = np.zeros((64, dim), dtype=np.float32)
         self.blocks: IntArray = np.zeros(64, dtype=np.int64)
@@ -117,6 +121,7 @@ class ItemTable:
         codes = [known.setdefault(name, len(known)) for name in item.categories[:MAX_CATEGORIES]]
         self.titles[row] = item.title
         self.codes[row] = codes + [-1] * (MAX_CATEGORIES - len(codes))
+        self.kinds[row] = code_of(item.categories[0]) if item.categories else 0
         self.published_at[row] = item.published_at or 0
         self.available[row] = item.available
         self.columns.put(row, item.attributes)
@@ -181,6 +186,7 @@ class ItemTable:
         self.published_at = np.pad(self.published_at, (0, size))
         self.hashes = np.pad(self.hashes, (0, size))
         self.signatures = np.pad(self.signatures, (0, size))
+        self.kinds = np.pad(self.kinds, (0, size))
         self.blocks = np.pad(self.blocks, (0, size))
         self.columns.grow(2 * size)
         self.codes = np.pad(self.codes, ((0, size), (0, 0)), constant_values=-1)

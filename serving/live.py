@@ -12,6 +12,7 @@ import structlog
 
 from bandits.diversity import signature_of
 from bandits.hybrid import HybridConfig, Posterior, empty_block
+from bandits.ranking import unseal
 from online_models.arrays import VectorArray
 from online_models.blend import BlendSettings
 from online_models.content import content_vector, projected
@@ -21,6 +22,7 @@ from online_models.heads import FORMAT, HeadModels, HeadsScorer, Ranker
 from online_models.neighbourhoods import Neighbourhoods
 from online_models.ranking import ClickInputs, prior_model, ranking_registry
 from online_models.retrieval import Recommender, RecommenderSettings
+from online_models.segment_trends import SegmentTrends
 from online_models.session_knn import SessionIndex
 from online_models.trends import Trends
 from serving.exploring import Laws
@@ -30,7 +32,7 @@ from serving.merchandising import NO_RULES, SurfaceRules
 from serving.newcomers import Ledger
 from serving.sessions import add_sessions, follow_entry, newest_at
 from serving.shadows import NO_SHADOWS, ShadowLaws
-from serving.sources import CatalogueSources
+from serving.sources import CatalogueSources, where_of
 from state.events import Item, Weights
 from state.exploration import DOCUMENT_TYPES, Budgets, Document, Explorations, Shadows, decode_document
 from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
@@ -96,6 +98,8 @@ class LiveState:
     def forget_subjects(self) -> None:
         """Drop what came from subject shards, before they are loaded anew."""
         self.trends = Trends(self._retrieval.half_lives_s)
+        half_lives = self._retrieval.half_lives_s
+        self.groups = SegmentTrends(half_lives[len(half_lives) // 2])
         self.recommender = self.fresh_recommender()
         self.posterior = Posterior(self._policy)
         self.items.blocks[:] = 0
@@ -103,7 +107,9 @@ class LiveState:
 
     def fresh_recommender(self) -> Recommender:
         """Return a recommender of this catalogue that has met no click yet."""
-        fresh = Recommender(self._retrieval, CatalogueSources(self.items, self.alike, self.trends))
+        fresh = Recommender(
+            self._retrieval, CatalogueSources(self.items, self.alike, self.trends, self.groups)
+        )
         fresh.reserve(len(self.items))
         return fresh
 
@@ -133,12 +139,14 @@ class LiveState:
         add_sessions(self.items, ordered[-LESSON_SESSIONS:], self.recommender, lessons=True)
 
     def put_blocks(self, shard: int, blocks: Mapping[str, bytes]) -> None:
-        """Take in a shard's accumulators (field name -> packed block)."""
-        items = {name[2:]: unpack_vector(raw) for name, raw in blocks.items() if name.startswith("i:")}
-        if SHARED in blocks:
-            self.posterior.put_shared(shard, unpack_vector(blocks[SHARED]))
-        if PRIOR in blocks:
-            self.posterior.put_prior(shard, unpack_vector(blocks[PRIOR]))
+        """Take in a shard's accumulators (field name -> sealed block); those of other arms are left aside."""
+        opened = {name: unseal(raw) for name, raw in blocks.items()}
+        known = {name: unpack_vector(raw) for name, raw in opened.items() if raw is not None}
+        items = {name[2:]: block for name, block in known.items() if name.startswith("i:")}
+        if SHARED in known:
+            self.posterior.put_shared(shard, known[SHARED])
+        if PRIOR in known:
+            self.posterior.put_prior(shard, known[PRIOR])
         if items:
             self.posterior.put_items(shard, items)
             rows = [self.items.row(item_id) for item_id in items]
@@ -158,6 +166,7 @@ class LiveState:
             if step.session != NO_SESSION:  # the blend learns which candidate was taken before all else does
                 self.recommender.add(step.session, row, step.at_ms)
             self.trends.add(row, step.at_ms, step.interest)
+            self._count_group(step, row)
 
         follow_entry(self.items, entry, self.recommender, take)
         for step in entry.history:  # its sessions wait until they can be taken in by time (serving/past.py)
@@ -166,6 +175,15 @@ class LiveState:
             self.ledger.apply(shard, entry.exploring)
         self.watermarks[shard] = max(entry.watermark, self.watermarks.get(shard, 0))
         self.posterior.advance(self.watermarks[shard], most=CAUGHT_UP_AT_ONCE)
+
+    def _count_group(self, step: Interaction, row: int) -> None:
+        where = where_of(step.surface, step.facets)
+        self.groups.add([*where.surface, *where.facets], row, step.at_ms, step.interest)
+
+    def recall(self, entry: ShardFeed) -> None:
+        """Count in groups what an entry said that is loaded already: of groups only feeds tell."""
+        for step in entry.interactions:
+            self._count_group(step, self.items.row(step.item_id))
 
     def apply_items(self, entry: ItemFeed) -> None:
         """Apply catalogue changes."""
@@ -313,7 +331,7 @@ def logged_weights(ranker: Ranker) -> Weights:
 def served_retrieval(settings: RecommenderSettings, learn_early: int = LEARN_EARLY) -> RecommenderSettings:
     """Return a recommender's settings as a server wants them: soon taught by the little it has seen."""
     later = max(settings.learn_every, learn_early)
-    return replace(settings, blend=BlendSettings(prior=10.0), learn_early=learn_early, learn_every=later)
+    return replace(settings, blend=BlendSettings(prior=100.0), learn_early=learn_early, learn_every=later)
 
 
 def item_vector(item: Item, dim: int) -> VectorArray:

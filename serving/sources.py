@@ -10,7 +10,18 @@ from numpy.typing import NDArray
 from online_models.candidates import Catalogue, Wanted
 from online_models.neighbourhoods import Neighbourhoods
 from online_models.ranking import PROFILE, PROFILE_WEIGHTS, Visit, describe
-from online_models.sources import CATEGORY_TREND, CONTENT, HISTORY, NEW, TREND, Part, Query
+from online_models.segment_trends import SegmentTrends
+from online_models.sources import (
+    CATEGORY_TREND,
+    CONTENT,
+    HISTORY,
+    NEW,
+    SEGMENT_TREND,
+    SURFACE_TREND,
+    TREND,
+    Part,
+    Query,
+)
 from online_models.trends import Trends
 from serving.items import IntArray, ItemTable
 from serving.merchandising import Wishes
@@ -24,7 +35,7 @@ _DECAYS: FloatArray = np.power(0.85, np.arange(RECENT + _TOLD - 1, -1, -1), dtyp
 """By age of position; the last place is the newest interaction's."""
 _LATEST = 3
 """Interactions, the newest ones, around which similar content is looked for; the others are history."""
-_CONTENT, _HISTORY, _NEW, _TREND, _CATEGORY = 30, 15, 10, 60, 30
+_CONTENT, _HISTORY, _NEW, _TREND, _CATEGORY, _SURFACE, _SEGMENT = 30, 15, 10, 60, 30, 15, 40
 """Candidates of each source."""
 _LOOKED_THROUGH = 4_096
 """Items, the most popular ones, among which those that pass a filter are looked for."""
@@ -33,6 +44,24 @@ _RANKED_FOR_MS = 5_000
 
 _NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
 _NO_HASHES: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
+
+
+_MID = PROFILE.index("trend_mid")
+
+
+class Where(Struct, frozen=True):
+    """Where a visit is, and of which segments, as groups of `SegmentTrends`; empty where nobody said."""
+
+    surface: list[str] = []
+    facets: list[str] = []
+
+
+NOWHERE = Where()
+
+
+def where_of(surface: str, facets: Sequence[str]) -> Where:
+    """Return where a visit to a surface is, with facets such as ``country:de``."""
+    return Where([f"surface:{surface}"] if surface else [], list(facets))
 
 
 class Asked(Struct, frozen=True):
@@ -58,6 +87,8 @@ class Asked(Struct, frozen=True):
         Rows of new items to bring along.
     trend_only
         Whether the longest trend alone is wanted, which is what the hold-out is shown.
+    where
+        Surface and segments of the visit.
     wishes
         Of rules and request; None for nothing.
     hidden, touched
@@ -75,6 +106,7 @@ class Asked(Struct, frozen=True):
     now_ms: int
     owed: IntArray = _NO_ROWS
     trend_only: bool = False
+    where: Where = NOWHERE
     wishes: Wishes | None = None
     hidden: IntArray = _NO_ROWS
     touched: IntArray = _NO_ROWS
@@ -86,15 +118,17 @@ class CatalogueSources:
 
     Parameters
     ----------
-    items, alike, trends
-        The catalogue, what is alike in it, and what is popular.
+    items, alike, trends, groups
+        The catalogue, what is alike in it, and what is popular: with all, on a surface, and in a segment.
     """
 
-    names: tuple[str, ...] = PROFILE
+    names: tuple[str, ...] = (*PROFILE, "surface_trend", "segment_trend")
     first_weights: Mapping[str, float] = PROFILE_WEIGHTS
 
-    def __init__(self, items: ItemTable, alike: Neighbourhoods, trends: Trends) -> None:
-        self._items, self._alike, self._trends = items, alike, trends
+    def __init__(
+        self, items: ItemTable, alike: Neighbourhoods, trends: Trends, groups: SegmentTrends
+    ) -> None:
+        self._items, self._alike, self._trends, self._groups = items, alike, trends, groups
         self._ranked: dict[int, tuple[int, IntArray]] = {}
 
     def catalogue(self, query: Query) -> Catalogue:
@@ -127,7 +161,17 @@ class CatalogueSources:
         category = self._category(query, asked)
         if category >= 0:
             parts.append(Part(CATEGORY_TREND, self._leading(category, query.now_ms, seen)))
+        parts += self._of_groups(query)
         parts += (Part(TREND, self._trending(n, seen)) for n in range(len(self._trends.half_lives_s)))
+        return parts
+
+    def _of_groups(self, query: Query) -> list[Part]:
+        """Give what is popular on the surface and, to who has done nothing yet, in the visit's segments."""
+        where, now_ms = _where(query), query.now_ms
+        parts = [Part(SURFACE_TREND, self._groups.top_rows(name, now_ms, _SURFACE)) for name in where.surface]
+        if not len(query.items):
+            known = [name for name in where.facets if self._groups.has_enough(name, now_ms)]
+            parts += [Part(SEGMENT_TREND, self._groups.top_rows(name, now_ms, _SEGMENT)) for name in known]
         return parts
 
     def _wished(self, wishes: Wishes, seen: int) -> list[Part]:
@@ -146,14 +190,18 @@ class CatalogueSources:
         return [Part(NEW, self._items.newest_of(asked.wishes.allowed))]
 
     def inputs(self, query: Query, rows: IntArray) -> FloatArray:
-        """Describe candidates (m,) by the columns `PROFILE`, shape (m, 9)."""
+        """Describe candidates (m,) by `names`, shape (m, 11)."""
         asked = cast("Asked | None", query.visit)
         if asked is None:
             visit = Visit(query.items, decayed_interest(len(query.items)), query.now_ms)
         else:
             visit = Visit(asked.recent, asked.weights, asked.now_ms)
         kinds = len(self._items.category_codes)
-        return describe(self._items.arrays(), self._trends.counts(), visit, rows, kinds)
+        out, own, where = np.empty((len(rows), len(self.names))), len(PROFILE), _where(query)
+        out[:, :own] = describe(self._items.arrays(), self._trends.counts(), visit, rows, kinds)
+        for column, names in ((own, where.surface), (own + 1, where.facets)):
+            out[:, column] = self._groups.shares(names, rows, query.now_ms, out[:, _MID])
+        return out
 
     def _trending(self, half_life: int, seen: int) -> IntArray:
         index = range(len(self._trends.half_lives_s))[half_life]
@@ -182,3 +230,9 @@ class CatalogueSources:
 def decayed_interest(count: int) -> FloatArray:
     """Return the weight by age of position of `count` interactions, oldest first, shape (count,)."""
     return _DECAYS[len(_DECAYS) - count :]
+
+
+def _where(query: Query) -> Where:
+    """Return where a request is made; a lesson is of everybody, as sessions do not say where."""
+    asked = cast("Asked | None", query.visit)
+    return NOWHERE if asked is None else asked.where

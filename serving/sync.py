@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import structlog
 from msgspec import Struct
 
@@ -19,6 +20,7 @@ from state.keys import (
     CONTROL,
     bandit_key,
     control_key,
+    feed_key,
     item_unit,
     items_key,
     lane_unit,
@@ -36,6 +38,8 @@ from state.settings import Settings
 log = structlog.get_logger(__name__)
 AFTER_DEFECT_S = 2.0
 """Wait before everything is loaded anew because an entry or a stored value could not be taken in."""
+RECALLED = 2_000
+"""Latest commits of a shard that a load looks through for what surfaces and segments have taken."""
 Sessions = dict[int, tuple[Sequence[str], Sequence[int]]]
 
 
@@ -114,9 +118,24 @@ class Sync:
         await self._stop_reading()  # whatever is under way is older than what is loaded
         loaded = {name: await self._read_unit(name) for name in self._prefixes}
         self._apply_loaded(loaded)
+        await self._recall()
         self.reloads += 1
         self._loaded_at = time.monotonic()
         self.ready.set()
+
+    async def _recall(self) -> None:
+        """Count what the latest entries say of surfaces and segments, which no loaded value holds."""
+        for name, prefix in self._prefixes.items():
+            if name.isdigit():
+                upto = f"{self._cursors[name].commit}-0"
+                for _, fields in await self._redis.xrevrange(feed_key(prefix), upto, "-", count=RECALLED):
+                    self._recall_entry(fields[b"c"])
+
+    def _recall_entry(self, change: bytes) -> None:
+        try:
+            self.live.recall(decode_shard_feed(change))
+        except msgspec.DecodeError:  # of another version, or empty: what it changed is loaded already
+            return
 
     async def _read_unit(self, name: str) -> list[Any]:
         prefix = self._prefixes[name]

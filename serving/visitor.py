@@ -7,7 +7,7 @@ from serving.features import Visitor
 from serving.items import IntArray
 from serving.live import LiveState
 from serving.requests import RecommendationRequest
-from serving.sources import RECENT, Asked, decayed_interest
+from serving.sources import RECENT, Asked, decayed_interest, where_of
 from state.packing import FloatArray
 from state.sessions import session_hash
 from state.subject import HOUR_MS, SubjectRecord
@@ -29,6 +29,7 @@ def asked_of(
         seen_hashes=_seen(record, window, now_ms),
         categories=tuple(live.items.codes_of(request.categories)),
         now_ms=now_ms,
+        where=where_of(request.surface, [f"{n}:{v}" for n, v in sorted(request.context.items())]),
         hidden=hidden,
         touched=touched,
     )

@@ -53,7 +53,7 @@ class Stages(Struct):
     source
         What brought the item first.
     blend
-        The blend of all sources, less the best candidate's.
+        Log of its share of all candidates by the blend of all sources.
     click, policy, lifts, optimism
         The click model's logit, the policy's mean, freshness and boosts, and what optimism added.
     score
@@ -202,7 +202,7 @@ class Explainer:
     def _stages(self, n: int, slot: Slot) -> Stages:
         score = float(self.scores[self.places[n]])
         click, policy, lifts = float(self._logits[n]), float(self._policy[n]), float(self._lifts[n])
-        blend = self._named(n).get("blend")
+        blend = self._named(n).get("blend_share")
         optimism = 0.0
         if self.decision.exploration.get("scheme") == "optimistic" and self.decision.policy:
             optimism = score - (click + policy + lifts)

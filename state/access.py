@@ -24,7 +24,7 @@ from state.opened import decode_open
 from state.partition import shard_of
 from state.sessions import decode_session, session_hash
 from state.settings import Settings
-from state.subject import EVENT_ROW, HOUR_MS, SubjectRecord, decode_subject, id_hash
+from state.subject import EVENT_ROW, HOUR_MS, SEAL_BYTES, SubjectRecord, decode_subject, id_hash
 
 _AT_ONCE = 200
 
@@ -150,7 +150,7 @@ def readable(record: SubjectRecord, names: Mapping[int, str]) -> dict[str, Any]:
             {"event_hash": f"{event:016x}", "at_ms": at}
             for event, at in EVENT_ROW.iter_unpack(record.applied)
         ],
-        "bandit": np.frombuffer(record.bandit, "<f8").tolist(),
+        "bandit": np.frombuffer(record.bandit[SEAL_BYTES:], "<f8").tolist(),
         "sessions": [str(session) for session in record.session_hashes()],
     }
 

@@ -19,12 +19,18 @@ class Interaction(Struct, array_like=True):
         What and when.
     interest
         Strength, 0 to 1.
+    surface
+        Where it happened; empty where nobody said.
+    facets
+        What the context of its decision said of the visit, such as ``country:de``; empty for none.
     """
 
     session: int
     item_id: str
     at_ms: int
     interest: float
+    surface: str = ""
+    facets: list[str] = []
 
 
 class ExploringFeed(Struct, array_like=True):

@@ -21,6 +21,7 @@ from state.retention import (
 )
 
 HOUR_MS = 3_600_000
+SEAL_BYTES = 8
 SEEN_ROW = np.dtype([("item", "<u8"), ("hour", "<u4")])
 EVENT_ROW = struct.Struct("<QQ")
 _HOUR = struct.Struct("<I")
@@ -49,7 +50,7 @@ class SubjectRecord(Struct, array_like=True, omit_defaults=True):
         Packed (hash, event time) pairs of recently folded events, for duplicates and freshness: the hash of
         each event's id, and of what it says.
     bandit
-        The subject's bandit block, packed float64 bytes.
+        The subject's bandit block: `SEAL_BYTES` that say what its numbers mean, then packed float64.
     attributes
         Profile attributes.
     counted

@@ -23,10 +23,8 @@ class SharedStatistics:
         """Begin a micro-batch."""
         self._effects, self._feed = effects, feed
 
-    def count(self, record: SubjectRecord, step: Interaction | None) -> None:
-        """Count what happened now, if it counts at all."""
-        if step is None:
-            return
+    def count(self, record: SubjectRecord, step: Interaction) -> None:
+        """Count what happened now."""
         self._feed.dropped_sessions += self._sessions.add(step, self._effects)
         self._feed.interactions.append(step)
         self._index(record, step)

@@ -8,20 +8,24 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from online_models.ranking import ranking_registry
 from state.decoding import Refusal
 from state.events import NEW_SOURCE, Coins, Decision, Slot, Versions
-from state.packing import from_base64
+from state.packing import FloatArray, from_base64
 from state.tokens import decision_time
 
 _WIDTH = 8  # bytes of a float64
+_FEATURES = ranking_registry()
+_POSITION = _FEATURES.place("position")
 _SHADOW = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}@[0-9]{1,15}")
 
 
 class Kept(Struct, array_like=True):
     """What a shard keeps of a decision until its window closes: all that is learnt from, no candidates.
 
-    ``context`` (dc,), ``arms`` (slots, di) and ``logits`` (slots,) are the bytes of little-endian float64;
-    ``features`` (slots, f) stays packed, as it is most often sent on unchanged.
+    ``context`` (dc,), ``arms`` (slots, di) and ``logits`` (slots,), the click model's where each slot stands,
+    are the bytes of little-endian float64; ``features`` (slots, f) stays packed, as it is most often sent on
+    unchanged.
     """
 
     surface: str
@@ -64,10 +68,29 @@ def keep(decision: Decision) -> Kept:
         raise _refused(decision, slots)
     for named in decision.shadows:
         _check_shadow(decision, named)
+    logits = _at_place(decision, features, logits)
     return Kept(
         decision.surface, decision.rung, decision.versions, decision.slots, context, arms, logits,
         decision.features, decision.facets, coins_of(decision), decision.shadows,
     )  # fmt: skip
+
+
+def _at_place(decision: Decision, features: bytes, logits: bytes) -> bytes:
+    """Return the click model's logits of slots where they stand; a draw takes them as if at the top.
+
+    The policy learns to these: to the others it would learn that what stands low is worth less.
+    """
+    if decision.weights is None or decision.versions.features != _FEATURES.fingerprint():
+        return logits
+    try:
+        weights = from_base64(decision.weights.features)
+    except ValueError:
+        return logits
+    rows = np.frombuffer(features, "<f8").reshape(len(decision.slots), -1)
+    if len(weights) != 1 + rows.shape[1] or not np.isfinite(weights[1 + _POSITION]):
+        return logits
+    placed: FloatArray = np.frombuffer(logits, "<f8") + weights[1 + _POSITION] * rows[:, _POSITION]
+    return placed.tobytes()
 
 
 def coins_of(decision: Decision) -> Coins | None:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from state.events import Click, Decision, Feedback, Impression, encode
+from state.exploration import VISITOR
 from state.keys import open_key
 from state.opened import OpenDecision, Reward, decode_open, encode_open
 from state.rules import rules_of
@@ -15,6 +16,8 @@ from stream.kept import Kept, decode_kept, encode_kept
 from stream.shard_rules import ShardRules
 from stream.surfaces import SurfaceCounters, strays
 
+FACETS_TOLD = 4
+"""Facets of a visit that an interaction is told of with."""
 Told = Impression | Click | Feedback
 Parts = tuple[Counters, SurfaceCounters, Exploring]
 
@@ -36,6 +39,7 @@ class OpenDecisions:
         self._place, self._rules, self._heads = place, rules, sorted(rules.heads)
         self._counters, self._surfaces, self._exploring = parts
         self._key, self._touched = open_key(place.prefix), set[str]()
+        self._latest: tuple[Told, str | None] | None = None  # a reaction asks twice
         opened: dict[str, OpenDecision] = {}
         self._kept: dict[str, Kept] = {}
         for name, raw in stored.items():
@@ -104,11 +108,22 @@ class OpenDecisions:
         self.attribution.on_reward(decision_id, event.subject, event.item_id, earned)
         self._touched.add(decision_id)
 
+    def where(self, event: Click | Feedback) -> tuple[str, list[str]]:
+        """Return the surface of a reaction, and the facets of the visit as its open decision knows them."""
+        named = self._named(event)
+        kept = None if named is None else self._kept.get(named)
+        if kept is None:
+            return event.surface or "", []
+        facets = [f"{name}:{value}" for name, value in sorted(kept.facets.items()) if name != VISITOR]
+        return event.surface or kept.surface, facets[:FACETS_TOLD]
+
     def _named(self, event: Told) -> str | None:
         """Return the decision an event truly names."""
         if event.decision is None:
             return None
-        return self._rules.signer.open(event.decision, event.subject, event.occurred_at)
+        if self._latest is None or self._latest[0] is not event:
+            self._latest = event, self._rules.signer.open(event.decision, event.subject, event.occurred_at)
+        return self._latest[1]
 
     def _counted(self, event: Told, named: str | None, *, is_redriven: bool) -> str | None:
         """Return the open decision an event belongs to; without one, it is counted."""

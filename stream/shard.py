@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from state.decoding import Refusal
 from state.erasure import ErasureList
 from state.events import SUBJECT_KINDS, Click, Decision, Feedback, Impression, User
-from state.feed import ShardFeed, encode_feed
+from state.feed import Interaction, ShardFeed, encode_feed
 from state.imports import Imports
 from state.keys import (
     attribution_key,
@@ -183,7 +183,7 @@ class ShardLogic:
         record, redriven = self.subjects.touch(event.subject), bool(row.redrive)
         record.clicks += 1
         step = interact(record, event, 1.0, self.rules.caps, keeps_its_time=redriven)
-        self.shared.count(record, step)
+        self._count(event, step)
         self.opened.react(event, 1.0, is_redriven=redriven)
 
     def _feedback(self, row: Row) -> None:
@@ -192,9 +192,14 @@ class ShardLogic:
         kind = feedback_kind(self.rules.feedback, event)
         record, redriven = self.subjects.touch(event.subject), bool(row.redrive)
         step = take_feedback(record, event, kind, self.rules.caps, keeps_its_time=redriven)
-        self.shared.count(record, step)
+        self._count(event, step)
         heads = [name for name, rule in self.rules.heads.items() if rule.counts(event.kind, event.value)]
         self.opened.react(event, kind.reward, heads, is_redriven=redriven)
+
+    def _count(self, event: Click | Feedback, step: Interaction | None) -> None:
+        if step is not None:
+            step.surface, step.facets = self.opened.where(event)
+            self.shared.count(self.subjects.touch(event.subject), step)
 
     def _decision(self, row: Row) -> None:
         event = row.event

@@ -6,6 +6,7 @@ import numpy as np
 
 from bandits.hybrid import HybridConfig, ShardLearner
 from bandits.priors import EmpiricalBayes, prior_of, with_prior
+from bandits.ranking import seal, unseal
 from online_models.trends import Trends
 from state.feed import Interaction
 from state.keys import bandit_key, trends_key
@@ -91,7 +92,8 @@ class ShardPolicy:
         block_life_ms: int,
     ) -> None:
         self._key, self._start = bandit_key(prefix), config
-        blocks = {name.decode(): unpack_vector(raw) for name, raw in stored[0].items()}
+        opened = {name.decode(): unseal(raw) for name, raw in stored[0].items()}
+        blocks = {name: unpack_vector(raw) for name, raw in opened.items() if raw is not None}
         shared, prior = blocks.pop(SHARED, None), blocks.pop(PRIOR, None)
         items = {name[2:]: block for name, block in blocks.items()}
         self._learner = ShardLearner(config if prior is None else with_prior(config, prior), shared, items)
@@ -105,10 +107,10 @@ class ShardPolicy:
         if learnt is None:
             return None
         for subject, block in learnt.users.items():
-            subjects.touch(subject).bandit = np.ascontiguousarray(block, dtype="<f8").tobytes()
-        effects.write(self._key, SHARED, pack_vector(learnt.shared))
+            subjects.touch(subject).bandit = seal(np.ascontiguousarray(block, dtype="<f8").tobytes())
+        effects.write(self._key, SHARED, seal(pack_vector(learnt.shared)))
         for item_id, block in learnt.items.items():
-            effects.write(self._key, f"i:{item_id}", pack_vector(block))
+            effects.write(self._key, f"i:{item_id}", seal(pack_vector(block)))
         items = sorted(learnt.items)
         self._days.note(items, watermark, effects)
         return items
@@ -134,14 +136,14 @@ class ShardPolicy:
             return
         bayes = EmpiricalBayes(self._start, learner.config)
         learner.config = bayes.estimate(learner.shared, learner.items, {})
-        effects.write(self._key, PRIOR, pack_vector(prior_of(learner.config, float(learner.shared[0]))))
+        effects.write(self._key, PRIOR, seal(pack_vector(prior_of(learner.config, float(learner.shared[0])))))
 
 
 def _blocks(outcomes: Sequence[Judged], subjects: Subjects) -> dict[str, FloatArray]:
     blocks = {}
     for one in outcomes:
         subject = one.closed.entry.subject
-        stored = subjects.read(subject).bandit
-        if stored:
+        stored = unseal(subjects.read(subject).bandit)
+        if stored is not None:
             blocks[subject] = np.frombuffer(stored, dtype="<f8").astype(np.float64)
     return blocks

@@ -12,6 +12,7 @@ import numpy as np
 
 from bandits.fading import joined
 from bandits.model import Kind
+from bandits.ranking import seal, unseal
 from state.decoding import Refusal
 from state.erasure import ErasureKeys
 from state.events import User, encode
@@ -177,13 +178,16 @@ def _absorb(record: SubjectRecord, session: SubjectRecord) -> None:
 
 def _summed(block: bytes, other: bytes, kind: Kind) -> bytes:
     """Return two bandit blocks as one: natural parameters without the prior add up."""
-    if len(block) != len(other):  # one is empty, or was learnt by a policy of other dimensions
-        return block or other
-    one, two = np.frombuffer(block, "<f8"), np.frombuffer(other, "<f8")
+    mine, theirs = unseal(block), unseal(other)
+    if mine is None or theirs is None:  # one is empty, or was learnt of other arms
+        return other if mine is None and theirs is not None else block
+    if len(mine) != len(theirs):  # one fades, the other does not
+        return block
+    one, two = np.frombuffer(mine, "<f8"), np.frombuffer(theirs, "<f8")
     total: FloatArray = one + two
     if kind.fades and len(one) == kind.width:
         total = joined(one, two, kind.d, kind.life_ms)
-    return total.tobytes()
+    return seal(total.tobytes())
 
 
 def _forget(record: SubjectRecord) -> None:

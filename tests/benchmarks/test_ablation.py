@@ -96,5 +96,5 @@ def test_a_file_keeps_what_was_played_and_refuses_other_lengths(tmp_path: Path) 
 
 def test_every_source_a_catalogue_has_is_cut_once() -> None:
     assert {f"source: {name}" for name in SOURCE_NAMES} - ablation.cuts().keys() == {
-        "source: session", "source: trending on surface"
+        "source: session", "source: trending on surface", "source: trending in segment"
     }  # fmt: skip

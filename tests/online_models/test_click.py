@@ -10,6 +10,7 @@ from river import facto, linear_model, optim
 
 from online_models import click
 from online_models.click import ClickModel, ClickModelSettings
+from online_models.correction import Correction, CorrectionSettings
 from online_models.features import Feature, FeatureRegistry
 from online_models.hashing import buckets
 from online_models.learners import ArrayMachine, ArrayRegression
@@ -22,6 +23,7 @@ RICH = FeatureRegistry(
     [("x0", "x1")],
     [("kind",), ("kind", "new")],
 )
+LEANT = FeatureRegistry([*RICH.features[:3], Feature("x3", "offset"), *RICH.features[4:]], RICH.crosses)
 MODELS = {
     "products": (REGISTRY, ClickModelSettings()),
     "hashed": (RICH, ClickModelSettings()),
@@ -55,6 +57,7 @@ def rich_slots(rng: Any, rows: Any) -> Any:
 
 def taught_kind(kind: Any, seed: Any = 0, rows: Any = 1200) -> Any:
     model, rng = ClickModel(*MODELS[kind]), np.random.default_rng(seed)
+    model.correction = Correction(CorrectionSettings(after=100))
     for _ in range(rows // 200):
         model.learn_many(*rich_slots(rng, 200))
     return model
@@ -82,6 +85,7 @@ def test_the_compiled_scorer_equals_river_to_1e_9(kind: Any, seed: Any, scale: A
     got = sigmoid(model.scorer().raw_logits(inputs))
     assert got == pytest.approx([river_probability(model, row) for row in inputs], abs=1e-9)
     slope, shift = model.correction.values
+    assert (slope, shift) != (1.0, 0.0)
     np.testing.assert_allclose(
         model.scorer().logits(inputs), slope * model.scorer().raw_logits(inputs) + shift
     )
@@ -91,6 +95,7 @@ def test_the_compiled_scorer_equals_river_to_1e_9(kind: Any, seed: Any, scale: A
 def test_a_restored_model_goes_on_exactly_as_the_original(kind: Any) -> None:
     model = taught_kind(kind)
     arrays, meta = model.snapshot()
+    assert arrays["correction"].tolist() != [1.0, 0.0]
     twin = ClickModel.restore(RICH if kind != "products" else REGISTRY, arrays, json.loads(json.dumps(meta)))
     for seed in range(3):
         batch = rich_slots(np.random.default_rng(seed), 300)
@@ -106,9 +111,33 @@ def test_a_restored_model_goes_on_exactly_as_the_original(kind: Any) -> None:
 @pytest.mark.parametrize("kind", MODELS)
 def test_contributions_add_up_to_the_logit(kind: Any) -> None:
     scorer = taught_kind(kind).scorer()
+    assert (scorer.slope, scorer.shift) != (1.0, 0.0)
     inputs, _ = rich_slots(np.random.default_rng(7), 50)
     total = scorer.contributions(inputs).sum(axis=1) + scorer.base
     np.testing.assert_allclose(total, scorer.logits(inputs), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["linear", "fm"])
+def test_an_offset_weighs_one_whatever_is_learnt_or_loaded(kind: Any) -> None:
+    settings_, rng, other = ClickModelSettings(kind=kind), np.random.default_rng(12), RICH.names.index("x3")
+    begun, named = ClickModel(LEANT, settings_), ClickModel.begin(LEANT, settings_, {"x0": 2.0}, -1.0)
+    for model in (begun, named, ClickModel.warm(LEANT, settings_, *taught_kind("hashed").snapshot())):
+        before = model.scorer().weights[[0, other]].tolist()
+        for _ in range(3):
+            model.learn_many(*rich_slots(rng, 200))
+        after = model.scorer().weights[[0, other]].tolist()
+        assert (before[1], after[1]) == (1.0, 1.0)
+        assert before[0] != after[0]
+
+
+def test_a_warm_start_scores_as_the_model_it_comes_from() -> None:
+    model, (inputs, _) = taught_kind("hashed", rows=4000), rich_slots(np.random.default_rng(9), 40)
+    assert model.correction.values.tolist() != [1.0, 0.0]
+    warm = ClickModel.warm(RICH, ClickModelSettings(), *model.snapshot())
+    np.testing.assert_allclose(warm.scorer().logits(inputs), model.scorer().logits(inputs), rtol=1e-12)
+    fewer = ClickModel.warm(RICH.variant((), ()), ClickModelSettings(), *model.snapshot())
+    assert fewer.correction.values.tolist() == model.correction.values.tolist()
+    assert fewer.rows == 0
 
 
 def category_slots(rng: Any, rows: Any) -> Any:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from online_models.click import ClickModel, ClickModelSettings
+from online_models.correction import Correction, CorrectionSettings
 from online_models.features import Feature, FeatureRegistry
 from online_models.heads import HeadModels, HeadsScorer, Labels, Ranker
 from online_models.scorer import sigmoid
@@ -29,10 +30,9 @@ def slots(rng: Any, rows: Any) -> Any:
 
 
 def taught(batches: Any = 60, seed: Any = 0) -> Any:
-    heads, rng = (
-        HeadModels(ClickModel.begin(REGISTRY, ClickModelSettings(), {}, -2.0)),
-        np.random.default_rng(seed),
-    )
+    click, rng = ClickModel.begin(REGISTRY, ClickModelSettings(), {}, -2.0), np.random.default_rng(seed)
+    click.correction = Correction(CorrectionSettings(after=1000))
+    heads = HeadModels(click)
     for _ in range(batches):
         heads.learn(*slots(rng, 400))
     return heads
@@ -62,10 +62,20 @@ def test_weights_of_heads_turn_the_ranking() -> None:
 
 def test_weight_on_clicks_alone_ranks_by_the_click_model_to_the_last_bit() -> None:
     heads, (inputs, _) = taught(5), slots(np.random.default_rng(1), 30)
+    assert heads.click.correction.values.tolist() != [1.0, 0.0]
     for weights in ({}, {"click": 3.0}, {"click": 1.0, "dwell": 2.0}):  # nothing is known of dwell
         np.testing.assert_array_equal(
             heads.ranker(weights).logits(inputs), heads.click.scorer().logits(inputs)
         )
+
+
+def test_a_head_that_never_came_leaves_logits_where_they_are() -> None:
+    heads, rng = taught(0), np.random.default_rng(6)
+    for _ in range(10):
+        inputs, labels = slots(rng, 400)
+        heads.learn(inputs, labels._replace(following={"purchase": 0.0 * labels.clicks}))
+    shift = heads.ranker({"click": 0.0, "purchase": 1.0}).logits(inputs) - heads.ranker({}).logits(inputs)
+    assert np.abs(shift).max() < 8.0, "it was 20 and more: the logarithm of a rate of 0"
 
 
 def test_usual_worth_leaves_the_logit_where_it_is() -> None:
@@ -90,6 +100,7 @@ def test_restored_heads_go_on_to_the_last_bit(rows: Any) -> None:
     heads = taught(20)
     heads.learn(*slots(np.random.default_rng(8), rows))  # too few clicks for a step may wait
     arrays, meta = heads.snapshot()
+    assert arrays["click.correction"].tolist() != [1.0, 0.0]
     twin = HeadModels.restore(REGISTRY, arrays, json.loads(json.dumps(meta)))
     for one in (heads, twin):
         for seed in range(3):

@@ -104,7 +104,9 @@ def test_the_click_model_is_given_the_very_numbers_the_blend_was_made_of(
     columns = {name: got[:, registry.place(name)].tolist() for name in registry.names}
     for name, column in {"knn": "knn_share", "rising": "trend_rising", "embedding": "embedding"}.items():
         assert columns[name] == blended[:, NAMES.index(column)].tolist()
-    assert columns["blend"] == (scores - scores.max()).tolist()
+    shares = np.exp(columns["blend_share"])
+    assert shares.sum() == pytest.approx(1.0)
+    np.testing.assert_allclose(shares / shares.max(), np.exp(scores - scores.max()))
     assert columns["session_length"] == [np.log1p(length)] * 7
     assert columns["new_user"] == [float(new)] * 7
     assert columns["position"] == [0.0] * 7

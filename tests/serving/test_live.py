@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from bandits.ranking import ARM_DIM, seal
 from online_models.heads import HeadModels
 from online_models.ranking import prior_model, ranking_registry
 from serving.decide import answer_items, decide
@@ -195,12 +196,12 @@ def test_a_forgotten_block_is_taken_back_from_one_shard_alone() -> None:
     live, alone = empty(), empty()
     packed = np.concatenate([[3.0], np.full(5, 0.5), np.eye(5)[np.triu_indices(5)]])
     for shard in (0, 1):
-        live.put_blocks(shard, {"i:a": pack_vector(packed), "i:b": pack_vector(packed)})
-    alone.put_blocks(1, {"i:a": pack_vector(packed)})
+        live.put_blocks(shard, {"i:a": seal(pack_vector(packed)), "i:b": seal(pack_vector(packed))})
+    alone.put_blocks(1, {"i:a": seal(pack_vector(packed))})
     live.forget_blocks(0, ["i:a", "shared"])
     live.forget_blocks(0, ["i:b"])
     live.forget_blocks(1, ["i:b"])
-    context, arms = np.ones(5), np.ones((1, 9))
+    context, arms = np.ones(5), np.ones((1, ARM_DIM))
     for item_id in ("a", "b"):
         rows = live.items.blocks[[live.items.row(item_id)]]
         mean, spread = live.posterior.score_rows(context, arms, rows, None, with_variance=True)
@@ -222,3 +223,16 @@ def test_a_control_document_that_cannot_be_read_leaves_the_one_before_it_in_forc
     live.put_control("exploration/home", b'{"rate": 0.3, "version": ')
     assert live.document("exploration/home").version == 1
     assert live.laws("home", NOW).document.rate == 0.2
+
+
+def test_what_was_learnt_of_other_arms_is_left_aside() -> None:
+    live, fresh = empty(), empty()
+    packed = pack_vector(np.concatenate([[3.0], np.full(5, 0.5), np.eye(5)[np.triu_indices(5)]]))
+    live.put_blocks(0, {"i:a": packed, "shared": packed, "prior": packed, "i:b": b"another" + packed})
+    context, arms = np.ones(5), np.ones((1, ARM_DIM))
+    for item_id in ("a", "b"):
+        got, wished = (
+            one.posterior.score(context, arms, [item_id], None, with_variance=False)[0]
+            for one in (live, fresh)
+        )
+        np.testing.assert_array_equal(got, wished)

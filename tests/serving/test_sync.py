@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bandits.hybrid import packed_size
-from bandits.ranking import ranking_policy
+from bandits.ranking import ranking_policy, seal
 from headwater.embedded import EmbeddedRuntime
 from serving import sync as following
 from serving.app import end_tasks, make_live
@@ -16,7 +16,7 @@ from serving.sync import Sync
 from state.clients import redis_client
 from state.commit import Change, claim_unit, commit
 from state.events import encode
-from state.feed import ShardFeed, encode_feed
+from state.feed import NO_SESSION, Interaction, ShardFeed, encode_feed
 from state.keys import bandit_key, feed_key, item_unit, items_key, meta_key, unit_prefix
 from state.packing import pack_vector
 from state.settings import Settings
@@ -30,7 +30,7 @@ class Followed:
 
     def __init__(self, settings: Settings, redis: Any) -> None:
         self.redis, self.prefix = redis, unit_prefix(settings.namespace, "0")
-        self.sync = Sync(settings, redis, make_live(settings))
+        self.settings, self.sync = settings, Sync(settings, redis, make_live(settings))
 
     async def commits(self, count: int) -> None:
         """Claim the shard and commit so many times."""
@@ -113,7 +113,7 @@ async def test_a_block_a_shard_has_forgotten_leaves_the_server_even_when_nothing
 
     claim = await claim_unit(followed.redis, followed.prefix)
     block = np.ones(packed_size(config.context_dim))
-    learnt = Change(fields={key: {"i:a": pack_vector(block)}}, follows=0)
+    learnt = Change(fields={key: {"i:a": seal(pack_vector(block))}}, follows=0)
     learnt.feed = encode_feed(ShardFeed(bandit_items=["a"], bandit_shared=True))
     await commit(followed.redis, followed.prefix, claim.epoch, learnt)
     await followed.until(lambda: not scores_as_new())
@@ -151,3 +151,14 @@ async def test_an_item_removed_while_the_feed_was_not_read_is_gone_after_a_load(
     rows = sync.live.items.newest(10)
     assert [sync.live.items.ids[row] for row in rows if sync.live.items.available[row]] == ["i2"]
     assert sync.live.items.row("i1") not in sync.live.vectors
+
+
+async def test_a_server_that_starts_knows_what_segments_have_taken_of_late(followed: Followed) -> None:
+    claim = await claim_unit(followed.redis, followed.prefix)
+    step = Interaction(NO_SESSION, "i1", 1_750_000_000_000, 1.0, "home", ["device:tv"])
+    for number, feed in enumerate([encode_feed(ShardFeed(interactions=[step] * 60)), b"\xc1", FEED]):
+        change = Change(feed=feed, follows=number)
+        await commit(followed.redis, followed.prefix, claim.epoch, change)
+    starting = Sync(followed.settings, followed.redis, make_live(followed.settings))
+    await starting.load()
+    assert starting.live.groups.mass("device:tv", step.at_ms) == pytest.approx(60.0)

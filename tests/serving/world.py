@@ -122,6 +122,8 @@ class World:
         rows = {int(key): decode_session(raw) for key, raw in self.shard.hash("sessions").items()}
         live.load_sessions({key: (row.items, row.at_ms) for key, row in rows.items()})
         live.put_blocks(0, {name.decode(): raw for name, raw in self.shard.hash("bandit").items()})
+        for raw in self.shard.feeds:
+            live.recall(decode_shard_feed(raw))
         return live
 
     def record(self, user: str) -> SubjectRecord:

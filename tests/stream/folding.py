@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bandits.ranking import ARM_DIM, CONTEXT_DIM, unseal
 from state.commit import Change, Purge
 from state.events import (
     Candidates,
@@ -39,7 +40,16 @@ from stream.shard_rules import ShardRules
 from stream.units import shard_rules
 
 AT = 1_750_000_000_000
-DIMS = (5, 9, 15)
+
+
+def unsealed(kept: bytes) -> bytes:
+    """Return the block behind a seal that must be there."""
+    block = unseal(kept)
+    assert block is not None
+    return block
+
+
+DIMS = (CONTEXT_DIM, ARM_DIM, 15)
 """Context, arms and features of a decision as the ranking policy and registry have them."""
 
 

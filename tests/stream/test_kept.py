@@ -4,10 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
+from online_models.ranking import ranking_registry
+from state.events import Versions, Weights
 from state.packing import to_base64
+from stream.kept import keep
 from stream.rows import Row
-from tests.stream.folding import AT, Folded, decision, impression, shard
+from tests.stream.folding import AT, Folded, decision, decision_event, impression, shard
 
 LATER = AT + 10**9
 
@@ -74,3 +78,19 @@ def test_a_decision_with_numbers_and_shadows_in_bounds_closes() -> None:
         )
     )
     assert (folded.letters(), len(folded.outcomes())) == ([], 1)
+
+
+def test_the_policy_learns_to_the_logit_where_a_slot_stands() -> None:
+    """A draw takes every candidate as if at the top; what stands low would pass for worth less."""
+    registry = ranking_registry()
+    rows = np.zeros((3, len(registry)))
+    rows[:, registry.place("position")] = np.log1p(np.arange(3))
+    told = np.zeros(1 + len(registry))
+    told[1 + registry.place("position")] = -0.5
+    logged = decision_event(
+        features=to_base64(rows), logits=to_base64(np.full(3, -2.0)), weights=Weights(to_base64(told)),
+        versions=Versions("p", 1, 1, registry.fingerprint()),
+    )  # fmt: skip
+    np.testing.assert_allclose(np.frombuffer(keep(logged).logits), -2.0 - 0.5 * np.log1p(np.arange(3)))
+    for odd in (None, Weights("odd"), Weights(to_base64(told[:-1]))):
+        assert np.frombuffer(keep(replace(logged, weights=odd)).logits).tolist() == [-2.0] * 3

@@ -8,12 +8,13 @@ import pytest
 
 from bandits.hybrid import Posterior, packed_size
 from bandits.priors import prior_of
-from bandits.ranking import ARM_DIM, CONTEXT_DIM, ranking_policy
+from bandits.ranking import ARM_DIM, CONTEXT_DIM, ranking_policy, seal
 from state.feed import decode_shard_feed
+from state.keys import bandit_key, subject_key
 from state.packing import FloatArray, unpack_vector
 from state.retention import SWEEP_MS
 from state.subject import SubjectRecord, encode_subject
-from tests.stream.folding import AT, Folded, click, decision, impression, profile, shard
+from tests.stream.folding import AT, Folded, click, decision, impression, profile, shard, unsealed
 from tests.stream.test_shard_users import PASSED_ON
 
 HOUR_S = 3600.0
@@ -21,7 +22,7 @@ LIVES: dict[str, Any] = {"shared_life_s": 30 * HOUR_S, "item_life_s": 10 * HOUR_
 
 
 def blocks(folded: Folded) -> dict[str, FloatArray]:
-    return {name.decode(): unpack_vector(raw) for name, raw in folded.hash("bandit").items()}
+    return {name.decode(): unpack_vector(unsealed(raw)) for name, raw in folded.hash("bandit").items()}
 
 
 def taught(folded: Folded, at: int, first: int, count: int = 3) -> Folded:
@@ -48,7 +49,7 @@ def test_each_block_fades_by_its_own_life_when_it_learns_again() -> None:
         slots = 9 if name == "shared" else 3
         assert held[name][0] == pytest.approx(slots * (1 + np.exp(-elapsed / (1000 * life_s))))
         assert held[name][-1] == later + 700_000
-    user = np.frombuffer(folded.record("u1").bandit)
+    user = np.frombuffer(unsealed(folded.record("u1").bandit))
     assert user[0] == pytest.approx(9 * (1 + np.exp(-0.5)))
 
 
@@ -58,9 +59,9 @@ def test_a_login_adds_a_sessions_block_as_of_one_time() -> None:
     one[0], one[-1], two[0], two[-1] = 8.0, AT, 2.0, AT + 20 * HOUR_S * 1000
     folded = shard(**LIVES)
     for at, block in ((AT, two), (AT + 1, one)):
-        carried = base64.b64encode(encode_subject(SubjectRecord(bandit=block.tobytes()))).decode()
+        carried = base64.b64encode(encode_subject(SubjectRecord(bandit=seal(block.tobytes())))).decode()
         folded.fold([profile(at=at, carried=carried, headers=PASSED_ON)], AT)
-    joined = np.frombuffer(folded.record("u1").bandit)
+    joined = np.frombuffer(unsealed(folded.record("u1").bandit))
     assert joined[0] == pytest.approx(8.0 * np.exp(-1.0) + 2.0)
     assert joined[-1] == two[-1]
 
@@ -109,3 +110,18 @@ def test_readers_take_the_mean_of_what_shards_have_found_by_their_slots() -> Non
     assert posterior.config.item_variance == pytest.approx(config.item_variance * 0.5)
     posterior.put_prior(3, np.zeros(3))
     assert posterior.config == config
+
+
+def test_what_was_learnt_of_other_arms_is_neither_read_nor_added_to() -> None:
+    """A stored block says what its numbers mean; one of another version is as if it were not there."""
+    old, anew = taught(shard(), AT, 1), shard()
+    key, store = bandit_key(old.logic.place.prefix), old.store
+    store.hashes[key] = {name: b"another." + raw[8:] for name, raw in store.hashes[key].items()}
+    user = old.record("u1")
+    user.bandit = b"another." + user.bandit[8:]
+    store.values[subject_key(old.logic.place.prefix, "u1")] = encode_subject(user)
+    loaded = shard(store)
+    for folded in (loaded, anew):
+        taught(folded, AT + 10**6, 11)
+    held, wished = blocks(loaded), blocks(anew)
+    assert {name: held[name].tolist() for name in wished} == {name: wished[name].tolist() for name in wished}

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from bandits.hybrid import Posterior, packed_size
 from bandits.ranking import ARM_DIM, CONTEXT_DIM, ranking_policy
-from state.events import Event
+from state.events import Click, Event
 from state.packing import from_base64, to_base64, unpack_vector
 from state.sessions import session_hash
 from state.settings import FeedbackKind
-from state.subject import id_hash
+from state.subject import SEAL_BYTES, id_hash
 from state.tokens import TokenSigner
 from stream.rows import Row, decode_row
 from tests.stream.folding import (
@@ -33,6 +33,7 @@ from tests.stream.folding import (
     row,
     shard,
     token,
+    unsealed,
 )
 
 WINDOW, LATENESS = 600_000, 30_000
@@ -47,7 +48,7 @@ def event_of(one: Row) -> Event:
 
 def learnt(folded: Folded) -> dict[str, np.ndarray]:
     """The shard's bandit blocks by field."""
-    return {name.decode(): unpack_vector(raw) for name, raw in folded.hash("bandit").items()}
+    return {name.decode(): unpack_vector(unsealed(raw)) for name, raw in folded.hash("bandit").items()}
 
 
 def test_a_clicked_decision_gives_one_outcome_with_its_reward() -> None:
@@ -85,7 +86,7 @@ def test_a_closed_decision_teaches_shared_item_and_user_blocks_in_the_same_commi
     assert blocks["shared"].shape == (packed_size(CONTEXT_DIM * ARM_DIM),)
     assert blocks["shared"][0] == 3
     assert [blocks[f"i:{item}"][0] for item in "abc"] == [1, 1, 1]
-    assert len(folded.record("u1").bandit) == 8 * packed_size(ARM_DIM)
+    assert len(folded.record("u1").bandit) == SEAL_BYTES + 8 * packed_size(ARM_DIM)
     assert change.outbox, "the outcome leaves with the same change"
     feed = folded.shard_feeds()[-1]
     assert (feed.bandit_shared, feed.bandit_items) == (True, ["a", "b", "c"])
@@ -101,7 +102,7 @@ def test_what_is_learnt_raises_the_clicked_item_and_lowers_the_others() -> None:
     blocks = learnt(folded)
     posterior.put_shared(0, blocks.pop("shared"))
     posterior.put_items(0, {name[2:]: block for name, block in blocks.items()})
-    user = np.frombuffer(folded.record("u1").bandit)
+    user = np.frombuffer(unsealed(folded.record("u1").bandit))
     arms = from_base64(decision_event().arms).reshape(3, -1)
     mean, _ = posterior.score(np.ones(DIMS[0]), arms, ["a", "b", "c"], user, with_variance=False)
     assert mean.argmax() == 1
@@ -414,3 +415,21 @@ def test_profile_attributes_are_merged_field_by_field() -> None:
     folded.fold([profile(attributes={"age": 30.0, "city": "Ulm"})], AT)
     folded.fold([profile(at=AT + 1, attributes={"city": "Bonn"})], AT)
     assert folded.record("u1").attributes == {"age": 30.0, "city": "Bonn"}
+
+
+def test_an_interaction_is_fed_with_its_surface_and_what_its_open_decision_knows_of_the_visit() -> None:
+    folded = shard()
+    told = decision(facets={"device": "tv", "country": "de", "visitor": "new"})
+    folded.fold(
+        [told, impression(decision=1), click("b", decision=1, surface="home"), click("c", user="u2")], AT
+    )
+    steps = folded.shard_feeds()[-1].interactions
+    assert [(one.item_id, one.surface, one.facets) for one in steps] == [
+        ("b", "home", ["country:de", "device:tv"]), ("c", "", []),
+    ]  # fmt: skip
+    forged = click("a", at=AT + 2000, surface="home", event_id="forged").event
+    assert isinstance(forged, Click)
+    forged.decision = token(decision_id(1), "somebody else")
+    folded.fold([row("clicks", forged)], AT)
+    (step,) = folded.shard_feeds()[-1].interactions
+    assert (step.surface, step.facets) == ("home", [])

@@ -24,6 +24,7 @@ from tests.stream.folding import (
     passed_on,
     profile,
     shard,
+    unsealed,
     user_of_shard,
 )
 
@@ -144,13 +145,13 @@ def test_a_login_adds_up_what_the_policy_learnt_of_session_and_user(learnt: tupl
         user = None if subject == "s:s1" else subject
         folded.fold([decision(user=user, number=number), impression(user=user, decision=number)], AT)
     folded.fold([], OVER)
-    blocks = [np.frombuffer(folded.record(subject).bandit) for subject in learnt]
+    blocks = [np.frombuffer(unsealed(folded.record(subject).bandit)) for subject in learnt]
     rows = [profile("u1", at=OVER + 100, merge_session="s1")]
     for _ in range(3):  # the login, the question to the session's shard, and its answer
         sent = len(folded.sent)
         folded.fold(rows, OVER)
         rows = [passed_on(message, received_at=OVER + 100) for message in folded.sent[sent:]]
-    assert np.frombuffer(folded.record("u1").bandit).tolist() == np.sum(blocks, axis=0).tolist()
+    assert np.frombuffer(unsealed(folded.record("u1").bandit)).tolist() == np.sum(blocks, axis=0).tolist()
     assert np.any(blocks)
 
 

@@ -27,6 +27,7 @@ from tests.stream.folding import (
     profile,
     row,
     shard,
+    unsealed,
 )
 
 WINDOW, WAIT = 600_000, 600_000
@@ -125,7 +126,7 @@ def test_a_default_reward_teaches_the_policy_and_is_no_click() -> None:
     plain = shard()
     plain.fold([decision(), impression(decision=1)], AT)
     plain.fold([], OVER)
-    learnt, other = (unpack_vector(one.hash("bandit")[b"i:a"]) for one in (folded, plain))
+    learnt, other = (unpack_vector(unsealed(one.hash("bandit")[b"i:a"])) for one in (folded, plain))
     assert learnt.tolist() != other.tolist()
 
 
