@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from msgspec import Struct
 
+from online_models._candidate_loops import Merged
 from online_models.retrieval import Recommender, RecommenderSettings
-from online_models.sources import KNN, LABELS, ExtraSources, Part, Query
+from online_models.sources import LABELS, ExtraSources, Part, Query
 from serving.live import LiveState
 from serving.sources import CatalogueSources
 
@@ -31,7 +31,6 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "taste of categories": ("affinity",),
 }
 """Family of inputs -> how their names begin, where the blend has such; a product of two belongs to both."""
-_NO_ROWS = np.zeros(0, np.int64)
 
 
 class Without(Struct, frozen=True):
@@ -52,17 +51,29 @@ class CutRecommender(Recommender):
     """The recommender with sources that bring nothing and inputs that are always 0, in lessons too."""
 
     def __init__(self, settings: RecommenderSettings, extras: ExtraSources, without: Without) -> None:
-        super().__init__(settings, extras)
-        self._without = without
+        super().__init__(settings, _CutSources(extras, without.sources))
         self._gone = inputs_of(without, self.names)
+        self._finder.asked[list(without.sources)] = False
 
-    def _parts(self, query: Query) -> list[Part]:
-        kept = [part for part in super()._parts(query) if part.source not in self._without.sources]
-        return kept or [Part(KNN, _NO_ROWS)]
+    def _gather(self, query: Query, least: int) -> Merged:
+        merged = super()._gather(query, least)
+        self._finder.inputs[: merged.size, self._gone] = 0.0
+        return merged
 
-    def _describe(self, query: Query, size: int) -> None:
-        super()._describe(query, size)
-        self._candidates.inputs[:size, self._gone] = 0.0
+
+class _CutSources:
+    """A catalogue's sources, some of which bring nothing."""
+
+    def __init__(self, whole: ExtraSources, gone: frozenset[int]) -> None:
+        self._gone = gone
+        self.names, self.first_weights = whole.names, whole.first_weights
+        self.catalogue, self.wanted = whole.catalogue, whole.wanted
+        self.last_resort, self.inputs = whole.last_resort, whole.inputs
+        self._parts = whole.parts
+
+    def parts(self, query: Query) -> list[Part]:
+        """Give the parts that are left."""
+        return [part for part in self._parts(query) if part.source not in self._gone]
 
 
 class CutLive(LiveState):

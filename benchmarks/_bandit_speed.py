@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from bandits.arrays import FloatArray
+from bandits.budgets import explore_weights, owed_weights
 from bandits.exploration import Exploration
 from bandits.hybrid import HybridConfig, Posterior, ShardLearner, SlotBatch
 from bandits.many import draw_many
@@ -27,6 +28,7 @@ LEARNT, BATCH = 4096, 256
 MANY = 1000
 SLATE = 10
 CANDIDATES = (50, 100, 200, 500)
+SERVED = 180
 COMPARED_AT = 100
 SECONDS = 1.0
 BUNDLE = 8
@@ -130,6 +132,20 @@ def decide(posterior: Posterior, load: Load, law: Exploration, size: int, k: int
     return act
 
 
+def serve(posterior: Posterior, load: Load, user: FloatArray) -> Callable[[int], object]:
+    """Return how a server answers by the default exploration: a visitor with a record, ten new items owed."""
+    law, rows = Exploration(scheme="epsilon", rate=0.05), posterior.rows(load.ids[:SERVED])
+    items, aim = load.items[:SERVED], np.zeros(len(rows))
+    aim[:: len(rows) // 10] = 5.0
+
+    def act(n: int) -> object:
+        mean, _ = posterior.score_rows(load.contexts[n % LEARNT], items, rows, user, with_variance=False)
+        weights = explore_weights(owed_weights(aim, mean))
+        return draw_slate(SlateProblem(mean, SLATE, weights), law, n)
+
+    return act
+
+
 def own_rates(load: Load, seconds: float) -> dict[str, dict[str, float]]:
     """Return the engine's rates by what is done."""
     learner, posterior = taught(load)
@@ -145,6 +161,8 @@ def own_rates(load: Load, seconds: float) -> dict[str, dict[str, float]]:
                 out[f"slate of {SLATE}, {name}, K={k}"] = rate(
                     decide(posterior, load, law, SLATE, k), seconds
                 )
+    user = learner.learn(replace(load.batch(0), users=["user"] * BATCH), {}).users["user"]
+    out[f"slate of {SLATE} as served by default, K={SERVED}"] = rate(serve(posterior, load, user), seconds)
     starts = range(0, LEARNT, BATCH)
     batches = [load.batch(start) for start in starts]
     learn = rate(lambda n: learner.learn(batches[n % len(batches)], {}), seconds)

@@ -21,23 +21,17 @@ from state.tokens import TokenSigner
 
 STAGES: Stages = {
     "visitor": ["serving.decide:asked_of", "serving.decide:visitor_of"],
-    "retrieve: sessions": [
-        "online_models.session_knn:SessionIndex.score",
-        "online_models.session_knn:SessionIndex.latest_scores",
-    ],
-    "retrieve: seen together": [
-        "online_models.covisit:CoVisits.score",
-        "online_models.covisit:CoVisits.latest_scores",
+    "retrieve: sources on clicks, merged and described": [
+        "online_models._find_loops:find",
+        "online_models._find_loops:merge",
     ],
     "retrieve: content": ["online_models.neighbourhoods:Neighbourhoods.around"],
     "retrieve: trends": [
         "serving.sources:CatalogueSources._trending",
         "serving.sources:CatalogueSources._leading",
     ],
-    "retrieve: merge, eligibility": ["online_models.retrieval:Recommender._merge"],
     "retrieve: rest": ["serving.decide:retrieve"],
-    "features: embedding": ["online_models.session_embedding:SessionEmbedding.match"],
-    "features: blend": ["online_models.retrieval:Recommender._describe", "online_models._blend_loops:rank"],
+    "features: blend": ["online_models.retrieval:rank"],
     "features: catalogue": ["serving.sources:CatalogueSources.inputs"],
     "features: click model": ["serving.decide:feature_matrix"],
     "features: policy": ["serving.decide:policy_context", "serving.decide:policy_arms"],

@@ -7,7 +7,7 @@ from scipy import stats
 
 HOUR_S = 3_600.0
 BLOCKS = 24
-WARM_SHARE = 0.1
+WARM_SHARE = 1 / 3
 
 
 class Slope(Struct, frozen=True):

@@ -103,7 +103,7 @@ class Alone:
             if len(items)
             else every[:0],
         }
-        for part in recommender._parts(Query(items, now, asked.session, None, asked)):
+        for part in recommender.parts(Query(items, now, asked.session, None, asked)):
             if part.source in (KNN, COVISIT, SESSION):
                 continue
             name, nth = SOURCE_NAMES[part.source], 1

@@ -36,7 +36,7 @@ from tests.integration.rig import Processes, Rig, click_on, engine_settings, mak
 
 GENRES = ("drama", "comedy", "crime", "jazz")
 VISITORS = 60
-FLOOD_RPS = 4_000.0
+FLOOD_RPS, FLOOD_WIRES = 4_000.0, 1_500
 PERSONAL_PATIENCE_S = 60.0
 CUT_EVERY_S = 0.05
 PAUSE_MS, PAUSE_EVERY_S = 120, 0.2
@@ -220,7 +220,16 @@ async def _flood(stage: Stage, rate: float, seconds: float) -> dict[str, Any]:
     """Return what the load generator of the other benchmarks finds, in a process of its own."""
     bodies = [msgspec.json.encode({"user_id": u, "session_id": u, "k": 5}).decode() for u in stage.visitors]
     port = stage.rig.processes.apis[0].rsplit(":", 1)[1]
-    options = ["--port", port, "--rate", str(rate), "--seconds", str(seconds), "--connections", "256"]
+    options = [
+        "--port",
+        port,
+        "--rate",
+        str(rate),
+        "--seconds",
+        str(seconds),
+        "--connections",
+        str(FLOOD_WIRES),
+    ]
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks._load", *options, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

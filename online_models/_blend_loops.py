@@ -5,19 +5,22 @@ from typing import NamedTuple
 import numpy as np
 
 from online_models._candidate_loops import Candidates
-from online_models._covisit_loops import CoVisitTables
-from online_models._embedding_loops import EmbeddingRecipe, EmbeddingTables, match
-from online_models._item_clock import ItemClock, describe_item
-from online_models._session_score import Scratch
+from online_models._covisit_loops import BEGUN, scale_now
+from online_models._embedding_loops import match
+from online_models._item_clock import describe_item
+from online_models._machine import Machine
+from online_models._session_votes import recall
 from online_models._topk import Best, offer, sort_descending
 from online_models.arrays import FloatArray, IntArray
-from online_models.compiled import compiled, compiled_sums
+from online_models.compiled import Held, compiled, compiled_sums
 from online_models.sources import COVISIT, HOP, KNN
 
 _RULE = 3
 """Place of sequential rules among the scores."""
 _KNN_LOG, _COVISIT_LOG, _BOTH, _EMBEDDING, _POPULAR, _REPEAT, _SHORT = 0, 3, 6, 7, 11, 15, 21
 _HOP_LOG, _RULE_LOG, _ABSENT = 24, 28, 31
+_NO_SHARE = float(np.log(1e-4) / 9.2 + 1.0)
+"""Log score of an item that a source says nothing of."""
 FEATURES = (
     "knn_log",
     "knn_share",
@@ -57,34 +60,32 @@ FEATURES = (
 )
 
 
-class Scorers(NamedTuple):
-    """Where the latest query left its scores, and what scores whatever was found."""
+class Ranked(NamedTuple):
+    """The best of the candidates, best first; m of them."""
 
-    near: Scratch
-    around: CoVisitTables
-    query: int  # number of the latest query of co-visits
-    scale: float  # weight of a click of this moment, which scores of co-visits are counted in
-    embedding: EmbeddingTables
-    embedding_recipe: EmbeddingRecipe
-    clock: ItemClock
-    begun: float  # sessions begun so far
+    rows: IntArray  # (m,)
+    scores: FloatArray  # (m,)
+    inputs: FloatArray  # (m, F)
+    first: IntArray  # (m,) code of the source that brought each first
+    sources: IntArray  # (m,) bits of all that did
 
 
 @compiled
-def score_all(c: Candidates, size: int, s: Scorers, items: IntArray) -> None:
+def score_all(m: Machine, size: int, items: IntArray) -> None:
     """Fill scores and matches of the first `size` candidates."""
-    t, number = s.around, s.near.number[0]
+    c, t, scale = m.candidates, m.models.covisits, scale_now(m.models.covisits, m.models.covisit_recipe)
+    rows, scores, query = c.rows, c.score, t.number[0]
+    mark, around, after, hop_mark, further = t.mark, t.score, t.next, t.hop_mark, t.hop
+    recall(m.models.sessions, m.scratch, m.recipe, rows[:size], scores[:size, KNN])
     for n in range(size):
-        row = c.rows[n]
-        c.score[n, :] = 0.0
-        if row < s.near.item_mark.shape[0] and abs(s.near.item_mark[row]) == number:
-            c.score[n, KNN] = s.near.item_score[row]
-        if row < t.mark.shape[0] and t.mark[row] == s.query:
-            c.score[n, COVISIT], c.score[n, _RULE] = t.score[row] / s.scale, t.next[row] / s.scale
-        if row < t.mark.shape[0] and t.hop_mark[row] == s.query:
-            c.score[n, HOP] = t.hop[row] / s.scale
+        row = rows[n]
+        is_around = row < mark.shape[0] and mark[row] == query
+        scores[n, COVISIT] = around[row] / scale if is_around else 0.0
+        scores[n, _RULE] = after[row] / scale if is_around else 0.0
+        is_further = row < mark.shape[0] and hop_mark[row] == query
+        scores[n, HOP] = further[row] / scale if is_further else 0.0
     if items.shape[0] > 0:
-        match(s.embedding, s.embedding_recipe, items, c.rows[:size], c.match[:size])
+        match(m.models.embedding, m.models.embedding_recipe, items, rows[:size], c.match[:size])
     else:
         c.match[:size] = 0.0
 
@@ -107,80 +108,89 @@ def _of_repeat(items: IntArray, row: int, x: FloatArray) -> None:
 @compiled
 def _of_source(c: Candidates, size: int, source: int, at: int) -> None:
     """Write log score, score and rank of a source; scores are shares of the best item new to the session."""
-    best, most = 0.0, 1e-300
+    x, scores, ranks, best, most = c.inputs, c.score, c.rank, 0.0, 1e-300
     for n in range(size):
-        most = max(most, c.score[n, source])
-        if c.inputs[n, _REPEAT] == 0.0:
-            best = max(best, c.score[n, source])
+        most = max(most, scores[n, source])
+        if x[n, _REPEAT] == 0.0:
+            best = max(best, scores[n, source])
     if best == 0.0:
         best = most
     for n in range(size):
-        share = c.score[n, source] / best
-        c.inputs[n, at] = np.log(share + 1e-4) / 9.2 + 1.0
-        c.inputs[n, at + 1] = min(share, 1.0)
-        c.inputs[n, at + 2] = c.rank[n, source]
+        is_absent = scores[n, source] == 0.0
+        share = scores[n, source] / best
+        x[n, at] = _NO_SHARE if is_absent else np.log(share + 1e-4) / 9.2 + 1.0
+        x[n, at + 1] = min(share, 1.0)
+        x[n, at + 2] = ranks[n, source]
         # Silence is no small score: without an input of its own it would flatten the slope of all scores.
-        c.inputs[n, _ABSENT + source] = 1.0 if c.score[n, source] == 0.0 else 0.0
+        x[n, _ABSENT + source] = 1.0 if is_absent else 0.0
 
 
 @compiled
 def _of_embedding(c: Candidates, size: int) -> None:
     """Write log odds, share and rank among the items new to the session, and the cosine with its latest."""
-    best, total = -1e300, 1e-300
+    x, odds, fresh, new = c.inputs, c.match, np.empty(size), 0
     for n in range(size):
-        if c.inputs[n, _REPEAT] == 0.0:
-            best = max(best, c.match[n, 0])
-    if best == -1e300:
-        best = 0.0
+        if x[n, _REPEAT] == 0.0:
+            fresh[new] = odds[n, 0]
+            new += 1
+    fresh = fresh[:new]
+    best, total = fresh.max() if new > 0 else 0.0, 1e-300
+    for value in fresh:
+        total += np.exp(value - best)
+    fresh.sort()
     for n in range(size):
-        if c.inputs[n, _REPEAT] == 0.0:
-            total += np.exp(c.match[n, 0] - best)
-    for n in range(size):
-        x, above = c.inputs[n, _EMBEDDING:], 0
-        for other in range(size):
-            above += c.match[other, 0] > c.match[n, 0] and c.inputs[other, _REPEAT] == 0.0
-        x[0] = (c.match[n, 0] - best) / 10.0
-        x[1] = min(1.0, np.exp(min(0.0, c.match[n, 0] - best)) / total)
-        x[2] = 1.0 / np.sqrt(1.0 + above)
-        x[3] = c.match[n, 1]
+        gap = odds[n, 0] - best
+        x[n, _EMBEDDING] = gap / 10.0
+        x[n, _EMBEDDING + 1] = min(1.0, np.exp(min(0.0, gap)) / total)
+        above = new - np.searchsorted(fresh, odds[n, 0], side="right")
+        x[n, _EMBEDDING + 2] = 1.0 / np.sqrt(1.0 + above)
+        x[n, _EMBEDDING + 3] = odds[n, 1]
 
 
 @compiled
-def describe(c: Candidates, size: int, s: Scorers, items: IntArray) -> None:
+def describe(m: Machine, size: int, items: IntArray) -> None:
     """Fill the inputs of the first `size` candidates, in the order of `FEATURES`."""
-    score_all(c, size, s, items)
+    score_all(m, size, items)
+    c, clock, begun = m.candidates, m.models.clock, m.models.covisits.moment[BEGUN]
     for n in range(size):
         _of_repeat(items, c.rows[n], c.inputs[n, _REPEAT : _REPEAT + 5])
-        describe_item(s.clock, c.rows[n], s.begun, c.inputs[n, _POPULAR : _POPULAR + 4])
+        describe_item(clock, c.rows[n], begun, c.inputs[n, _POPULAR : _POPULAR + 4])
     _of_source(c, size, KNN, _KNN_LOG)
     _of_source(c, size, COVISIT, _COVISIT_LOG)
     _of_source(c, size, HOP, _HOP_LOG)
     _of_source(c, size, _RULE, _RULE_LOG)
     _of_embedding(c, size)
-    short = 1.0 / max(1, items.shape[0])
+    x, short = c.inputs, 1.0 / max(1, items.shape[0])
     for n in range(size):
-        x = c.inputs[n]
-        x[_BOTH] = x[_KNN_LOG + 2] * x[_COVISIT_LOG + 2]
-        x[_REPEAT + 5] = x[_REPEAT] * x[_KNN_LOG + 1]
-        x[_SHORT] = x[_KNN_LOG] * short
-        x[_SHORT + 1] = x[_COVISIT_LOG] * short
-        x[_HOP_LOG + 3] = x[_HOP_LOG] * short
-        x[_RULE_LOG + 2] = x[_RULE_LOG] * short
-        x[_SHORT + 2] = x[_EMBEDDING] * short
+        x[n, _BOTH] = x[n, _KNN_LOG + 2] * x[n, _COVISIT_LOG + 2]
+        x[n, _REPEAT + 5] = x[n, _REPEAT] * x[n, _KNN_LOG + 1]
+        x[n, _SHORT] = x[n, _KNN_LOG] * short
+        x[n, _SHORT + 1] = x[n, _COVISIT_LOG] * short
+        x[n, _HOP_LOG + 3] = x[n, _HOP_LOG] * short
+        x[n, _RULE_LOG + 2] = x[n, _RULE_LOG] * short
+        x[n, _SHORT + 2] = x[n, _EMBEDDING] * short
 
 
 @compiled_sums
-def rank(c: Candidates, size: int, weights: FloatArray, novel_only: bool, best: Best) -> int:
-    """Write the places of the best candidates into `best`, by their linear score; return how many."""
-    held = 0
+def rank(held: Held, size: int, weights: FloatArray, novel_only: bool, limit: int) -> Ranked:
+    """Rank the first `size` candidates by their linear score, `limit` at most."""
+    c, kept = held.tables.candidates, 0
+    best = Best(np.empty(min(size, limit)), np.empty(min(size, limit), np.int64))
     for n in range(size):
         if not novel_only or c.inputs[n, _REPEAT] == 0.0:
             logit = 0.0
             for f in range(weights.shape[0]):
                 logit += c.inputs[n, f] * weights[f]
-            held = offer(best, held, logit, n)
-    sort_descending(best, held)
-    return held
+            kept = offer(best, kept, logit, n)
+    sort_descending(best, kept)
+    places = best.keys[:kept]
+    inputs = np.empty((kept, weights.shape[0]))
+    rows, first, sources = np.empty_like(places), np.empty_like(places), np.empty_like(places)
+    for n in range(kept):
+        at = places[n]
+        rows[n], first[n], sources[n] = c.rows[at], c.first[at], c.sources[at]
+        inputs[n] = c.inputs[at]
+    return Ranked(rows, best.values[:kept], inputs, first, sources)
 
 
 @compiled_sums

@@ -3,25 +3,16 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from online_models._door import BARRED, Door, reason_against
 from online_models.arrays import FloatArray, IntArray
-from online_models.candidates import (
-    ELSEWHERE,
-    EXCLUDED,
-    SEEN,
-    UNAVAILABLE,
-    Catalogue,
-    Wanted,
-    is_among,
-    is_inside,
-)
+from online_models.candidates import Catalogue, Wanted
 from online_models.compiled import compiled
 from online_models.sources import SOURCE_NAMES
 
 SCORED = 4
 """Scores of a candidate: of the first three sources, then of sequential rules."""
-_BROUGHT, _BARRED = 1, 2
+_BROUGHT = 2
 _NOWHERE = -1
 
 
@@ -35,17 +26,9 @@ class Candidates(NamedTuple):
     rank: FloatArray  # (M, S) 1 / sqrt(1 + rank), 0 where the source does not list the row
     match: FloatArray  # (M, 2) of the embedding
     inputs: FloatArray  # (M, F)
-    mark: IntArray  # (N,) number of the query that met the row times 4, plus `_BROUGHT` and `_BARRED`
+    mark: IntArray  # (N,) number of the query that met the row times 4, plus `BARRED` and `_BROUGHT`
     place: IntArray  # (N,) among the candidates, `_NOWHERE` where cut
     number: IntArray  # (1,) of the query
-
-
-class Brought(NamedTuple):
-    """Rows of all parts, one part after the other."""
-
-    rows: IntArray  # (n,)
-    ends: IntArray  # (parts,)
-    codes: IntArray  # (parts,) of the sources
 
 
 class Merged(NamedTuple):
@@ -54,6 +37,15 @@ class Merged(NamedTuple):
     size: int
     cut: IntArray  # (m,) rows, by reason, then in the order they were brought
     reasons: IntArray  # (m,)
+
+
+class Tally(NamedTuple):
+    """What a query has cut so far, and how many candidates it has."""
+
+    most: int  # candidates at most
+    cut: IntArray  # rows, in the order they were brought
+    why: IntArray
+    counts: IntArray  # (2,) candidates kept, rows cut
 
 
 def empty_candidates(room: int, items: int, inputs: int) -> Candidates:
@@ -73,63 +65,54 @@ def empty_candidates(room: int, items: int, inputs: int) -> Candidates:
 
 
 @compiled
-def _bar(c: Candidates, rows: IntArray) -> int:
+def open_door(c: Candidates, catalogue: Catalogue, w: Wanted) -> Door:
+    """Begin a query: know what may be shown."""
     c.number[0] += 1
     fresh = c.number[0] << 2
-    for row in rows:
+    for row in w.excluded:
         if 0 <= row < c.mark.shape[0]:
-            c.mark[row] = fresh | _BARRED
-    return int(fresh)
-
-
-@compiled
-def _unfit(
-    available: NDArray[np.bool_],
-    hashes: NDArray[np.uint64],
-    codes: NDArray[np.int32],
-    seen: NDArray[np.uint64],
-    categories: IntArray,
-    row: int,
-) -> int:
-    """Why the catalogue and the visitor rule a row out, 0 where they do not; arrays, as tuples cost more."""
-    if row >= available.shape[0] or not available[row]:
-        return UNAVAILABLE
-    if seen.shape[0] > 0 and is_among(seen, hashes[row]):
-        return SEEN
-    return 0 if is_inside(codes, row, categories) else ELSEWHERE
-
-
-@compiled
-def gather(c: Candidates, brought: Brought, catalogue: Catalogue, w: Wanted) -> Merged:
-    """Merge parts, drop what may not be shown, keep the first `w.limit`, or as many as there is room for."""
-    fresh, most = _bar(c, w.excluded), min(w.limit, c.rows.shape[0])
-    cut, why = np.empty_like(brought.rows), np.empty_like(brought.rows)
+            c.mark[row] = fresh | BARRED
     available, hashes, codes = catalogue.available, catalogue.hashes, catalogue.codes
-    seen, categories, items = w.seen, w.categories, catalogue.available.shape[0]
-    size, out, part, begin = 0, 0, 0, 0
-    for n in range(brought.rows.shape[0]):
-        while n >= brought.ends[part]:
-            begin = brought.ends[part]
-            part += 1
-        row, source = brought.rows[n], brought.codes[part]
-        if not 0 <= row < c.mark.shape[0]:
+    everything = available.shape[0] == 0 and w.excluded.shape[0] == 0
+    return Door(available, hashes, codes, w.seen, w.categories, c.mark, fresh, everything)
+
+
+@compiled
+def begin(c: Candidates, w: Wanted, most_cut: int) -> Tally:
+    """Begin to merge what may cut so many rows."""
+    most, counts = min(w.limit, c.rows.shape[0]), np.zeros(2, np.int64)
+    return Tally(most, np.empty(most_cut, np.int64), np.empty(most_cut, np.int64), counts)
+
+
+@compiled
+def take(c: Candidates, d: Door, s: Tally, rows: IntArray, source: int) -> None:
+    """Take a source's rows, best first, as far as they may be shown and there is room."""
+    mark, place, ranks, taken = c.mark, c.place, c.rank, c.rows
+    fresh, size, out = d.fresh, s.counts[0], s.counts[1]
+    for n in range(rows.shape[0]):
+        row = rows[n]
+        if not 0 <= row < mark.shape[0]:
             continue
-        mark = max(c.mark[row], fresh)
-        if not mark & _BROUGHT:
-            c.mark[row], c.place[row] = mark | _BROUGHT, _NOWHERE
-            reason = 0 if items == 0 else _unfit(available, hashes, codes, seen, categories, row)
-            if mark & _BARRED and reason in (0, ELSEWHERE):
-                reason = EXCLUDED
+        if mark[row] < fresh or not mark[row] & _BROUGHT:
+            reason = 0 if d.everything else reason_against(d, row)
+            mark[row], place[row] = max(mark[row], fresh) | _BROUGHT, _NOWHERE
             if reason != 0:
-                cut[out], why[out] = row, reason
+                s.cut[out], s.why[out] = row, reason
                 out += 1
-            elif size < most:
-                c.place[row], c.rows[size], c.first[size], c.sources[size] = size, row, source, 0
-                c.rank[size, :] = 0.0
+            elif size < s.most:
+                place[row], taken[size], c.first[size], c.sources[size] = size, row, source, 0
+                ranks[size, :] = 0.0
                 size += 1
-        at = c.place[row]
+        at = place[row]
         if at != _NOWHERE:
             c.sources[at] |= 1 << source
-            c.rank[at, source] = max(c.rank[at, source], 1.0 / np.sqrt(1.0 + n - begin))
-    order = np.argsort(why[:out], kind="mergesort")
-    return Merged(size, cut[:out][order], why[:out][order])
+            ranks[at, source] = max(ranks[at, source], 1.0 / np.sqrt(1.0 + n))
+    s.counts[0], s.counts[1] = size, out
+
+
+@compiled
+def finish(s: Tally) -> Merged:
+    """Say how many candidates there are, and what was cut, by reason."""
+    size, out = s.counts
+    order = np.argsort(s.why[:out], kind="mergesort")
+    return Merged(size, s.cut[:out][order], s.why[:out][order])

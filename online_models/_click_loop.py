@@ -9,7 +9,7 @@ from online_models._embedding_loops import EmbeddingRecipe, EmbeddingTables, lea
 from online_models._item_clock import ItemClock, tick
 from online_models._session_tables import SessionTables, add_click, find
 from online_models.arrays import IntArray
-from online_models.compiled import compiled
+from online_models.compiled import Held, compiled
 
 
 class Models(NamedTuple):
@@ -34,8 +34,7 @@ def clicks_of(t: SessionTables, session: int) -> IntArray:
 
 
 @compiled
-def fold(m: Models, session: int, item: int, at_ms: int) -> bool:
-    """Fold a click; False, with nothing changed, when postings must be rebuilt first."""
+def _fold(m: Models, session: int, item: int, at_ms: int) -> bool:
     before = clicks_of(m.sessions, session)
     if not add_click(m.sessions, session, item, at_ms, m.most):
         return False
@@ -47,9 +46,15 @@ def fold(m: Models, session: int, item: int, at_ms: int) -> bool:
 
 
 @compiled
-def fold_many(m: Models, sessions: IntArray, items: IntArray, at_ms: IntArray) -> int:
+def fold(held: Held, session: int, item: int, at_ms: int) -> bool:
+    """Fold a click; False, with nothing changed, when postings must be rebuilt first."""
+    return bool(_fold(held.tables, session, item, at_ms))
+
+
+@compiled
+def fold_many(held: Held, sessions: IntArray, items: IntArray, at_ms: IntArray) -> int:
     """Fold clicks in order; return how many were folded before postings must be rebuilt."""
     for n in range(sessions.shape[0]):
-        if not fold(m, sessions[n], items[n], at_ms[n]):
+        if not _fold(held.tables, sessions[n], items[n], at_ms[n]):
             return n
     return int(sessions.shape[0])

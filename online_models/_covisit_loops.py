@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models._topk import Best, offer, sort_descending
+from online_models._door import Door, Selection, open_to_all, reason_against, select_all, settle
+from online_models._topk import Best, offer
 from online_models.arrays import FloatArray, IntArray
 from online_models.compiled import compiled
 
@@ -33,6 +34,7 @@ class CoVisitTables(NamedTuple):
     met: IntArray  # (N,)
     hop_mark: IntArray  # (N,)
     hop: FloatArray  # (N,)
+    number: IntArray  # (1,) of the latest query
 
 
 KEPT = ("neighbour", "weight", "follow", "held", "visits", "idf", "moment")
@@ -122,68 +124,100 @@ def _nearer(items: IntArray, at: int) -> bool:
 
 
 @compiled
-def score_pairs(t: CoVisitTables, r: CoVisitRecipe, items: IntArray, number: int, best: Best) -> int:
-    """Write the best items for a session into `best`, best first; return how many."""
-    met, last, total = 0, items.shape[0] - 1, t.moment[TOTAL]
+def score_pairs(
+    t: CoVisitTables, r: CoVisitRecipe, items: IntArray, selection: Selection, door: Door
+) -> None:
+    """Select the best items for a session."""
+    t.number[0] += 1
+    met, last, total, number = 0, items.shape[0] - 1, t.moment[TOTAL], t.number[0]
+    neighbour, weight, follow, held = t.neighbour, t.weight, t.follow, t.held
+    mark, score, after, found = t.mark, t.score, t.next, t.met
     for gap in range(min(last + 1, r.query_decay.shape[0])):
         item = items[last - gap]
-        if item < 0 or item >= t.held.shape[0] or t.visits[item] == 0.0 or _nearer(items, last - gap):
+        if item < 0 or item >= held.shape[0] or t.visits[item] == 0.0 or _nearer(items, last - gap):
             continue
         share = r.query_decay[gap] / (t.visits[item] / total) ** r.visit_power
-        if t.mark[item] != number:
-            t.mark[item], t.score[item], t.next[item] = number, 0.0, 0.0
-            t.met[met] = item
+        if mark[item] != number:
+            mark[item], score[item], after[item] = number, 0.0, 0.0
+            found[met] = item
             met += 1
         # An item goes with itself as often as it was clicked.
-        t.score[item] += share * t.visits[item]
-        for n in range(t.held[item]):
-            other = t.neighbour[item, n]
-            if t.mark[other] != number:
-                t.mark[other], t.score[other], t.next[other] = number, 0.0, 0.0
-                t.met[met] = other
+        score[item] += share * t.visits[item]
+        for n in range(held[item]):
+            other = neighbour[item, n]
+            if mark[other] != number:
+                mark[other], score[other], after[other] = number, 0.0, 0.0
+                found[met] = other
                 met += 1
             if gap == 0:
-                t.next[other] = t.follow[item, n]
-            t.score[other] += share * t.weight[item, n]
+                after[other] = follow[item, n]
+            score[other] += share * weight[item, n]
     for gap in range(last, -1, -1):
         item = items[last - gap]
-        if 0 <= item < t.held.shape[0] and t.mark[item] == number and not _nearer(items, last - gap):
-            t.score[item] *= r.in_session * (r.current if gap == 0 else 1.0)
-    size = 0
-    for n in range(met):
-        item = t.met[n]
-        t.score[item] *= 1.0 + r.idf_weight * t.idf[item]
-        size = offer(best, size, t.score[item], item)
-    sort_descending(best, size)
-    return size
+        if 0 <= item < held.shape[0] and mark[item] == number and not _nearer(items, last - gap):
+            score[item] *= r.in_session * (r.current if gap == 0 else 1.0)
+    _select(t, r, score, met, selection, door)
 
 
 @compiled
-def score_hops(t: CoVisitTables, r: CoVisitRecipe, near: Best, held: int, number: int, best: Best) -> int:
-    """Write the best items around the items found into `best`, best first; return how many."""
-    met, total = 0, t.moment[TOTAL]
+def _select(
+    t: CoVisitTables, r: CoVisitRecipe, scores: FloatArray, met: int, selection: Selection, door: Door
+) -> None:
+    """Let rarity count and select the best of the items met."""
+    found, idf, factor, best, barred = t.met, t.idf, r.idf_weight, selection.best, selection.barred
+    everything, most, size, lost, floor = door.everything, len(best.keys), 0, 0, -np.inf
+    for n in range(met):
+        item = found[n]
+        value = scores[item] * (1.0 + factor * idf[item])
+        scores[item] = value
+        if value >= floor:
+            if everything or reason_against(door, item) == 0:
+                size = offer(best, size, value, item)
+                floor = best.values[0] if size == most else floor
+            else:
+                lost = offer(barred, lost, value, item)
+    settle(selection, size, lost, floor)
+
+
+@compiled
+def score_hops(
+    t: CoVisitTables, r: CoVisitRecipe, near: Best, held: int, selection: Selection, door: Door
+) -> None:
+    """Select the best items around the `held` best items found."""
+    met, total, number = 0, t.moment[TOTAL], t.number[0]
+    neighbour, weight, lengths, found, mark, hop = t.neighbour, t.weight, t.held, t.met, t.hop_mark, t.hop
     for place in range(held):
         item = near.keys[place]
         share = near.values[place] / near.values[0] / (t.visits[item] / total) ** r.visit_power
-        for n in range(t.held[item]):
-            other = t.neighbour[item, n]
-            if t.hop_mark[other] != number:
-                t.hop_mark[other], t.hop[other] = number, 0.0
-                t.met[met] = other
+        for n in range(lengths[item]):
+            other = neighbour[item, n]
+            if mark[other] != number:
+                mark[other], hop[other] = number, 0.0
+                found[met] = other
                 met += 1
-            t.hop[other] += share * t.weight[item, n]
-    size = 0
-    for n in range(met):
-        item = t.met[n]
-        t.hop[item] *= 1.0 + r.idf_weight * t.idf[item]
-        size = offer(best, size, t.hop[item], item)
-    sort_descending(best, size)
-    return size
+            hop[other] += share * weight[item, n]
+    _select(t, r, hop, met, selection, door)
 
 
 @compiled
-def recall(t: CoVisitTables, number: int, rows: IntArray, out: FloatArray) -> None:
-    """Write the scores that query `number`, the latest, gave to `rows`, 0 where it gave none."""
+def score_any(t: CoVisitTables, r: CoVisitRecipe, items: IntArray, best: Best) -> int:
+    """Write the best items for a session, shown or not, into `best`, best first; return how many."""
+    selection = select_all(best)
+    score_pairs(t, r, items, selection, open_to_all())
+    return int(selection.sizes[0])
+
+
+@compiled
+def hops_any(t: CoVisitTables, r: CoVisitRecipe, near: Best, held: int, best: Best) -> int:
+    """Write the best items around those found, shown or not, into `best`, best first; return how many."""
+    selection = select_all(best)
+    score_hops(t, r, near, held, selection, open_to_all())
+    return int(selection.sizes[0])
+
+
+@compiled
+def recall(t: CoVisitTables, rows: IntArray, out: FloatArray) -> None:
+    """Write the scores that the latest query gave to `rows`, 0 where it gave none."""
     for n in range(rows.shape[0]):
         row = rows[n]
-        out[n] = t.score[row] if 0 <= row < t.mark.shape[0] and t.mark[row] == number else 0.0
+        out[n] = t.score[row] if 0 <= row < t.mark.shape[0] and t.mark[row] == t.number[0] else 0.0

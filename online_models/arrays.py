@@ -5,6 +5,7 @@ from numpy.typing import ArrayLike, NDArray
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 VectorArray = NDArray[np.float32]
 """Embedding vectors: single precision, as hnswlib stores them."""
 

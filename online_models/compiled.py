@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import types
+from numba.experimental import structref
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,3 +39,33 @@ def _jit(function: F, fastmath: bool | set[str]) -> F:
         return cast("F", numba.njit(cache=True, nogil=True, fastmath=fastmath)(function))
     except RuntimeError:
         return cast("F", numba.njit(nogil=True, fastmath=fastmath)(function))
+
+
+@structref.register
+class _HeldType(types.StructRef):
+    def preprocess_fields(self, fields: Any) -> Any:
+        return tuple((name, types.unliteral(kind)) for name, kind in fields)  # type: ignore[no-untyped-call]
+
+
+class Held(structref.StructRefProxy):
+    """A named tuple of arrays inside compiled code; loops read it as `held.tables`.
+
+    A loop that is handed a tuple takes it apart array by array, a quarter of a microsecond each: as much as
+    many loops need for their work. Of what is held it takes one reference. The arrays are shared, so each
+    side sees what the other writes; where an array is replaced, the tuple has to be held anew.
+    """
+
+    tables: Any
+
+    def __new__(cls, tables: Any) -> "Held":
+        """Hold a tuple."""
+        return cast("Held", structref.StructRefProxy.__new__(cls, tables))  # type: ignore[no-untyped-call]
+
+
+structref.define_proxy(Held, _HeldType, ["tables"])  # type: ignore[no-untyped-call]
+
+
+@compiled
+def hold(tables: Any) -> Any:
+    """Hold a named tuple of arrays for compiled loops."""
+    return Held(tables)

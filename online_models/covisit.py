@@ -107,17 +107,12 @@ class CoVisits:
             current=settings.current,
         )
         self.tables = _empty(1024, settings.neighbours)
-        self._queries, self._found = 0, (room_for(1), 0)
+        self._found = (room_for(1), 0)
 
     @property
     def begun(self) -> float:
         """Sessions begun so far."""
         return float(self.tables.moment[loops.BEGUN])
-
-    @property
-    def latest(self) -> tuple[int, float]:
-        """Number of the latest query, and the weight of a click of this moment."""
-        return self._queries, float(loops.scale_now(self.tables, self.recipe))
 
     def add(self, before: ArrayLike, item: int) -> None:
         """Fold one click.
@@ -178,8 +173,7 @@ class CoVisits:
         Item rows and scores (> 0, without unit), best first, shape (m,) with m <= `limit`.
         """
         query, best = np.asarray(items, np.int64), room_for(limit)
-        self._queries += 1
-        size = loops.score_pairs(self.tables, self.recipe, query, self._queries, best)
+        size = loops.score_any(self.tables, self.recipe, query, best)
         self._found = best, size
         return best.keys[:size], best.values[:size] / loops.scale_now(self.tables, self.recipe)
 
@@ -197,14 +191,14 @@ class CoVisits:
         """
         best, (near, found) = room_for(limit), self._found
         held = min(found, self.settings.hops)
-        size = loops.score_hops(self.tables, self.recipe, near, held, self._queries, best)
+        size = loops.hops_any(self.tables, self.recipe, near, held, best)
         return best.keys[:size]
 
     def latest_scores(self, rows: ArrayLike) -> FloatArray:
         """Scores the latest `score` gave to any rows, within its limit or not; 0 for none; shape (m,)."""
         asked = np.asarray(rows, np.int64)
         out = np.empty(asked.size)
-        loops.recall(self.tables, self._queries, asked, out)
+        loops.recall(self.tables, asked, out)
         return out / loops.scale_now(self.tables, self.recipe)
 
     def remove_item(self, item: int) -> None:
@@ -226,9 +220,9 @@ class CoVisits:
         held = len(self.tables.held)
         if items > held:
             size = max(items, 2 * held)
-            moment = self.tables.moment
+            moment, number = self.tables.moment, self.tables.number
             taller = loops.CoVisitTables(*(_taller(array, size) for array in self.tables))
-            self.tables = taller._replace(moment=moment)
+            self.tables = taller._replace(moment=moment, number=number)
 
     def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
         """State as arrays and JSON-ready values."""
@@ -273,6 +267,7 @@ def _empty(items: int, neighbours: int) -> loops.CoVisitTables:
         met=np.zeros(items, np.int64),
         hop_mark=np.zeros(items, np.int64),
         hop=np.zeros(items),
+        number=np.zeros(1, np.int64),
     )
 
 

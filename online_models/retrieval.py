@@ -1,112 +1,29 @@
 """Session-adaptive retrieval: every source is asked, one blend ranks, and each click teaches them all."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from itertools import accumulate
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from online_models import _blend_loops as loops
-from online_models._candidate_loops import Brought, Merged, empty_candidates, gather
-from online_models._click_loop import Models, fold, fold_many
-from online_models._item_clock import empty_clock
-from online_models._snapshots import Arrays, copied, filled, part_of, within
-from online_models._topk import room_for
+from online_models._blend_loops import rank
+from online_models._candidate_loops import Merged
+from online_models._click_models import ClickModels
+from online_models._finder import Finder
+from online_models._snapshots import Arrays, part_of, within
 from online_models.arrays import FloatArray, IntArray, as_clicks
-from online_models.blend import FIRST_WEIGHTS, Blend, BlendSettings
-from online_models.candidates import NO_CATALOGUE, Wanted
-from online_models.covisit import CoVisits, CoVisitSettings
-from online_models.session_embedding import SessionEmbedding, SessionEmbeddingSettings
+from online_models.blend import FIRST_WEIGHTS, Blend
+from online_models.covisit import CoVisits
+from online_models.retrieval_settings import RecommenderSettings
+from online_models.session_embedding import SessionEmbedding
 from online_models.session_knn import SessionIndex, SessionKnnSettings
-from online_models.sources import (
-    COVISIT,
-    HISTORY,
-    HOP,
-    KNN,
-    LABELS,
-    SESSION,
-    TREND,
-    ExtraSources,
-    Part,
-    Query,
-)
+from online_models.sources import ExtraSources, Part, Query
 from online_models.trends import Trends
 
-_VERSION = 1
+__all__ = ["Recommendation", "Recommender", "RecommenderSettings", "warm_up"]
+
+_VERSION = 2
 """Of snapshots."""
-_PARTS = ("index", "covisits", "embedding", "blend", "trends")
-_NO_ROWS = np.zeros(0, np.int64)
-_EVERYTHING = Wanted(_NO_ROWS, np.zeros(0, np.uint64), _NO_ROWS, 1 << 30)
-_RANKS = tuple(f"{label}_rank" for label in LABELS[HISTORY:])
-"""Inputs made of the places extra sources give an item."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecommenderSettings:
-    """What the recommender is made of.
-
-    Parameters
-    ----------
-    knn, covisit, embedding, blend
-        Settings of the parts.
-    half_lives_s
-        Of the trends, seconds; the first one ranks items where the session says nothing.
-    per_source
-        Candidates taken from each source that lives on clicks, > 0.
-    room
-        Candidates of one query at most, those of extra sources among them, > 0.
-    max_query
-        Clicks of the current session looked at, the latest ones, > 0.
-    learn_every
-        One click in so many is a lesson for the blend, > 0: a lesson costs a whole retrieval.
-    learn_early, early_clicks
-        The same for the first so many clicks, while there is much to learn, both > 0.
-    slow, fast
-        Sessions over which an item's lasting and recent popularity fall by e, > 0.
-    """
-
-    knn: SessionKnnSettings = field(default_factory=SessionKnnSettings)
-    covisit: CoVisitSettings = field(default_factory=CoVisitSettings)
-    embedding: SessionEmbeddingSettings = field(default_factory=SessionEmbeddingSettings)
-    blend: BlendSettings = field(default_factory=BlendSettings)
-    half_lives_s: tuple[float, ...] = (3600.0, 86_400.0, 7 * 86_400.0)
-    per_source: int = 40
-    room: int = 200
-    max_query: int = 20
-    learn_every: int = 64
-    learn_early: int = 4
-    early_clicks: int = 20_000
-    slow: float = 60_000.0
-    fast: float = 3_000.0
-
-    def __post_init__(self) -> None:
-        for name in (
-            "per_source",
-            "room",
-            "max_query",
-            "learn_every",
-            "learn_early",
-            "early_clicks",
-            "slow",
-            "fast",
-        ):
-            if not getattr(self, name) > 0:
-                msg = f"{name} is {getattr(self, name)}, wanted a number > 0"
-                raise ValueError(msg)
-
-
-def _settings_of(meta: Mapping[str, Any]) -> RecommenderSettings:
-    parts, own = meta["parts"], dict(meta["settings"])
-    own["half_lives_s"] = tuple(own["half_lives_s"])
-    return RecommenderSettings(
-        knn=SessionKnnSettings(**parts["index"]["settings"]),
-        covisit=CoVisitSettings(**parts["covisits"]["settings"]),
-        embedding=SessionEmbeddingSettings(**parts["embedding"]["settings"]),
-        blend=BlendSettings(**parts["blend"]["settings"]),
-        **own,
-    )
 
 
 class Recommendation(NamedTuple):
@@ -146,11 +63,6 @@ class Recommender:
         What the root adds. Without it every item known from clicks may be shown, and trends of the clicks
         added answer where the session says nothing.
 
-    Attributes
-    ----------
-    names
-        Inputs of the blend, F of them, in order.
-
     Examples
     --------
     >>> recommender = Recommender(RecommenderSettings())
@@ -163,21 +75,33 @@ class Recommender:
 
     def __init__(self, settings: RecommenderSettings, extras: ExtraSources | None = None) -> None:
         self.settings = settings
-        self.index = SessionIndex(settings.knn)
-        self.covisits = CoVisits(settings.covisit)
-        self.embedding = SessionEmbedding(settings.embedding)
+        self._models = ClickModels(settings)
         self.trends = Trends(settings.half_lives_s)
         self._extras = extras
-        first = dict(FIRST_WEIGHTS)
-        self.names: tuple[str, ...] = loops.FEATURES
-        if extras is not None:
-            self.names += (*_RANKS, *extras.names)
-            first |= extras.first_weights
+        self._finder = Finder(self._models, self.trends, extras)
+        first = FIRST_WEIGHTS if extras is None else FIRST_WEIGHTS | dict(extras.first_weights)
         self.blend = Blend(settings.blend, first, self.names)
-        self._items = 1024
-        self._clock = empty_clock(self._items, settings.slow, settings.fast)
-        self._candidates = empty_candidates(settings.room, self._items, len(self.names))
-        self._clicks = 0
+        self._since_lesson = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Inputs of the blend, F of them, in order."""
+        return self._finder.names
+
+    @property
+    def index(self) -> SessionIndex:
+        """The session index."""
+        return self._models.index
+
+    @property
+    def covisits(self) -> CoVisits:
+        """Co-visitation."""
+        return self._models.covisits
+
+    @property
+    def embedding(self) -> SessionEmbedding:
+        """The session embedding."""
+        return self._models.embedding
 
     def add(self, session: int, item: int, at_ms: int) -> None:
         """Learn one click; the next answer knows it.
@@ -200,11 +124,11 @@ class Recommender:
             msg = f"item is {item}, wanted a row >= 0"
             raise ValueError(msg)
         self.reserve(item + 1)
-        if self._next_lesson(self._clicks) == self._clicks + 1:
+        if self._clicks_to_lesson() == 1:
             self._teach(session, item, at_ms)
-        self._clicks += 1
-        while not fold(self._models(), session, item, at_ms):
-            self.index.rebuild()
+        else:
+            self._since_lesson += 1
+        self._models.fold(session, item, at_ms)
         if self._extras is None:
             self.trends.add(item, at_ms)
 
@@ -227,30 +151,27 @@ class Recommender:
         """
         keys, rows, times = as_clicks(sessions, items, at_ms)
         self.reserve(int(rows.max(initial=-1)) + 1)
+        if not lessons:
+            self._fold(keys, rows, times)
+            return
         done = 0
         while done < len(keys):
-            if lessons and self._next_lesson(self._clicks) == self._clicks + 1:
+            if self._clicks_to_lesson() == 1:
                 self._teach(int(keys[done]), int(rows[done]), int(times[done]))
-            before_next = self._next_lesson(self._clicks + 1) - 1 - self._clicks
-            part = slice(done, done + before_next if lessons else None)
+                self._since_lesson = -1
+            part = slice(done, done + self._clicks_to_lesson() - 1)
             self._fold(keys[part], rows[part], times[part])
+            self._since_lesson += len(keys[part])
             done += len(keys[part])
 
-    def _next_lesson(self, clicks: int) -> int:
-        """Give the number of the first click after so many that is a lesson."""
+    def _clicks_to_lesson(self) -> int:
+        """Count clicks up to the next lesson, that click included; many while the blend has learnt little."""
         s = self.settings
-        early = (clicks // s.learn_early + 1) * s.learn_early
-        return (
-            early
-            if early <= s.early_clicks
-            else (max(clicks, s.early_clicks) // s.learn_every + 1) * s.learn_every
-        )
+        every = s.learn_early if self.blend.lessons < s.early_lessons else s.learn_every
+        return max(1, every - self._since_lesson)
 
     def _fold(self, keys: IntArray, rows: IntArray, times: IntArray) -> None:
-        self._clicks += len(keys)
-        done = 0
-        while (done := done + fold_many(self._models(), keys[done:], rows[done:], times[done:])) < len(keys):
-            self.index.rebuild()
+        self._models.fold_many(keys, rows, times)
         if self._extras is None:
             for item, at in zip(rows.tolist(), times.tolist(), strict=True):
                 self.trends.add(item, at)
@@ -308,18 +229,13 @@ class Recommender:
         """
         query = query._replace(items=query.items[-self.settings.max_query :])
         merged = self._gather(query, limit if least is None else least)
-        best = room_for(limit)
-        held = loops.rank(self._candidates, merged.size, self.blend.weights, novel_only, best)
-        c, places = self._candidates, best.keys[:held]
-        return Recommendation(
-            c.rows[places],
-            best.values[:held],
-            c.inputs[places],
-            c.first[places],
-            c.sources[places],
-            merged.cut,
-            merged.reasons,
-        )
+        held, weights = self._finder.held(), self.blend.weights
+        best = rank(held, merged.size, weights, novel_only, limit)
+        return Recommendation(*best, merged.cut, merged.reasons)
+
+    def parts(self, query: Query) -> list[Part]:
+        """Give what each source brings for a session, shown or not; not the last resort."""
+        return self._finder.parts(query)
 
     def remove_session(self, session: int) -> None:
         """Forget a session's clicks in the index; what the counts and weights learnt from it stays."""
@@ -327,34 +243,21 @@ class Recommender:
 
     def remove_item(self, item: int) -> None:
         """Forget an item in every source, in time proportional to their size."""
-        for source in (self.index, self.covisits, self.embedding, self.trends):
-            source.remove_item(item)
-        if item < self._items:
-            for counts in self._clock[:4]:
-                counts[item] = 0
+        self._models.remove_item(item)
+        self.trends.remove_item(item)
 
     def reserve(self, items: int) -> None:
         """Make room for item rows 0..`items` - 1; `add` does so by itself."""
-        if items <= self._items:
-            return
-        self._items = max(items, 2 * self._items)
-        for source in (self.index, self.covisits, self.embedding):
-            source.reserve(self._items)
-        c, old = self._clock, len(self._clock.slow)
-        self._clock = empty_clock(self._items, self.settings.slow, self.settings.fast)
-        for new, held in zip(self._clock[:4], c[:4], strict=True):
-            new[:old] = held
-        self._candidates = empty_candidates(self.settings.room, self._items, len(self.names))
+        self._models.reserve(items)
 
     def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
         """State of every part as arrays and JSON-ready values, for `state.packing.pack_arrays`."""
-        arrays, metas = within("clock", copied(self._clock, self._clock._fields)), {}
-        for name in _PARTS:
-            held, metas[name] = getattr(self, name).snapshot()
+        arrays, metas = self._models.snapshot()
+        for name, part in (("blend", self.blend), ("trends", self.trends)):
+            held, metas[name] = part.snapshot()
             arrays |= within(name, held)
-        nested = ("knn", "covisit", "embedding", "blend")
-        own = {name: value for name, value in asdict(self.settings).items() if name not in nested}
-        return arrays, {"version": _VERSION, "clicks": self._clicks, "settings": own, "parts": metas}
+        own = {"since_lesson": self._since_lesson, "settings": self.settings.own()}
+        return arrays, {"version": _VERSION, **own, "parts": metas}
 
     @classmethod
     def restore(
@@ -370,98 +273,36 @@ class Recommender:
         if meta["version"] != _VERSION:
             msg = f"snapshot has version {meta['version']}, wanted {_VERSION}"
             raise ValueError(msg)
-        recommender = cls(_settings_of(meta), extras)
-        names = recommender.names
-        for name, part in (("index", SessionIndex), ("covisits", CoVisits), ("embedding", SessionEmbedding)):
-            setattr(recommender, name, part.restore(part_of(arrays, name), meta["parts"][name]))
-        recommender.blend = Blend.restore(part_of(arrays, "blend"), meta["parts"]["blend"], names)
-        recommender.trends = Trends.restore(part_of(arrays, "trends"), meta["parts"]["trends"])
-        clock = recommender._clock
-        recommender._clock = filled(clock, part_of(arrays, "clock"), clock._fields)
-        recommender._clicks, recommender._items = int(meta["clicks"]), len(recommender._clock.slow)
-        recommender._candidates = empty_candidates(recommender.settings.room, recommender._items, len(names))
+        recommender, parts = cls(RecommenderSettings.of_snapshot(meta), extras), meta["parts"]
+        recommender._models.take(arrays, parts)
+        recommender.blend = Blend.restore(part_of(arrays, "blend"), parts["blend"], recommender.names)
+        recommender.trends = Trends.restore(part_of(arrays, "trends"), parts["trends"])
+        recommender._finder = Finder(recommender._models, recommender.trends, extras)
+        recommender._since_lesson = int(meta["since_lesson"])
         return recommender
 
     def nbytes(self) -> int:
         """Count the bytes of all parts, working memory included."""
-        parts = (self.index, self.covisits, self.embedding, self.trends)
-        arrays = [*self._clock, *self._candidates, self.blend.precision]
-        return sum(part.nbytes() for part in parts) + sum(int(array.nbytes) for array in arrays)
-
-    def _models(self) -> Models:
-        return Models(
-            self.index.tables,
-            self.index.most,
-            self.covisits.tables,
-            self.covisits.recipe,
-            self.embedding.tables,
-            self.embedding.recipe,
-            self._clock,
-        )
-
-    def _scorers(self) -> loops.Scorers:
-        return loops.Scorers(
-            self.index.scratch,
-            self.covisits.tables,
-            *self.covisits.latest,
-            self.embedding.tables,
-            self.embedding.recipe,
-            self._clock,
-            self.covisits.begun,
-        )
+        parts = (self._models, self.trends, self._finder)
+        return sum(part.nbytes() for part in parts) + int(self.blend.precision.nbytes)
 
     def _teach(self, session: int, item: int, at_ms: int) -> None:
-        items = self.index.session_items(session)[-self.settings.max_query :]
+        self._since_lesson = 0
+        items = self.index.session_items(session)
         if items.size == 0:
             return
-        size = self._gather(Query(items, at_ms, session), 1).size
-        place = np.flatnonzero(self._candidates.rows[:size] == item)
+        query = Query(items, at_ms, session)
+        if self._extras is not None:
+            # Of all the session has taken nothing can be taken again, not only of what is looked at.
+            query = query._replace(wanted=self._extras.wanted(query))
+        query = query._replace(items=items[-self.settings.max_query :])
+        size = self._gather(query, 1).size
+        place = np.flatnonzero(self._finder.rows[:size] == item)
         if place.size:
-            self.blend.learn(self._candidates.inputs[:size], int(place[0]))
+            self.blend.learn(self._finder.inputs[:size], int(place[0]))
 
-    def _gather(self, query: Query, limit: int) -> Merged:
-        """Collect and describe candidates, `limit` or more where the last resort has them."""
-        parts = self._parts(query)
-        merged = self._merge(query, parts)
-        if merged.size < limit and (more := self._last_resort(query)):
-            merged = self._merge(query, [*parts, *more])
-        self._describe(query, merged.size)
-        return merged
-
-    def _parts(self, query: Query) -> list[Part]:
-        most = self.settings.per_source
-        near, _ = self.index.score(query.items, query.now_ms, limit=most, exclude_session=query.session)
-        around, _ = self.covisits.score(query.items, limit=most)
-        parts = [
-            Part(KNN, near),
-            Part(COVISIT, around),
-            Part(HOP, self.covisits.hops(most)),
-            Part(SESSION, query.items[::-1]),
-        ]
-        return parts if self._extras is None else [*parts, *self._extras.parts(query)]
-
-    def _last_resort(self, query: Query) -> list[Part]:
-        if self._extras is not None:
-            return list(self._extras.last_resort(query))
-        return [Part(TREND, self.trends.top_rows(0, self.settings.per_source))]
-
-    def _merge(self, query: Query, parts: Iterable[Part]) -> Merged:
-        codes, rows = zip(*parts, strict=True)
-        ends = np.fromiter(accumulate(map(len, rows)), np.int64, len(rows))
-        brought = Brought(np.concatenate(rows), ends, np.array(codes, np.int64))
-        if self._extras is None:
-            catalogue, wanted = NO_CATALOGUE, query.wanted or _EVERYTHING
-        else:
-            catalogue, wanted = self._extras.catalogue(query), query.wanted or self._extras.wanted(query)
-        return Merged(*gather(self._candidates, brought, catalogue, wanted))
-
-    def _describe(self, query: Query, size: int) -> None:
-        c = self._candidates
-        loops.describe(c, size, self._scorers(), query.items)
-        if self._extras is not None:
-            own = len(loops.FEATURES)
-            c.inputs[:size, own : own + len(_RANKS)] = c.rank[:size, HISTORY:]
-            c.inputs[:size, own + len(_RANKS) :] = self._extras.inputs(query, c.rows[:size])
+    def _gather(self, query: Query, least: int) -> Merged:
+        return self._finder.find(query, least)
 
 
 def warm_up() -> None:

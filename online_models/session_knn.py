@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from online_models import _session_score as scoring
 from online_models import _session_tables as tables
+from online_models import _session_votes as scoring
 from online_models._snapshots import Arrays, copied, filled
 from online_models._topk import room_for
 from online_models.arrays import FloatArray, IntArray, as_clicks
@@ -133,7 +133,7 @@ class SessionIndex:
         self.settings = settings
         self.most = 1 << (settings.sample - 1).bit_length()
         self.recipe = _recipe(settings)
-        self._max_age_ms = int(min(settings.max_age_s * 1000, 2**62))
+        self.max_age_ms = int(min(settings.max_age_s * 1000, 2**62))
         self.tables = tables.empty_tables(
             settings.max_sessions, settings.max_length, _FIRST_ITEMS, _FIRST_POOL
         )
@@ -235,16 +235,16 @@ class SessionIndex:
         """
         clicked = np.asarray(items, dtype=np.int64)[-self.settings.max_query :]
         skip = -1 if exclude_session is None else tables.find(self.tables, exclude_session)
-        query = scoring.Query(clicked, now_ms - self._max_age_ms, skip)
+        query = scoring.Query(clicked, now_ms - self.max_age_ms, skip)
         best = room_for(limit)
-        size = scoring.score(self.tables, self.scratch, self.recipe, query, best)
+        size = scoring.score_any(self.tables, self.scratch, self.recipe, query, best)
         return best.keys[:size], best.values[:size]
 
     def latest_scores(self, rows: ArrayLike) -> FloatArray:
         """Scores the latest `score` gave to any rows, within its limit or not; 0 for none; shape (m,)."""
         asked = np.asarray(rows, np.int64)
         out = np.empty(asked.size)
-        scoring.recall(self.scratch, asked, out)
+        scoring.recall(self.tables, self.scratch, self.recipe, asked, out)
         return out
 
     def _slot(self, seq: int) -> int:

@@ -12,6 +12,7 @@ from state.events import subject_of
 
 Origin = Literal["live", "last_good", "static"]
 LOCAL_RUNG = "local"
+FIRST_PAGE = "first"
 SLATES = 2_000
 BARRED_SUBJECTS, BARRED_ITEMS = 2_000, 500
 _VARYING = ("session_id", "user_id", "surface", "k", "exclude", "recent_items", "after", "wait_ms")
@@ -91,6 +92,8 @@ class LocalSlates:
 def _wishes(request: RecommendationRequest) -> bytes:
     """Return what a request restricts itself to, whatever fields requests may gain."""
     given: dict[str, Any] = msgspec.to_builtins(request)
+    if given.get("page") == FIRST_PAGE:  # whoever begins to page asks for what others ask for
+        del given["page"]
     return msgspec.json.encode({k: v for k, v in sorted(given.items()) if k not in _VARYING})
 
 

@@ -1,8 +1,12 @@
 """The client on a real engine: slates, events, the own clicks, and a server that dies."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from headwater.embedded import EmbeddedRuntime
 from serving.client import (
     AsyncClient,
     BatchRules,
@@ -10,14 +14,16 @@ from serving.client import (
     ClientOptions,
     Event,
     RecommendationRequest,
+    RefusedError,
     Verdict,
     clicked,
     said,
     shown,
 )
 from serving.requests import ExplorationChange
+from state.api_keys import new_key, write_keys
 from state.exploration import Explorations
-from tests.integration.rig import Rig, make_items
+from tests.integration.rig import Processes, Rig, engine_settings, make_items, now_ms
 
 VISITORS = 12
 
@@ -75,3 +81,27 @@ def _survives_a_dead_server(rig: Rig) -> None:
         stranger = client.recommend(RecommendationRequest(session_id="stranger"))
         assert (stranger.origin, [item.item_id for item in stranger.items]) == ("static", ["drama-1"])
         assert client.figures["waiting"] <= 1
+
+
+async def test_where_the_server_wants_a_key_the_client_sends_its_own(
+    runtime: EmbeddedRuntime, namespace: str, tmp_path: Path
+) -> None:
+    key, kept = new_key("shop", ["read", "events"], now_ms())
+    write_keys(tmp_path / "keys", [kept])
+    settings = engine_settings(runtime.kafka, runtime.redis, namespace, keys_file=str(tmp_path / "keys"))
+    with Processes(settings) as processes:
+        async with Rig(processes) as rig:
+            await rig.start()
+            await rig.publish(*make_items(("drama",), 5))
+            request = RecommendationRequest(session_id="s", k=2)
+            async with AsyncClient(ClientOptions(url=rig.api, static_items={"home": ["x"]})) as stranger:
+                with pytest.raises(RefusedError) as refused:
+                    await stranger.recommend(request)
+                assert refused.value.problem.status == 401
+            async with AsyncClient(ClientOptions(url=rig.api, api_key=key, deadline_s=10.0)) as client:
+                assert (await client.recommend(request)).origin == "live"
+                (verdict,) = await client.publish([clicked(None, "drama-1", session_id="s")])
+                assert verdict.accepted
+                with pytest.raises(RefusedError) as refused:
+                    await client.call("GET", "/v1/users/s:s", dict)
+                assert refused.value.problem.status == 403

@@ -21,7 +21,7 @@ SMALL = RecommenderSettings(
     embedding=SessionEmbeddingSettings(dim=8, negatives=8, recent=100),
     learn_every=5,
     learn_early=3,
-    early_clicks=25,
+    early_lessons=8,
 )
 
 clicks = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 14), st.integers(0, 10_000)), max_size=80)
@@ -124,7 +124,7 @@ def test_a_restored_recommender_answers_and_goes_on_bit_for_bit(events: Any, lat
 
 def test_a_snapshot_that_does_not_fit_is_refused() -> None:
     arrays, meta = fed([(1, 5, 0), (1, 9, 2)]).snapshot()
-    with pytest.raises(ValueError, match="version 99, wanted 1"):
+    with pytest.raises(ValueError, match="version 99, wanted 2"):
         Recommender.restore(arrays, {**meta, "version": 99})
     with pytest.raises(ValueError, match="snapshot's vector is none, wanted float32"):
         Recommender.restore({n: a for n, a in arrays.items() if n != "embedding.vector"}, meta)
@@ -147,7 +147,15 @@ def test_lessons_are_frequent_at_first_and_rarer_later() -> None:
         before = recommender.blend.lessons
         recommender.add(1, click % 2, click)
         lessons += [click + 1] * (recommender.blend.lessons - before)
-    assert lessons == [*range(3, 26, 3), *range(30, 61, 5)]
+    assert lessons == [*range(3, 25, 3), *range(29, 61, 5)]
+
+
+def test_a_blend_that_has_learnt_nothing_is_taught_often_however_much_was_loaded() -> None:
+    loaded = fed(())
+    loaded.add_many(*np.array([(n // 3, n % 7, n) for n in range(300)], np.int64).T, lessons=False)
+    for click in range(24):
+        loaded.add(1000, click % 7, 1000 + click)
+    assert loaded.blend.lessons == 24 // SMALL.learn_early
 
 
 def test_scores_of_the_sources_are_inputs_of_the_blend() -> None:

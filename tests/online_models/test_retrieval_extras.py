@@ -1,6 +1,7 @@
 """What a root adds to the recommender: its catalogue decides, its parts take part, its inputs are learnt."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -173,3 +174,37 @@ def test_lessons_are_about_what_the_root_says_may_be_shown() -> None:
 def test_without_a_root_nothing_but_clicks_answers() -> None:
     recommender = fed([(1, 3, 0), (1, 4, 1)])
     assert set(ask(recommender, [3], 20, wanted(excluded=[4])).rows.tolist()) == {3}
+
+
+def test_no_place_of_a_source_goes_to_what_may_not_be_shown() -> None:
+    few = replace(SMALL, per_source=2)
+    recommender = Recommender(few, Shop())
+    for session, item in [(s, i) for s in range(8) for i in (1, 2, 3, 4, 5)]:
+        recommender.add(session, item, session)
+    neighbours = ask(recommender, [1, 2], 20, wanted(excluded=[1, 2], seen=[3]))
+    by_row = dict(zip(neighbours.rows.tolist(), neighbours.sources.tolist(), strict=True))
+    assert [row for row, bits in by_row.items() if bits & (1 << KNN)] in ([4, 5], [5, 4])
+    cut = dict(zip(neighbours.cut.tolist(), neighbours.reasons.tolist(), strict=True))
+    assert cut.items() >= {1: EXCLUDED, 2: EXCLUDED, 3: SEEN}.items()
+
+
+def test_a_lesson_offers_nothing_the_session_has_taken_however_long_it_is() -> None:
+    longest = SMALL.max_query + 5
+    recommender = Recommender(replace(SMALL, learn_every=1, learn_early=1), Shop(hides_known=True))
+    for item in range(ITEMS - 1):
+        recommender.add(0, item, item)
+    for step in range(longest):
+        recommender.add(1, step % 5, 100 + step)
+    offered: list[list[int]] = []
+    learn = recommender.blend.learn
+
+    def watch(inputs: Any, target: int) -> float:
+        offered.append(recommender._finder.rows[: len(inputs)].tolist())
+        return learn(inputs, target)
+
+    recommender.blend.learn = watch  # type: ignore[method-assign]
+    for step in range(longest):
+        recommender.add(1, 7, 200 + step)
+    recommender.add(1, 8, 300)
+    assert offered
+    assert not {row for rows in offered for row in rows} & {0, 1, 2, 3, 4}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -206,6 +207,22 @@ async def test_a_write_is_repeated_only_with_a_key(server: Server) -> None:
         answer = await client.call("POST", "/v1/exploration/home/stop", dict, body={}, idempotency_key="k1")
     assert answer == {"rate": 0.1}
     assert [headers.get("Idempotency-Key") for _, _, headers, _ in server.asked] == [None, "k1", "k1"]
+
+
+async def test_a_write_of_which_nobody_knows_is_not_repeated_without_a_key(server: Server) -> None:
+    async def breaks(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with AsyncClient(options(server, attempt_s=0.1)) as client:
+        for trouble in (hangs(30.0), breaks):
+            for key, tries in (("", 1), ("k1", 2)):
+                server.answers, server.asked = [trouble, says(200, {})], []
+                asking = client.call("POST", "/v1/x", dict, body={}, idempotency_key=key, deadline_s=0.4)
+                with nullcontext() if key else pytest.raises(UnavailableError):
+                    await asking
+                assert len(server.asked) == tries
 
 
 async def test_a_key_does_not_follow_a_redirect(server: Server) -> None:

@@ -60,6 +60,12 @@ def test_a_slate_of_other_restrictions_never_stands_in(wish: dict[str, Any]) -> 
     assert ids(local.stand_in(asked(), "")) == ["a"]
 
 
+def test_the_first_page_is_a_slate_like_any_other_and_a_later_one_is_not() -> None:
+    local = LocalSlates({"home": ["s"]})
+    assert ids(local.stand_in(asked(page="first"), "")) == ["s"]
+    assert local.stand_in(asked(page="token"), "") is None
+
+
 def test_what_the_visitor_acted_on_or_excludes_is_left_out() -> None:
     local = LocalSlates({"home": ["s", "b"]})
     local.remember(asked(), answered("a", "b", "c"))
