@@ -5,6 +5,7 @@ decoder and mutated expressions through the filter language, in this process, se
 everything the OpenAPI document of a real server says, with all its checks. Exit code 1 where anything failed.
 """
 
+import argparse
 import asyncio
 import sys
 from typing import Any
@@ -13,17 +14,15 @@ import msgspec
 
 from benchmarks import _run
 from benchmarks._fuzzing import AT, Found, fuzz, hostile_events, hostile_filters
-from benchmarks._run import child
 from benchmarks._schemathesis import Run, run_schemathesis
-from benchmarks._store import write_shop
 from benchmarks._synthetic import Shop
+from headwater.embedded import EmbeddedRuntime
+from headwater.logs import configure_logs
 from serving.filters import evaluate
 from serving.items import ItemTable
 from state.decoding import decode_event
 from state.filters import parse_filter
-from state.settings import Settings
-
-ITEMS = 500
+from tests.integration.rig import Processes, Rig, engine_settings, is_alive, make_items
 
 
 def fuzz_decoder(seed: int, cases: int) -> Found:
@@ -39,17 +38,20 @@ def fuzz_filters(seed: int, cases: int) -> Found:
     return fuzz(lambda text: evaluate(parse_filter(text), items, slice(0, 50)), hostile_filters(seed), cases)
 
 
-def fuzz_api(settings: Settings, seed: int, seconds: float, examples: int) -> tuple[Run, dict[str, float]]:
-    """Run schemathesis against a server of its own, with a worker behind it; returns its memory, too."""
-    asyncio.run(_run.prepare(settings))
-    asyncio.run(write_shop(settings, Shop(ITEMS, 2 * ITEMS, AT, seed)))
-    api = f"http://127.0.0.1:{settings.port}"
-    with child("worker", settings), child("serve", settings) as server:
-        _run.wait_ready(api, ITEMS)
-        before = _run.resident_mb(server.pid)
-        found = run_schemathesis(api, examples=examples, seconds=seconds, seed=seed)
-        assert server.poll() is None, "the server ended"
-        after = _run.resident_mb(server.pid)
+async def fuzz_api(given: argparse.Namespace) -> tuple[Run, dict[str, float]]:
+    """Run schemathesis against an engine of its own; returns its server's memory, too."""
+    with EmbeddedRuntime() as runtime:
+        settings = engine_settings(runtime.kafka, runtime.redis, "fuzz", log_level="ERROR")
+        with Processes(settings) as processes:
+            async with Rig(processes) as rig:
+                await rig.start()
+                await rig.catalogue(make_items(("drama", "comedy"), 50))
+                (server,) = processes.servers
+                before = _run.resident_mb(server.pid)
+                options = {"examples": given.examples, "seconds": given.seconds, "seed": given.seed}
+                found = await asyncio.to_thread(run_schemathesis, rig.api, **options)
+                assert is_alive(server), "the server ended"
+                after = _run.resident_mb(server.pid)
     return found, {"resident_mb_before": before, "resident_mb_after": after}
 
 
@@ -64,16 +66,18 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=200_000, help="of each of decoder and filters")
     parser.add_argument("--examples", type=int, default=50, help="of each operation, by schemathesis")
     given = parser.parse_args()
+    configure_logs("ERROR")
     decoder, filters = fuzz_decoder(given.seed, given.cases), fuzz_filters(given.seed, given.cases)
     for name, one in (("decoder", decoder), ("filters", filters)):
         _run.console.print(_run.figures(f"{name}: {given.cases} cases", _rows(one)))
     report: dict[str, Any] = {"decoder": _rows(decoder), "filters": _rows(filters)}
     is_bad = bool(decoder.crashes or filters.crashes)
     if given.seconds > 0:
-        with _run.bench_settings(given) as settings:
-            api, memory = fuzz_api(settings, given.seed, given.seconds, given.examples)
+        api, memory = asyncio.run(fuzz_api(given))
         rows = {"operations": api.operations, "cases": api.cases, "failures": api.failures, **memory}
         _run.console.print(_run.figures("schemathesis, all checks", rows))
+        if given.json is not None:
+            given.json.with_suffix(".txt").write_text(api.printed)
         if api.exit_code:
             _run.console.print(api.printed, markup=False, highlight=False)
         report["api"], is_bad = rows, is_bad or api.exit_code != 0
