@@ -88,11 +88,15 @@ def worker() -> None:
 
 @main.command()
 def serve() -> None:
-    """Answer requests over HTTP."""
+    """Answer requests over HTTP; by several processes where HEADWATER_SERVERS says so."""
     become_service()
+    settings = checked_secret(command_settings())
+    if settings.servers > 1:
+        from headwater.servers import Servers
+
+        sys.exit(Servers(settings).run())
     from serving.app import run
 
-    settings = checked_secret(command_settings())
     _settle_collector()
     try:
         run(settings)
@@ -144,10 +148,9 @@ def settings_page(*, check: bool, into: Path) -> None:
 @main.command("warm-up")
 def warm_up() -> None:
     """Compile the loops of the models once, so that the first start of a server does not have to."""
-    from online_models import covisit, ranking, session_knn, trends
+    from online_models.warming import warm_up as compile_all
 
-    for loops in (session_knn, covisit, trends, ranking):
-        loops.warm_up()
+    compile_all()
 
 
 @main.command()

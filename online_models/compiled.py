@@ -1,13 +1,27 @@
 """The one place where numba is switched on."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import types
+from numba.core.caching import FunctionCache
 from numba.experimental import structref
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _KeptCode(FunctionCache):
+    """Machine code kept on disk; what names types that are gone since an upgrade is compiled anew."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the code kept for argument types, or None."""
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except (AttributeError, ImportError):  # numba reads all that is kept of a loop before it compares
+            self.flush()  # type: ignore[no-untyped-call]
+            return None
 
 
 _LOOSE_SUMS = {"reassoc", "contract", "arcp", "nsz"}
@@ -35,10 +49,10 @@ def compiled_sums(function: F) -> F:
 
 
 def _jit(function: F, fastmath: bool | set[str]) -> F:
-    try:
-        return cast("F", numba.njit(cache=True, nogil=True, fastmath=fastmath)(function))
-    except RuntimeError:
-        return cast("F", numba.njit(nogil=True, fastmath=fastmath)(function))
+    loop: Any = numba.njit(nogil=True, fastmath=fastmath)(function)
+    with contextlib.suppress(RuntimeError):  # no folder to keep it in
+        loop._cache = _KeptCode(loop.py_func)  # type: ignore[no-untyped-call]
+    return cast("F", loop)
 
 
 @structref.register

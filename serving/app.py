@@ -15,10 +15,10 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
 
 from bandits.ranking import Lives, ranking_policy
-from online_models import covisit, neighbourhoods, ranking, retrieval, session_knn, texts, trends
 from online_models.covisit import CoVisitSettings
 from online_models.retrieval import RecommenderSettings
 from online_models.session_knn import SessionKnnSettings
+from online_models.warming import warm_up
 from serving.admission import Lateness
 from serving.api import routes
 from serving.attributed import AttributionReader
@@ -61,6 +61,7 @@ from state.topics import topic_name
 
 log = structlog.get_logger(__name__)
 _DRAIN_S = 5.0
+_LOAD_S = 60.0
 _CANCEL_AGAIN_S = 0.1
 T = TypeVar("T", SessionKnnSettings, CoVisitSettings)
 
@@ -150,8 +151,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     sample = app.state.recommender.sample
     for collector in (sample, sync.ages, DoorMetrics(guard, lateness, reader)):
         metrics.registry.register(collector)
-    for loops in (session_knn, covisit, trends, neighbourhoods, texts, retrieval, ranking):
-        loops.warm_up()
+    warm_up()
     tasks = [
         asyncio.create_task(work)
         for work in (
@@ -164,6 +164,8 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
             *([guard.keys.run()] if guard.keys is not None else []),
         )
     ]
+    if settings.shared_port:
+        await _until_loaded(sync)
     try:
         yield
     finally:
@@ -188,6 +190,14 @@ async def end_tasks(tasks: Iterable["asyncio.Task[None]"]) -> None:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
+
+
+async def _until_loaded(sync: Sync) -> None:
+    """Wait for the live state, so that a port others serve already sends nobody to an empty server."""
+    try:
+        await asyncio.wait_for(sync.ready.wait(), _LOAD_S)
+    except TimeoutError:
+        log.error("the state is not loaded yet: requests are answered from what there is", waited_s=_LOAD_S)
 
 
 async def _spare_collector(sync: Sync) -> None:

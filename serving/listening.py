@@ -1,6 +1,7 @@
 """How the server listens: TLS, headers of every answer, and an end that loses no request."""
 
 import signal
+import socket
 import ssl
 import time
 from types import FrameType
@@ -104,4 +105,38 @@ def listen(app: Application, settings: Settings, guard: Guard) -> None:
         timeout_graceful_shutdown=GRACEFUL_S,
         **given,
     )
-    DrainingServer(config, guard, settings.drain_s).run()
+    server = DrainingServer(config, guard, settings.drain_s)
+    server.run(shared_sockets(settings) if settings.shared_port else None)
+
+
+def shared_sockets(settings: Settings) -> list[socket.socket]:
+    """Return the socket of a port that several processes share, and where wished one that is this one's own.
+
+    They take connections only when uvicorn listens, which is when the process has loaded its state.
+
+    Raises
+    ------
+    SettingsError
+        If the address cannot be used.
+    """
+    ports = [settings.port, *([settings.metrics_port] if settings.metrics_port else [])]
+    try:
+        return [_bound(settings.host, port) for port in ports]
+    except OSError as error:
+        raise SettingsError(
+            f"settings HEADWATER_HOST, _PORT and _METRICS_PORT have values {settings.host!r} and {ports}; "
+            f"wished: an address that is free ({error})"
+        ) from None
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    bound = socket.socket(family, kind)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound

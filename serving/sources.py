@@ -37,6 +37,8 @@ _LATEST = 3
 """Interactions, the newest ones, around which similar content is looked for; the others are history."""
 _CONTENT, _HISTORY, _NEW, _TREND, _CATEGORY, _SURFACE, _SEGMENT = 30, 15, 10, 60, 30, 15, 40
 """Candidates of each source."""
+_TREND_BESIDE = 20
+"""Of each trend where the visit says something: its own sources come first, and each candidate costs."""
 _LOOKED_THROUGH = 4_096
 """Items, the most popular ones, among which those that pass a filter are looked for."""
 _RANKED_FOR_MS = 5_000
@@ -162,7 +164,8 @@ class CatalogueSources:
         if category >= 0:
             parts.append(Part(CATEGORY_TREND, self._leading(category, query.now_ms, seen)))
         parts += self._of_groups(query)
-        parts += (Part(TREND, self._trending(n, seen)) for n in range(len(self._trends.half_lives_s)))
+        each = _TREND_BESIDE if len(recent) else _TREND
+        parts += (Part(TREND, self._trending(n, seen, each)) for n in range(len(self._trends.half_lives_s)))
         return parts
 
     def _of_groups(self, query: Query) -> list[Part]:
@@ -203,9 +206,9 @@ class CatalogueSources:
             out[:, column] = self._groups.shares(names, rows, query.now_ms, out[:, _MID])
         return out
 
-    def _trending(self, half_life: int, seen: int) -> IntArray:
+    def _trending(self, half_life: int, seen: int, wished: int = _TREND) -> IntArray:
         index = range(len(self._trends.half_lives_s))[half_life]
-        return self._trends.top_rows(index, _TREND + seen // 4)
+        return self._trends.top_rows(index, wished + seen // 4)
 
     def _category(self, query: Query, asked: Asked | None) -> int:
         """Return the first category asked for, else the one most of the visit's items have; -1 for none."""

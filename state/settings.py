@@ -136,6 +136,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         Address the server listens on.
     port
         Port the server listens on.
+    servers
+        Processes `headwater serve` starts on that port, one a core is best; the kernel spreads connections.
+    shared_port
+        Whether other processes listen on the port, too; set for each of several servers.
     keys_file
         File of API keys, as ``headwater keys create`` writes it; looked at every second. docs/security.md.
     allow_open
@@ -165,7 +169,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_sessions
         Sessions kept for the session index, over all shards.
     metrics_port
-        Where a worker serves its metrics; 0 for nowhere.
+        Where a worker serves its metrics; 0 for nowhere. Of several servers on one port, the n-th has an
+        address of its own at this port + n, as the shared one answers for any of them.
     hidden_cap
         Items a subject may hide or dislike; one more is refused loudly.
     seen_cap
@@ -224,6 +229,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     rebuild_within_s: Seconds = 604_800.0
     host: str = "127.0.0.1"
     port: Port = 8080
+    servers: Annotated[int, Meta(ge=1, le=256)] = 1
+    shared_port: bool = False
     keys_file: str = ""
     allow_open: bool = False
     rate_limit: Annotated[float, Meta(ge=0.0, le=1e6)] = 0.0

@@ -129,9 +129,9 @@ class Processes:
         self.workers.append(self._start("worker", msgspec.structs.replace(self.settings, **changes)))
         return self.workers[-1]
 
-    def server(self) -> str:
+    def server(self, **changes: Any) -> str:
         """Start a server; returns its address."""
-        settings = msgspec.structs.replace(self.settings, port=free_port())
+        settings = msgspec.structs.replace(self.settings, port=free_port(), **changes)
         self.servers.append(self._start("serve", settings))
         self.apis.append(f"http://127.0.0.1:{settings.port}")
         return self.apis[-1]

@@ -2,17 +2,21 @@
 
 import msgspec
 import numpy as np
+import pytest
 from msgspec.structs import replace
 
+from online_models.hashing import code_of
+from online_models.heads import HeadModels
 from online_models.ranking import prior_model
 from serving.candidates import retrieve
 from serving.decide import Decided, decide, to_event
 from serving.features import feature_matrix
 from serving.visitor import asked_of, visitor_of
-from state.events import Decision, Impression, ShownItem, encode
+from state.events import Decision, Impression, Outcome, ShownItem, encode
 from state.packing import from_base64
 from stream.lessons import lesson_of
-from tests.serving.world import HALF_LIVES_S, NOW, World, call
+from stream.surface_models import SurfaceModels
+from tests.serving.world import CATEGORIES, HALF_LIVES_S, NOW, World, call
 from tests.stream.folding import row, shard, token
 
 WORLD = World()
@@ -26,6 +30,7 @@ def decisions() -> list[tuple[Decided, Decision]]:
     found = []
     for number, user in enumerate([*(f"u{n}" for n in range(40)), "nobody"]):
         asked = call(user, WORLD.record(user), number=number + 1, recent_items=["i3"][: number % 2])
+        asked.request.context = {"device": ("tv", "pc")[number % 3 == 0]}
         decided = decide(LIVE, asked)
         assert decided is not None
         event = msgspec.json.decode(encode(to_event(LIVE, asked, decided)), type=Decision)
@@ -55,7 +60,7 @@ def test_logged_features_and_logits_are_those_decided_by_bit_for_bit() -> None:
 def test_features_recomputed_from_the_live_state_are_those_logged_bit_for_bit() -> None:
     for number, (decided, event) in enumerate(DECISIONS):
         record = WORLD.record(event.subject)
-        request = call(event.subject, record, recent_items=["i3"][: number % 2]).request
+        request = call(event.subject, record, recent_items=["i3"][: number % 2], context=event.facets).request
         owed = LIVE.ledger.owed("home", decided.chosen.document, NOW).window(event.seed)
         asked = replace(asked_of(LIVE, request, record, event.subject, NOW), owed=owed)
         found = retrieve(LIVE, asked, request.k)
@@ -66,7 +71,8 @@ def test_features_recomputed_from_the_live_state_are_those_logged_bit_for_bit() 
         assert again.ravel().tolist() == from_base64(event.features).tolist()
 
 
-def test_what_the_click_model_learns_is_what_was_decided_by_bit_for_bit() -> None:
+def closed() -> dict[str, Outcome]:
+    """Show every decision, and return what its shard sends once all have closed."""
     folded = shard(half_lives_s=HALF_LIVES_S, attribution_window_s=10.0, lateness_s=1.0)
     rows = []
     for _, event in DECISIONS:
@@ -83,11 +89,28 @@ def test_what_the_click_model_learns_is_what_was_decided_by_bit_for_bit() -> Non
         rows += [row("decisions", event), row("impressions", impression)]
     folded.fold(rows, NOW)
     folded.fold([], NOW + 3_600_000)
-    outcomes = {one.event_id: one for one in folded.outcomes()}
+    return {one.event_id: one for one in folded.outcomes()}
+
+
+def test_what_the_click_model_learns_is_what_was_decided_by_bit_for_bit() -> None:
+    outcomes = closed()
     assert len(outcomes) == len(DECISIONS)
     for decided, event in DECISIONS:
         learnt = lesson_of([outcomes[event.event_id]], WIDTH).inputs
         assert learnt.tolist() == as_ranked(decided).tolist()
+
+
+def test_measures_are_kept_of_visitors_items_categories_and_devices_as_decided() -> None:
+    models = SurfaceModels(HeadModels(prior_model(LIVE.registry)))
+    models.learn(lesson_of(list(closed().values()), WIDTH), NOW, 1)
+    rows = {one.name: one.rows for one in models.told().segments}
+    found = {name.partition(":")[0]: 0.0 for name in rows}
+    for name, count in rows.items():
+        found[name.partition(":")[0]] += count
+    slots = sum(len(event.slots) for _, event in DECISIONS)
+    assert found == pytest.approx({"visitor": slots, "item": slots, "category": slots, "device": slots})
+    assert {"visitor:new", "visitor:returning", "device:tv", "device:pc"} <= rows.keys()
+    assert {f"category:{code_of(name)}" for name in CATEGORIES} <= rows.keys()
 
 
 def test_the_server_scores_logged_features_as_the_model_that_learns_from_them() -> None:

@@ -63,8 +63,10 @@ def crowded(items: int = 1_000, sessions: int = 3_000) -> LiveState:
 
 
 def regular(live: LiveState) -> SubjectRecord:
-    """Return the record of a visitor with a history."""
+    """Return the record of a visitor with a history, much of it of items that are gone."""
     record = SubjectRecord(session_id="now")
+    for number in range(120):
+        record.mark_seen(f"gone{number}", NOW - 1_000, 2_000)
     for number in range(5, 25):
         item_id = live.items.ids[number]
         record.add_recent(item_id, NOW - 1_000, 1.0)
