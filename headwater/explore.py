@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
 from headwater.console import principal
-from state.changing import Wish, change_event, now_in_force
+from state.changing import Wish, change_event, check_kept, now_in_force
 from state.clients import kafka_security, redis_client
 from state.control_reads import read_current, read_history
 from state.decoding import Refusal
@@ -32,10 +32,12 @@ async def change_document(settings: Settings, name: str, wish: Wish) -> Said:
         latest = await read_current(redis, settings, name)
         if not wish.given and wish.restores is None:
             return True, [describe(name, now_in_force(latest, _now_ms()))]
+        if wish.restores:
+            check_kept(name, wish, await read_history(redis, settings, name))
         wish.principal = principal()
         event = change_event(name, latest, wish, _now_ms(), settings.dwell_ms)
         await publish(settings, event)
-        return await _until_in_force(redis, settings, event)
+        return await _until_in_force(redis, settings, event, latest.version)
     except Refusal as refusal:
         return False, [str(refusal)]
     except (RedisError, KafkaError, OSError) as error:
@@ -121,15 +123,18 @@ async def publish(settings: Settings, event: Control) -> None:
         await producer.send_and_wait(topic, value=encode(event), key=event.name.encode(), partition=0)
 
 
-async def _until_in_force(redis: Any, settings: Settings, event: Control) -> Said:
+async def _until_in_force(redis: Any, settings: Settings, event: Control, before: int) -> Said:
+    """Wait for the version that a change makes, of whatever kind; another one may have come first."""
     deadline = time.monotonic() + _WAIT_S
     while time.monotonic() < deadline:
         document = await read_current(redis, settings, event.name)
-        if document.change == event.event_id:
-            return True, [describe(event.name, document)]
+        if document.version > before:
+            kept = await read_history(redis, settings, event.name)
+            made = next((one for one in kept if one.change == event.event_id), None)
+            if made is not None:
+                return True, [describe(event.name, made)]
+            if event.expects is not None:
+                who = document.changed_by or "somebody"
+                return False, [f"{who} changed it first: {describe(event.name, document)}"]
         await asyncio.sleep(_POLL_S)
-    if isinstance(document, Explorations) and document.at >= event.occurred_at:
-        return False, [
-            f"{document.changed_by or 'somebody'} changed it first: {describe(event.name, document)}"
-        ]
     return False, [f"published, but not in force after {_WAIT_S:.0f} s: is a worker running?"]

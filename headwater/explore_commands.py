@@ -105,6 +105,8 @@ def history_command(surface: str) -> None:
 @why_option
 def budget_command(cost: float | None, no_bound: bool, changed_by: str, why: str) -> None:
     """Show or set what exploration may cost on all surfaces together."""
+    if no_bound and cost is not None:
+        raise click.UsageError("--none and --per-hour contradict each other; wished: one of them")
     given = {"cost_per_hour": cost} if no_bound or cost is not None else {}
     wish = Wish(given=given, changed_by=changed_by, why=why)
     finish(asyncio.run(change_document(command_settings(), "budget/all", wish)))

@@ -139,8 +139,11 @@ async def _declare(
     assert isinstance(current, Shadows)
     name, law = wished
     policies = dict(settings_of(current)["policies"])
+    if law is None and name not in policies:
+        watched = ", ".join(sorted(policies)) or "nobody"
+        return False, [f"{surface} is not watched by {name!r}: nothing changed; watched by: {watched}"]
     if law is None:
-        policies.pop(name, None)
+        policies.pop(name)
     else:
         policies[name] = law
     wish = Wish(given={"policies": policies}, changed_by=said[0], why=said[1])

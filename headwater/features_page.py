@@ -1,11 +1,12 @@
 """``headwater features``: the page of the click models' features, generated from their registry."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from headwater.console import finish
-from online_models.features import Feature
+from online_models.features import Feature, FeatureRegistry
 from online_models.hashing import BUCKETS
 from online_models.ranking import ranking_registry
 
@@ -20,9 +21,8 @@ names a category by its hash, and weighs only in hashed crosses; an `offset` is 
 learnt, and weighs 1 for ever. `item` and `context` say nothing of one,
 `session` what a visitor does now, `profile` what is kept of them: without consent it stays at its default.
 
-| name | type | source | window | default | privacy class | what |
-|---|---|---|---|---|---|---|
 """
+COLUMNS = ("name", "type", "source", "window", "default", "privacy class", "what")
 
 
 def page() -> str:
@@ -33,15 +33,23 @@ def page() -> str:
     table = f"one weight a joint value in a table of {BUCKETS:,}"
     return (
         _HEAD.format(fingerprint=registry.fingerprint())
-        + "".join(map(_line, registry.features))
+        + "".join(f"{line}\n" for line in feature_table(registry))
         + f"\nCrosses, products of two features: {', '.join(crosses) or 'none'}.\n"
         + f"\nHashed crosses, {table}: {', '.join(hashed) or 'none'}.\n"
     )
 
 
+def feature_table(registry: FeatureRegistry) -> list[str]:
+    """Return the features of a registry as a table in Markdown, one line each."""
+    return [_row(COLUMNS), "|" + "---|" * len(COLUMNS), *map(_line, registry.features)]
+
+
 def _line(one: Feature) -> str:
-    cells = (one.name, one.kind, one.source, one.window, f"{one.default:g}", one.privacy, one.about)
-    return "| " + " | ".join(cells) + " |\n"
+    return _row((one.name, one.kind, one.source, one.window, f"{one.default:g}", one.privacy, one.about))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 @click.command("features")

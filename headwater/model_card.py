@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from headwater.features_page import feature_table
 from headwater.models_text import heads_table, history, interval, moment, segments_table, verdict
 from online_models.ranking import ranking_registry
 from state.models import HeadFacts, Lifecycle
@@ -91,14 +92,10 @@ def _life(life: Lifecycle) -> list[str]:
 def _features(life: Lifecycle) -> list[str]:
     registry = ranking_registry()
     note = "" if life.features == registry.fingerprint() else " of this version; the model has others"
-    rows = [
-        [one.name, one.kind, one.privacy, one.window, f"{one.default:g}", one.about]
-        for one in registry.features
-    ]
     return [
         f"### Features{note}", "",
         "Profile features stay at their default for visitors without consent.", "",
-        *_table(["name", "type", "privacy class", "source", "window", "default", "what"], rows),
+        *feature_table(registry),
     ]  # fmt: skip
 
 

@@ -1,13 +1,11 @@
 """HTTP routes; handlers hand over to services and do nothing else."""
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 from litestar import MediaType, Request, Response, Router, get, post
 from litestar.datastructures import State
 from litestar.exceptions import ServiceUnavailableException
-from litestar.params import Parameter
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from prometheus_client import generate_latest
 from redis.exceptions import RedisError
@@ -20,8 +18,8 @@ from serving.ledger import exploration_cost
 from serving.models import MODEL_ROUTES
 from serving.preview_routes import PREVIEW_ROUTES
 from serving.privacy import delete_user, get_receipt, get_user
-from serving.problems import BadRequest
 from serving.producers import ProducersAnswer
+from serving.queries import Pairs, Wished, Words, pairs_of, request_of, words_of
 from serving.requests import (
     EventBatch,
     EventVerdicts,
@@ -29,25 +27,13 @@ from serving.requests import (
     RecommendationRequest,
 )
 from serving.rules_routes import RULES_ROUTES
+from serving.similar import get_similar
 from serving.stats import Stats
 from serving.tuning_routes import TUNING_ROUTES
 from state.attributed import AttributionCounts
 
 EVENTS_A_TOKEN = 10
 """Events of a batch that cost as much as one request more."""
-SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
-Words = Annotated[str, Parameter(description="Ids separated by commas.", max_length=16_384)]
-
-Wished = Annotated[str | None, Parameter(description="What every item has to fulfil, such as price < 20.")]
-_PAIR = r"[a-z0-9][a-z0-9_.-]{0,63}:[^,]{1,64}"
-Pairs = Annotated[
-    str,
-    Parameter(
-        pattern=rf"^({_PAIR}(,{_PAIR}){{0,7}})?$",
-        description="NAME:VALUE separated by commas, at most eight.",
-        max_length=2_048,
-    ),
-]
 
 
 @get("/v1/recommendations", summary="A slate for a visitor, by query")
@@ -73,32 +59,18 @@ async def get_recommendations(
         "user_id": user_id,
         "surface": surface,
         "k": k,
-        "exclude": _words(exclude),
-        "recent_items": _words(recent_items),
-        "categories": _words(categories),
-        "context": dict(_pair(word) for word in _words(context)),
+        "exclude": words_of(exclude),
+        "recent_items": words_of(recent_items),
+        "categories": words_of(categories),
+        "context": pairs_of(context),
         "filter": filter,
-        "seed_items": _words(seed_items),
+        "seed_items": words_of(seed_items),
         "page": page,
         "after": after,
         "wait_ms": wait_ms,
     }
-    try:
-        wished = msgspec.convert(given, RecommendationRequest)
-    except msgspec.ValidationError as error:
-        field = str(error).rsplit("$.", maxsplit=1)[-1].split("`")[0].split("[")[0]
-        raise BadRequest(field, f"field '{field}' has value {given.get(field)!r}; wished: {error}") from None
-    answer: RecommendationAnswer = await request.app.state.recommender.recommend(wished)
+    answer: RecommendationAnswer = await request.app.state.recommender.recommend(request_of(given))
     return answer
-
-
-def _pair(word: str) -> tuple[str, str]:
-    name, _, value = word.partition(":")
-    return name, value
-
-
-def _words(text: str) -> list[str]:
-    return [word for word in text.split(",") if word]
 
 
 @post("/v1/recommendations", status_code=HTTP_200_OK, summary="A slate for a visitor")
@@ -184,8 +156,7 @@ def routes() -> Router:
     """Return every route of the server."""
     handlers: list[Any] = [
         get_recommendations, post_recommendations, post_events, *DECISION_ROUTES, *TUNING_ROUTES,
-        *RULES_ROUTES, *PREVIEW_ROUTES, *MODEL_ROUTES, get_user, delete_user, get_receipt, get_audit,
-        get_attribution,
-        get_producers, get_stats, healthz, readyz, metrics, openapi, dashboard,
+        *RULES_ROUTES, get_similar, *PREVIEW_ROUTES, *MODEL_ROUTES, get_user, delete_user, get_receipt,
+        get_audit, get_attribution, get_producers, get_stats, healthz, readyz, metrics, openapi, dashboard,
     ]  # fmt: skip
     return Router(path="/", route_handlers=handlers)

@@ -27,6 +27,7 @@ from serving.decisions import DecisionReader
 from serving.gateway import Gateway
 from serving.guard import Guard, guarded, is_loopback, refuse_open
 from serving.hotpath import with_hot_path
+from serving.idempotency import Idempotency
 from serving.ledger import LedgerCounts
 from serving.listening import listen
 from serving.live import LiveState, served_retrieval
@@ -51,11 +52,13 @@ from serving.reader import SubjectReader
 from serving.scoreboard import ScoreboardReader
 from serving.scoreboard_gauges import export_scores
 from serving.service import Recommender
+from serving.similar import SimilarItems
 from serving.stats import StatsReader
 from serving.sync import Sync
 from serving.tuning import NotInForceError, Tuning, on_not_in_force
 from state.clients import kafka_security, redis_client
 from state.decoding import Refusal
+from state.pseudonyms import Pseudonyms
 from state.settings import Settings, SettingsError
 from state.topics import topic_name
 
@@ -81,6 +84,7 @@ def build_app(settings: Settings) -> Litestar:
         route_handlers=[routes()],
         lifespan=[lambda app: _lifespan(app, settings, live)],
         exception_handlers=handlers,
+        middleware=[Idempotency],
         openapi_config=OpenAPIConfig(title="Headwater", version="1", path="/docs"),
         request_max_body_size=MAX_BODY,
         before_request=answer_options,
@@ -134,6 +138,7 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     reader = SubjectReader(settings, requests, metrics)
     parts = (reader, logbook, sync, metrics)
     app.state.recommender = Recommender(settings, live, parts, guard.recommendations)
+    app.state.similar = SimilarItems(live, (parts[0], sync, Pseudonyms(settings.pseudonym_key())))
     app.state.gateway, app.state.tuning = gateway, Tuning(settings, gateway, live, feeds)
     app.state.privacy = Privacy(settings, feeds, gateway)
     app.state.sync, app.state.metrics = sync, metrics

@@ -49,10 +49,13 @@ class Found(Struct):
         At most `LOGGED_CUTS` retrieved items that were cut, and a letter for each (`serving/cuts.py`).
     uncut
         How many more were cut.
+    brought_by
+        (k,) all sources that brought each candidate, as bits.
     """
 
     rows: IntArray
     sources: str
+    brought_by: IntArray
     inputs: FloatArray
     scores: FloatArray
     has_neighbours: bool
@@ -73,6 +76,7 @@ def retrieve(live: LiveState, asked: Asked, wished: int = 1) -> Found:
     letters = _REASONS[found.reasons[:LOGGED_CUTS]]
     return Found(
         rows=found.rows,
+        brought_by=found.sources,
         sources=_LETTERS[found.first].tobytes().decode(),
         inputs=found.inputs,
         scores=found.scores,

@@ -57,6 +57,8 @@ class Call(Struct, frozen=True):
         Share of subjects that always get the overall trend.
     earlier
         Hashes of the items that earlier pages have shown.
+    remembered
+        What this server read of the subject a while ago, where the store did not answer now.
     """
 
     request: RecommendationRequest
@@ -67,6 +69,7 @@ class Call(Struct, frozen=True):
     staleness_ms: int
     holdout: float
     earlier: Hashes = NO_HASHES
+    remembered: SubjectRecord | None = None
 
 
 class Scored(Struct):
@@ -111,7 +114,7 @@ class Decided(Struct):
 
 def decide(live: LiveState, call: Call) -> Decided | None:
     """Return the slate for a call; None where there is nothing to draw from."""
-    record = call.record or SubjectRecord()
+    record = call.record or call.remembered or SubjectRecord()
     holdout = in_holdout(call.subject, call.request.surface, call.holdout)
     visitor = visitor_of(record, call.request)
     facets = {**call.request.context, VISITOR: "new" if visitor.is_new else "returning"}

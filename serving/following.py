@@ -26,6 +26,36 @@ return found
 Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
 
+class ReadTo:
+    """Until when a feed is known to be read and applied: what came by then is in the state, surely.
+
+    An answer tells of the moment the store gave it, and whoever waits learns only later when that was: not
+    before it was asked, nor, of one that says nothing came, before the store had waited. And what it brought
+    counts once it is applied, which it is when the next one is asked.
+    """
+
+    def __init__(self) -> None:
+        self._known = self._asked = self._answered = 0.0
+
+    def ask(self, now: float) -> None:
+        """Note that the feed is asked, and so that everything before is applied."""
+        self._known, self._asked = max(self._known, self._answered), now
+
+    def answer(self, count: int) -> None:
+        """Note how many entries came; as many as asked for may not be all there are."""
+        if count < COUNT:
+            self._answered = self._asked + (0.0 if count else BLOCK_MS / 1000)
+
+    def set(self, at: float) -> None:
+        """Note that everything up to a time was loaded anew."""
+        self._known = self._answered = at
+
+    @property
+    def known(self) -> float:
+        """The time, on the clock of `ask`; 0 for never."""
+        return self._known
+
+
 class StoreReads(Protocol):
     """What a feed follower asks of the store."""
 
@@ -53,7 +83,7 @@ class SingleStoreReads:
 
     def __init__(self, redis: Any) -> None:
         self._redis = redis
-        self._read_at = 0.0
+        self._read_to = ReadTo()
 
     async def unit(self, prefix: str, keys: Sequence[str]) -> list[Any]:
         """Return epoch and commit of a unit, and its hashes, all of one moment."""
@@ -66,14 +96,16 @@ class SingleStoreReads:
     async def entries(self, cursors: Mapping[str, int]) -> dict[str, Entries]:
         """Return feed entries of units after these commits; none after a while of silence."""
         streams = {feed_key(prefix): f"{commit}-0" for prefix, commit in cursors.items()}
+        self._read_to.ask(time.monotonic())
         answer = await self._redis.xread(streams, count=COUNT, block=BLOCK_MS)
-        self._read_at = time.monotonic()
         named = {feed_key(prefix).encode(): prefix for prefix in cursors}
-        return {named[stream]: entries for stream, entries in _by_stream(answer)}
+        found = {named[stream]: entries for stream, entries in _by_stream(answer)}
+        self._read_to.answer(max(map(len, found.values()), default=0))
+        return found
 
     def read_at(self) -> float:
         """Return when every feed was known to be read to its end, as the monotonic clock says."""
-        return self._read_at
+        return self._read_to.known
 
     async def stop(self) -> None:
         """Give up nothing: nothing is waited for between calls."""
@@ -93,19 +125,21 @@ class ClusterReads:
     def __init__(self, redis: Any) -> None:
         self._redis = redis
         self._waiting: dict[str, asyncio.Task[Entries]] = {}
-        self._read_at: dict[str, float] = {}
+        self._read_to: dict[str, ReadTo] = {}
         self._away: set[str] = set()
 
     async def unit(self, prefix: str, keys: Sequence[str]) -> list[Any]:
         """Return epoch and commit of a unit, and its hashes, all of one moment."""
+        asked_at = time.monotonic()
         meta, *hashes = await self._redis.eval(_READ, 1 + len(keys), meta_key(prefix), *keys)
-        self._read_at[prefix] = time.monotonic()
+        self._read_to.setdefault(prefix, ReadTo()).set(asked_at)
         return [meta, *(dict(zip(flat[::2], flat[1::2], strict=True)) for flat in hashes)]
 
     async def entries(self, cursors: Mapping[str, int]) -> dict[str, Entries]:
         """Return feed entries of units after these commits; none after a while of silence."""
         for prefix, commit in cursors.items():
             if prefix not in self._waiting:
+                self._read_to.setdefault(prefix, ReadTo()).ask(time.monotonic())
                 self._waiting[prefix] = asyncio.create_task(self._read_on(prefix, commit))
         waiting = self._waiting.values()
         await asyncio.wait(waiting, timeout=BLOCK_MS / 1000, return_when=asyncio.FIRST_COMPLETED)
@@ -115,6 +149,7 @@ class ClusterReads:
     async def _read_on(self, prefix: str, commit: int) -> Entries:
         if prefix in self._away:
             await asyncio.sleep(_AWAY_S)
+            self._read_to[prefix].ask(time.monotonic())
         answer = await self._redis.xread({feed_key(prefix): f"{commit}-0"}, count=COUNT, block=BLOCK_MS)
         return [entry for _, entries in _by_stream(answer) for entry in entries]
 
@@ -127,12 +162,12 @@ class ClusterReads:
             self._away.add(prefix)
             return []
         self._away.discard(prefix)
-        self._read_at[prefix] = time.monotonic()
+        self._read_to[prefix].answer(len(found))
         return found
 
     def read_at(self) -> float:
         """Return when every feed was known to be read to its end, as the monotonic clock says."""
-        return min(self._read_at.values(), default=0.0)
+        return min((one.known for one in self._read_to.values()), default=0.0)
 
     async def stop(self) -> None:
         """Give up what is being waited for."""

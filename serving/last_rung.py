@@ -16,7 +16,8 @@ from state.subject import SubjectRecord
 def static_items(live: LiveState, call: Call, known: Sequence[str]) -> list[RecommendedItem]:
     """Return the last good items, then the newest, without what may not be shown to this visitor."""
     items, request = live.items, call.request
-    asked = asked_of(live, request, call.record or SubjectRecord(), call.subject, call.now_ms)
+    record = call.record or call.remembered or SubjectRecord()
+    asked = asked_of(live, request, record, call.subject, call.now_ms)
     allowed = _allowed(live, call)
     hashes = np.concatenate([asked.seen_hashes, call.earlier])
     if allowed is None and not asked.categories:

@@ -1,21 +1,20 @@
 """What is known of click models, for the API: read from the store, categories by their names."""
 
-from typing import Annotated, Any
+from typing import Any
 
 from litestar import Request, get
 from litestar.datastructures import State
 from litestar.exceptions import NotFoundException, ServiceUnavailableException
-from litestar.params import Parameter
 from msgspec import Struct
 from redis.exceptions import RedisError
 
 from online_models.hashing import code_of
+from serving.etags import SurfaceName
 from serving.live import LiveState
 from state.model_documents import ModelPolicy
 from state.models import Lifecycle, read_lifecycles
 from state.settings import Settings
 
-SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
 _CATEGORY = "category:"
 
 

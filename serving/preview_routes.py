@@ -3,8 +3,7 @@
 from collections.abc import Awaitable
 from typing import Annotated, Any, TypeVar
 
-import msgspec
-from litestar import Request, get, post, put
+from litestar import Request, Response, get, post, put
 from litestar.datastructures import State
 from litestar.exceptions import ServiceUnavailableException
 from litestar.params import Parameter
@@ -12,13 +11,12 @@ from litestar.status_codes import HTTP_200_OK
 from msgspec import Meta, Struct
 from redis.exceptions import RedisError
 
+from serving.etags import IfMatch, SurfaceName, tagged, version_of
 from serving.preview import Preview
 from serving.scoreboard import Promotion, ScoreboardAnswer, promotion_wish
-from state.changing import Wish
 from state.events import Name
 from state.exploration import Explorations, Shadow, Shadows
 
-SurfaceName = Annotated[str, Parameter(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$", description="Surface.")]
 WishedRate = Annotated[float, Parameter(ge=0.0, le=0.5, description="Share of slots that would explore.")]
 Hours = Annotated[float, Parameter(gt=0.0, le=168.0, description="How far back to look.")]
 T = TypeVar("T")
@@ -48,25 +46,27 @@ async def get_scoreboard(request: Request[Any, Any, State], surface: SurfaceName
 
 @put("/v1/exploration/{surface:str}/shadows", summary="Declare shadow policies")
 async def put_shadows(
-    surface: SurfaceName, data: ShadowsChange, request: Request[Any, Any, State]
-) -> Shadows:
+    surface: SurfaceName, data: ShadowsChange, request: Request[Any, Any, State], if_match: IfMatch = None
+) -> Response[Shadows]:
     """Declare which policies watch a surface; answers once this server logs what they would do."""
-    wish = Wish(
-        given={"policies": msgspec.to_builtins(data.policies)}, changed_by=data.changed_by, why=data.why
-    )
-    document: Shadows = await request.app.state.tuning.fulfil(f"shadows/{surface}", wish)
-    return document
+    said, version = (data.changed_by, data.why), version_of(if_match)
+    return tagged(await request.app.state.tuning.change_shadows(surface, data.policies, said, version))
+
+
+@get("/v1/exploration/{surface:str}/shadows", summary="Which shadow policies watch")
+async def get_shadows(surface: SurfaceName, request: Request[Any, Any, State]) -> Response[Shadows]:
+    """Return the shadow policies of a surface; their version is the ETag."""
+    return tagged(request.app.state.sync.live.shadows(surface).document)
 
 
 @post("/v1/exploration/{surface:str}/promote", status_code=HTTP_200_OK, summary="Promote a shadow")
 async def promote_shadow(
-    surface: SurfaceName, data: Promotion, request: Request[Any, Any, State]
-) -> Explorations:
+    surface: SurfaceName, data: Promotion, request: Request[Any, Any, State], if_match: IfMatch = None
+) -> Response[Explorations]:
     """Make a shadow the policy in force; refused while its interval overlaps that of the one in force."""
     board = await _from_store(request.app.state.scoreboard.read(surface))
     wish = promotion_wish(board, data)
-    document: Explorations = await request.app.state.tuning.fulfil(f"exploration/{surface}", wish)
-    return document
+    return tagged(await request.app.state.tuning.fulfil(f"exploration/{surface}", wish, version_of(if_match)))
 
 
 async def _from_store(reading: Awaitable[T]) -> T:
@@ -76,4 +76,4 @@ async def _from_store(reading: Awaitable[T]) -> T:
         raise ServiceUnavailableException(f"the store does not answer: {error}") from None
 
 
-PREVIEW_ROUTES: list[Any] = [get_preview, get_scoreboard, put_shadows, promote_shadow]
+PREVIEW_ROUTES: list[Any] = [get_preview, get_scoreboard, get_shadows, put_shadows, promote_shadow]

@@ -116,6 +116,9 @@ class RecommendationAnswer(Struct):
     """A slate, never empty while the catalogue is not.
 
     ``rung`` names the step of the ladder it came from; ``decision`` goes back with impressions and clicks.
+    ``knows_visitor`` is false where the store did not answer in time: what the visitor has hidden and seen is
+    then only left out as far as this server read it in the last ten minutes. ``next_page`` is there where the
+    request has a ``page`` and more may follow.
     """
 
     decision_id: str
@@ -131,6 +134,7 @@ class RecommendationAnswer(Struct):
     stale: bool = False
     waited_ms: float = 0.0
     next_page: str | None = None
+    knows_visitor: bool = True
 
 
 class EventEnvelope(Struct, forbid_unknown_fields=True):

@@ -17,6 +17,7 @@ from serving.metrics import ServerMetrics
 from serving.observed import DecisionSample
 from serving.pages import Pages
 from serving.reader import SubjectReader
+from serving.remembered import Remembered
 from serving.requests import RecommendationAnswer, RecommendationRequest, RecommendedItem
 from serving.sync import Sync
 from state.decoding import Refusal
@@ -60,6 +61,7 @@ class Recommender:
         self._admission, self._pseudonyms = admission, Pseudonyms(settings.pseudonym_key())
         self._signer, self._pages = TokenSigner(settings.secret()), Pages(settings.secret())
         self._random = random.Random(settings.seed) if settings.seed is not None else random.SystemRandom()
+        self._remembered = Remembered()
         self.sample = DecisionSample(live.registry.names)
         self._last_good: dict[str, list[str]] = {}
 
@@ -86,6 +88,10 @@ class Recommender:
         read = time.perf_counter()
         call = self._call(request, subject, record)
         call = replace(call, earlier=earlier) if len(earlier) else call
+        if record is None:
+            call = replace(call, remembered=self._remembered.of(subject, read))
+        else:
+            self._remembered.note(subject, record, read)
         answer = self._answer(call)
         if request.page is not None and len(answer.items) == request.k:
             answer.next_page = self._next_page(call, answer)
@@ -134,7 +140,8 @@ class Recommender:
         return self._log(call, decided)
 
     def _log(self, call: Call, decided: Decided) -> RecommendationAnswer:
-        stores_nothing = call.record is not None and call.record.consent == "none"
+        known = call.record or call.remembered
+        stores_nothing = known is not None and known.consent == "none"
         if not stores_nothing:
             event = to_event(self._live, call, decided)
             self._logbook.put(event, shard_of(call.subject, self._settings.shards))
@@ -169,6 +176,7 @@ class Recommender:
             state_as_of=call.now_ms - call.staleness_ms,
             staleness_ms=call.staleness_ms,
             holdout=is_holdout,
+            knows_visitor=call.record is not None,
         )
 
 

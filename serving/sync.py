@@ -116,11 +116,12 @@ class Sync:
     async def load(self) -> None:
         """Load everything the store holds of the namespace."""
         await self._stop_reading()  # whatever is under way is older than what is loaded
+        began_at = time.monotonic()
         loaded = {name: await self._read_unit(name) for name in self._prefixes}
         self._apply_loaded(loaded)
         await self._recall()
         self.reloads += 1
-        self._loaded_at = time.monotonic()
+        self._loaded_at = began_at
         self.ready.set()
 
     async def _recall(self) -> None:

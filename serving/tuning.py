@@ -18,14 +18,15 @@ from redis.exceptions import RedisError
 
 from serving.callers import principal
 from serving.gateway import Addressed, Gateway
+from serving.idempotency import change_id
 from serving.live import LiveState
 from serving.problems import Problem, problem_response
 from serving.requests import BudgetChange, ExplorationChange, RankingChange, Reasons, Rollback, Stop
-from state.changing import Wish, change_event, now_in_force, stop
+from state.changing import Wish, change_event, check_kept, now_in_force, stop
 from state.control_reads import read_history
 from state.decoding import Refusal
-from state.events import encode
-from state.exploration import Budgets, Document, Explorations
+from state.events import Control, encode
+from state.exploration import Budgets, Document, Explorations, Shadow, Shadows
 from state.merchandising import Merchandising, Rule
 from state.ranking import Rankings
 from state.settings import Settings
@@ -72,10 +73,7 @@ class Tuning:
 
     async def history(self, surface: str) -> list[Document]:
         """Return the versions of a surface's exploration that are kept, newest first."""
-        try:
-            return await read_history(self._redis, self._settings, _name(surface))
-        except (RedisError, OSError, TimeoutError) as error:
-            raise ServiceUnavailableException(f"the store does not answer: {error}") from None
+        return await self._kept(_name(surface))
 
     async def change(self, surface: str, change: ExplorationChange, version: int | None) -> Explorations:
         """Publish a change and return the document once it is in force on this server.
@@ -135,6 +133,19 @@ class Tuning:
         assert isinstance(document, Merchandising)
         return document
 
+    async def change_shadows(
+        self, surface: str, policies: Mapping[str, Shadow], said: tuple[str, str], version: int | None
+    ) -> Shadows:
+        """Publish which policies watch a surface; the same ones again change nothing and lose no evidence."""
+        now = self._live.shadows(surface).document
+        if now.policies == dict(policies) and version in (None, now.version):
+            return now
+        given = {"policies": msgspec.to_builtins(policies)}
+        wish = Wish(given=given, changed_by=said[0], why=said[1])
+        document = await self.fulfil(f"shadows/{surface}", wish, version)
+        assert isinstance(document, Shadows)
+        return document
+
     async def change_budget(self, asked: BudgetChange, version: int | None) -> Budgets:
         """Change what exploration may cost on all surfaces together."""
         given = {"cost_per_hour": asked.cost_per_hour}
@@ -151,35 +162,55 @@ class Tuning:
     async def fulfil(self, name: str, wish: Wish, version: int | None = None) -> Document:
         """Publish a change of a document and return it once it is in force on this server; as `change`."""
         at_ms = _now_ms()
+        wish.event_id = change_id(name)
         latest = self._live.document(name)
         held = now_in_force(latest, at_ms).version
         if version is not None and version != held:
             detail = f"header 'If-Match' has value {version}; wished: {held}, the version in force"
             raise HTTPException(detail=detail, status_code=HTTP_412_PRECONDITION_FAILED)
         wish.principal = principal()
+        kept = await self._kept(name) if wish.restores or wish.event_id else []
+        check_kept(name, wish, kept)
+        made = next((one for one in kept if wish.event_id and one.change == wish.event_id), None)
+        if made is not None:
+            return made
         event = change_event(name, latest, wish, at_ms, self._settings.dwell_ms)
         verdict = await self._gateway.send(Addressed("control", event, name, 0, encode(event)))
         if not verdict.accepted:
             raise NotInForceError(verdict.detail)
-        return await self._arrived(name, event.event_id, latest.version)
+        return await self._arrived(event, latest.version)
 
-    async def _arrived(self, name: str, change: str, before: int) -> Document:
-        deadline = time.monotonic() + _WAIT_S
-        while True:
+    async def _kept(self, name: str) -> list[Document]:
+        try:
+            return await read_history(self._redis, self._settings, name)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise ServiceUnavailableException(f"the store does not answer: {error}") from None
+
+    async def _arrived(self, event: Control, before: int) -> Document:
+        """Return the document a change made, once this server has met it or a later one."""
+        deadline, name = time.monotonic() + _WAIT_S, event.name
+        while time.monotonic() < deadline:
             latest = self._live.document(name)
-            if latest.change == change:
+            if latest.change == event.event_id:
                 return latest
-            if latest.version > before and time.monotonic() > deadline - _WAIT_S / 2:
-                detail = (
-                    f"{name} was changed by {latest.changed_by or 'somebody'} first; wished: version {before}"
-                )
-                raise HTTPException(detail=detail, status_code=HTTP_409_CONFLICT)
-            if time.monotonic() > deadline:
-                raise NotInForceError(
-                    f"the change of {name} is published but not in force: is a worker running, "
-                    "and do `headwater deadletters list` show it refused?"
-                )
+            if latest.version > before:
+                made = [one for one in await self._kept(name) if one.change == event.event_id]
+                if made:
+                    return made[0]
+                if event.expects is not None:
+                    raise _came_first(latest, name, before)
+                before = latest.version
             await asyncio.sleep(_POLL_S)
+        raise NotInForceError(
+            f"the change of {name} is published but not in force: is a worker running, "
+            "and do `headwater deadletters list` show it refused?"
+        )
+
+
+def _came_first(latest: Document, name: str, before: int) -> HTTPException:
+    who = latest.changed_by or "somebody"
+    detail = f"{name} was changed by {who} first, to version {latest.version}; wished: version {before}"
+    return HTTPException(detail=detail, status_code=HTTP_409_CONFLICT)
 
 
 def _wish(change: Reasons) -> Wish:

@@ -1,6 +1,7 @@
 """From a wish to the control event that fulfils it, refused here already where the engine would refuse it."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -10,6 +11,7 @@ from state.events import Control
 from state.exploration import (
     Document,
     Explorations,
+    check_depth,
     check_step,
     in_force,
     read_document,
@@ -35,6 +37,8 @@ class Wish(Struct, kw_only=True):
         The version whose settings shall come back instead; 0 for the defaults.
     is_stop
         Whether it holds whatever is in force by the time it arrives.
+    event_id
+        Id of the change; empty for a new one. The same is never made twice.
     """
 
     given: dict[str, Any] = field(default_factory=dict)
@@ -44,6 +48,7 @@ class Wish(Struct, kw_only=True):
     forced: bool = False
     restores: int | None = None
     is_stop: bool = False
+    event_id: str = ""
 
 
 def stop(scheme: str, changed_by: str, why: str) -> Wish:
@@ -86,7 +91,7 @@ def change_event(name: str, latest: Document, wish: Wish, at_ms: int, dwell_ms: 
         document = {**settings_of(now), **lasting, **wish.given}
         _check(name, now, document, wish, at_ms, dwell_ms)
     return Control(
-        event_id=uuid.uuid4().hex,
+        event_id=wish.event_id or uuid.uuid4().hex,
         occurred_at=at_ms,
         name=name,
         document=document,
@@ -103,5 +108,25 @@ def _check(name: str, now: Document, document: dict[str, Any], wish: Wish, at_ms
     wished = read_document(name, document)
     if wish.forced and not wish.why.strip():
         raise Refusal("no_reason", "why", wish.why, "why the bounds of steps are set aside")
-    if isinstance(now, Explorations) and isinstance(wished, Explorations) and not wish.forced:
-        check_step(now, wished, at_ms, dwell_ms)
+    if isinstance(now, Explorations) and isinstance(wished, Explorations):
+        check_depth(wished, now)
+        if not wish.forced:
+            check_step(now, wished, at_ms, dwell_ms)
+
+
+def check_kept(name: str, wish: Wish, kept: Sequence[Document]) -> None:
+    """Refuse to bring back what is no longer kept; the defaults, version 0, always are.
+
+    Raises
+    ------
+    Refusal
+        Naming the versions that are.
+    """
+    versions = [one.version for one in kept]
+    if wish.restores and wish.restores not in versions:
+        known = (
+            f"{min(versions)} to {max(versions)}, or 0 for the defaults" if versions else "0, the defaults"
+        )
+        raise Refusal(
+            "unknown_version", "restores", wish.restores, f"a version of {name} still kept: {known}"
+        )

@@ -282,6 +282,22 @@ def most_explored(document: Explorations) -> float:
     return max(rate if scheme not in ("greedy", "fallback") else 0.0 for scheme, rate in schemes)
 
 
+def check_depth(wished: Explorations, now: Explorations) -> None:
+    """Refuse one temporary change more than may lie on top of each other.
+
+    Raises
+    ------
+    Refusal
+        Saying how many may.
+    """
+    if wished.ttl_s is not None and _depth(now) >= DEEPEST:
+        raise Refusal("too_deep", "ttl_s", wished.ttl_s, f"at most {DEEPEST} temporary changes at a time")
+
+
+def _depth(document: Explorations) -> int:
+    return 0 if document.before is None else 1 + _depth(document.before)
+
+
 def check_step(now: Explorations, wished: Explorations, at_ms: int, dwell_ms: int) -> None:
     """Refuse a change that explores much more at once, or comes too soon after the one before.
 

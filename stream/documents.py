@@ -8,9 +8,9 @@ from state.changing import now_in_force
 from state.decoding import Refusal
 from state.events import Control, encode
 from state.exploration import (
-    DEEPEST,
     Document,
     Explorations,
+    check_depth,
     check_step,
     decode_document,
     is_known_kind,
@@ -113,10 +113,5 @@ def _dated(wished: Explorations, now: Explorations, at_ms: int) -> Explorations:
     """Return a document with what comes back after it, where its time is limited."""
     if wished.ttl_s is None:
         return wished
-    if _depth(now) >= DEEPEST:
-        raise Refusal("too_deep", "ttl_s", wished.ttl_s, f"at most {DEEPEST} temporary changes at a time")
+    check_depth(wished, now)
     return replace(wished, until=at_ms + round(wished.ttl_s * 1000), before=now)
-
-
-def _depth(document: Explorations) -> int:
-    return 0 if document.before is None else 1 + _depth(document.before)

@@ -55,9 +55,11 @@ def test_the_list_has_one_line_a_surface_and_lane() -> None:
 
 def test_a_card_tells_what_where_from_how_good_and_what_of_whom() -> None:
     text = "\n".join(card_of("home", {0: life()}))
+    features = [line for line in text.partition("### Features")[2].splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in features} == {8}
     assert "# Click models of surface home" in text
     for feature in ranking_registry().features:
-        assert f"| {feature.name} | {feature.kind} | {feature.privacy} |" in text
+        assert f"| {feature.name} | {feature.kind} | {feature.source} |" in text
     for said in (
         "500 outcomes",
         "knn*trend_mid",
