@@ -102,7 +102,7 @@ async def _store() -> AsyncIterator[None]:
 
 
 _UserId = Annotated[
-    str, Parameter(min_length=1, max_length=130, description="A user id, or s: and a session id.")
+    str, Parameter(pattern=r"^(s:)?[\s\S]{1,128}$", description="A user id, or s: and a session id.")
 ]
 _Why = Annotated[str, Parameter(max_length=512, description="Kept with the erasure; name nobody in it.")]
 _Wait = Annotated[int, Parameter(ge=0, le=30_000, description="How long to wait for the receipt, ms.")]
