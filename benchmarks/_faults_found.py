@@ -25,7 +25,7 @@ from tests.integration.rig import Rig, read_topic
 
 SOURCES = (*SUBJECT_KINDS, "items", "control", "outcomes")
 PUBLISHED = ("decisions", "impressions", "clicks", "feedback")
-READ_PATIENCE_S = 20.0
+READ_PATIENCE_S = 120.0
 CHUNK = 500
 SAMPLED_ITEMS = 60
 WEIGHT_UNIT = 1_000

@@ -43,7 +43,7 @@ STAGES: Stages = {
     "policy learning: update": ["bandits.learner:ShardLearner.learn"],
     "pack blocks": ["stream.shared:pack_vector"],
     "encode subjects": ["stream.subjects:encode_subject", "stream.subjects:decode_subject"],
-    "encode open decisions": ["stream.open_decisions:_pack"],
+    "encode open decisions": ["stream.open_decisions:encode_open"],
     "commit: flatten": ["state.commit:_request"],
     "rest of the fold": ["stream.shard:ShardLogic.wanted", "stream.shard:ShardLogic.fold"],
     "click model (lane)": ["stream.lane:LaneLogic.fold"],

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from msgspec import Struct, msgpack
+from msgspec import Struct
 
 from bandits.hybrid import packed_size
 from bandits.ranking import ranking_policy, seal
@@ -39,6 +39,7 @@ from state.keys import (
     trends_key,
     unit_prefix,
 )
+from state.opened import encode_open
 from state.packing import pack_vector
 from state.partition import shard_of
 from state.retention import DAY_MS
@@ -152,7 +153,7 @@ def _open(filling: Filling) -> Iterator[Entry]:
     count = filling.plan.family("open").count
     for number, decision in enumerate(decisions(filling.population, range(10**6, 10**6 + count))):
         shard = number % filling.settings.shards
-        yield shard, f"a:{decision.event_id}", msgpack.encode(opened(decision))
+        yield shard, f"a:{decision.event_id}", encode_open(opened(decision))
         yield shard, f"d:{decision.event_id}", encode_kept(keep(decision))
 
 

@@ -145,17 +145,20 @@ def _figures(check: Check) -> dict[str, int]:
 
 
 async def all_closed(rig: Rig, truth: Truth, look_after: Callable[[], None]) -> bool:
-    """Wait until every window has closed and every outcome is learnt; returns False where patience ends."""
+    """Wait until windows have closed and all outcomes are learnt; returns False where all stands still."""
     settings = rig.settings
     waits_ms = settings.lateness_ms + max(settings.window_ms, settings.decision_wait_ms)
-    deadline = time.monotonic() + waits_ms / 1000 + GRACE_S
-    while time.monotonic() < deadline:
+    done, moved_at = -1, time.monotonic()
+    while time.monotonic() < moved_at + waits_ms / 1000 + GRACE_S:
         look_after()
         try:
             folded = await rig.folded()
         except (RedisError, OSError):
             await asyncio.sleep(POLL_S)
             continue
+        standing_at = sum(folded.subjects.values()) + folded.learnt
+        if standing_at != done:
+            done, moved_at = standing_at, time.monotonic()
         expected = truth.expected()
         reached = all(folded.subjects.get(name, 0) >= number for name, number in expected.items())
         if reached and folded.learnt >= expected["closed.outcome"]:
@@ -186,6 +189,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of visits and faults")
     parser.add_argument("--kafka", choices=("embedded", "cluster"), default="embedded", help="which brokers")
     parser.add_argument("--rate", type=float, default=200.0, help="events a second")
+    parser.add_argument("--lateness", type=float, help="lateness bound, s (6; with a cluster 30)")
     parser.add_argument("--log-level", default="ERROR", help="of the workers")
     given = parser.parse_args()
     configure_logs("ERROR")
@@ -193,6 +197,8 @@ def main() -> int:
     pace = Pace(kill_s=10.0, broker_kill_s=40.0) if is_cluster else Pace()
     plan = Plan(60.0 * given.minutes, given.rate, given.workers, pace)
     changes = {"seed": given.seed, "shards": given.shards, "log_level": given.log_level}
+    if given.lateness is not None:
+        changes["lateness_s"] = given.lateness
     with (cluster if is_cluster else embedded)(**changes) as (settings, store, brokers):
         report = asyncio.run(run_faults(settings, store, brokers, plan))
     for table in tables(report):

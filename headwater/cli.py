@@ -83,7 +83,11 @@ def worker() -> None:
 
     settings = checked_secret(command_settings())
     _settle_collector()
-    sys.exit(run(settings))
+    try:
+        ended = run(settings)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(ended)
 
 
 @main.command()

@@ -74,11 +74,11 @@ def document(made: Plan, shards: int) -> dict[str, Any]:
 
 def lines(made: Plan, shards: int) -> list[str]:
     """Return a plan as lines to print."""
-    rows = [f"{f.name:<10}{f.count:>14,}{f.each:>12,.0f}{_mega(f.total):>14}" for f in made.families]
+    rows = [f"{f.name:<16}{f.count:>14,}{f.each:>12,.0f}{_mega(f.total):>14}" for f in made.families]
     return [
-        f"{'family':<10}{'count':>14}{'bytes each':>12}{'in all':>14}",
+        f"{'family':<16}{'count':>14}{'bytes each':>12}{'in all':>14}",
         *rows,
-        f"{'in all':<36}{_mega(made.total):>14}",
+        f"{'in all':<42}{_mega(made.total):>14}",
         f"shards: {shards} set, {made.shards} suggested",
         f"at the peak {made.rows_a_second:,.0f} rows and {made.commits_a_second:,.0f} commits a second",
         "allow twice this where the store writes snapshots (copy on write), and 10 % for fragmentation",

@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from msgspec import Struct, msgpack
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from bandits.hybrid import packed_size
 from bandits.ranking import ranking_policy
+from headwater.family import Family, hash_family
 from headwater.population import (
     BEGIN_MS,
     Population,
@@ -23,19 +24,20 @@ from headwater.population import (
     popularity,
     visitors,
 )
+from headwater.surface_sizes import SurfaceSizes
 from online_models.heads import FOLLOWING, HeadModels, Labels
 from online_models.ranking import prior_model, ranking_registry
 from state.events import Outcome, OutcomeSlot, encode
-from state.evidence import Cell, encode_cells
-from state.exploring import STRETCH_MS, STRETCHES, Progress, Stretch, encode_progress
+from state.exploring import Progress, encode_folded
 from state.feed import Interaction, ShardFeed, encode_feed
 from state.keys import decision_key, subject_key, subject_unit, unit_prefix
+from state.opened import encode_open
 from state.outbox import Message, encode_message
 from state.packing import pack_arrays
-from state.retention import DAY_MS, EVIDENCE_HOURS, FEED_CAP, MAX_UNSENT, MODEL_VERSIONS_KEPT
+from state.retention import DAY_MS, FEED_CAP, MAX_UNSENT
 from state.sessions import SessionRow, encode_session
 from state.settings import Settings
-from state.store_memory import StoreLayout, entries_cost, hash_cost, strings_cost
+from state.store_memory import StoreLayout, entries_cost, strings_cost
 from state.subject import SEAL_BYTES, encode_subject
 from stream.kept import encode_kept, keep
 
@@ -44,9 +46,6 @@ CATEGORIES = 200
 """Of a catalogue, as hashed crosses meet them."""
 SEALED = 8
 DAY_S = 86_400
-NAMED_VERSIONS = 2
-LIFECYCLE = 16_000
-"""Bytes of what is known of one surface's models besides their weights."""
 PEAK = 3.0
 """How much busier the busiest hour is than the mean."""
 SHARD_ROWS = 800.0
@@ -57,29 +56,6 @@ NEW_SHARE = 0.1
 """Of the catalogue, what came within the 60 days that the ledger of new items remembers."""
 COMMITS_A_SECOND = 20.0
 """Commits of a busy shard: one takes what has arrived while the last was under way."""
-
-
-class Family(Struct, frozen=True):
-    """What one key family needs.
-
-    Attributes
-    ----------
-    name
-        Key family.
-    count
-        Keys, fields or entries, over all units.
-    total
-        Bytes, the tables they are found by included.
-    """
-
-    name: str
-    count: int
-    total: float
-
-    @property
-    def each(self) -> float:
-        """Bytes of one."""
-        return self.total / self.count if self.count else 0.0
 
 
 class Plan(Struct, frozen=True):
@@ -150,7 +126,7 @@ def take_sample(population: Population, settings: Settings) -> Sample:
         session=([20], [len(raw) for raw in sessions]),
         item=[len(encode(item)) for item in catalogue(population, range(min(500, max(1, population.items))))],
         decision=[len(encode(decision)) for decision in logged],
-        opened=[len(msgpack.encode(opened(decision))) for decision in logged],
+        opened=[len(encode_open(opened(decision))) for decision in logged],
         kept=[len(encode_kept(one)) for one in kept],
         outcome=_outcome_length(population),
         feed=_feed_length(population),
@@ -224,8 +200,8 @@ class _Sizes:
         """Return what makes each family."""
         return [
             self._subject, self._decision, self._session, self._open, self._trends, self._bandit,
-            self._learnt, self._items, self._models, self._versions, self._lifecycle, self._evidence,
-            self._newcomers, self._spending,
+            self._learnt, self._items, self._newcomers,
+            *SurfaceSizes(self._people, self._settings, self._layout, self._sample.model).makers(),
             self._feed, self._outbox, self._counters,
         ]  # fmt: skip
 
@@ -240,9 +216,7 @@ class _Sizes:
         return Family("decision", count, strings_cost(self._layout, key, values, count, self._held))
 
     def _hash(self, name: str, names: list[int], values: list[int], count: int, units: int = 0) -> Family:
-        units = units or self._settings.shards
-        each = hash_cost(self._layout, names, values, round(count / units))
-        return Family(name, count, units * each)
+        return hash_family(self._layout, name, (names, values), count, units or self._settings.shards)
 
     def _session(self) -> Family:
         count = min(self._people.sessions, self._settings.max_sessions)
@@ -282,42 +256,12 @@ class _Sizes:
         units = self._settings.item_shards
         return self._hash("items", [self._item_name], self._sample.item, self._people.items, units)
 
-    def _models(self) -> Family:
-        length = self._sample.model
-        units = self._settings.lanes
-        return self._hash("models", [8], [length], self._people.surfaces * units, units)
-
-    def _versions(self) -> Family:
-        """Return what is kept of earlier champions: a week of days, and a few with names."""
-        length, units = self._sample.model, self._settings.lanes
-        count = self._people.surfaces * units * (MODEL_VERSIONS_KEPT + NAMED_VERSIONS)
-        return self._hash("model_versions", [11], [length], count, units)
-
-    def _lifecycle(self) -> Family:
-        units = self._settings.lanes
-        return self._hash("lifecycle", [8], [LIFECYCLE], self._people.surfaces * units, units)
-
-    def _evidence(self) -> Family:
-        """Return a week of hours of each surface: new and returning visitors under one rate."""
-        slots = self._people.slots + 1
-        sums = [1e5 / 3] * slots
-        cells = [Cell("returning", 0.05, False, [10**6] * slots, sums, sums)] * 2
-        units = self._settings.lanes
-        count = self._people.surfaces * units * EVIDENCE_HOURS if self._people.decisions_per_day else 0
-        return self._hash("evidence", [11], [len(encode_cells(cells))], count, units)
-
     def _newcomers(self) -> Family:
         """Return the ledger of a catalogue of which a tenth has come in the time the ledger remembers."""
         met = self._people.items * NEW_SHARE * self._people.surfaces * self._settings.shards
         count = round(met) if self._people.decisions_per_day else 0
-        length = len(encode_progress(Progress(0, 10, 5, 1.5, BEGIN_MS, BEGIN_MS)))
+        length = len(encode_folded(Progress(0, 10, 5, 1.5, BEGIN_MS, BEGIN_MS)))
         return self._hash("newcomers", [8 + self._item_name], [length], count)
-
-    def _spending(self) -> Family:
-        busy = Stretch(10**4, 10**3, 10**4, 1e3 / 3, 10**3, 1e2 / 3)
-        length = len(encode_progress({BEGIN_MS // STRETCH_MS + n: busy for n in range(STRETCHES)}))
-        count = self._people.surfaces * self._settings.shards if self._people.decisions_per_day else 0
-        return self._hash("spending", [8], [length], count)
 
     def _feed(self) -> Family:
         units = self._settings.shards

@@ -61,6 +61,7 @@ from state.decoding import Refusal
 from state.pseudonyms import Pseudonyms
 from state.settings import Settings, SettingsError
 from state.topics import topic_name
+from state.tracing import start_tracing
 
 log = structlog.get_logger(__name__)
 _DRAIN_S = 5.0
@@ -134,10 +135,11 @@ async def _lifespan(app: Litestar, settings: Settings, live: LiveState) -> Async
     )
     sync = Sync(settings, feeds, live)
     logbook = Logbook(producer, topic_name(settings.namespace, "decisions"), metrics)
-    gateway = Gateway(settings, producer, metrics)
+    tracing = start_tracing(settings, "server")
+    gateway = Gateway(settings, producer, metrics, tracing)
     reader = SubjectReader(settings, requests, metrics)
     parts = (reader, logbook, sync, metrics)
-    app.state.recommender = Recommender(settings, live, parts, guard.recommendations)
+    app.state.recommender = Recommender(settings, live, parts, guard.recommendations, tracing)
     app.state.similar = SimilarItems(live, (parts[0], sync, Pseudonyms(settings.pseudonym_key())))
     app.state.gateway, app.state.tuning = gateway, Tuning(settings, gateway, live, feeds)
     app.state.privacy = Privacy(settings, feeds, gateway)

@@ -20,6 +20,7 @@ from state.partition import shard_of
 from state.pseudonyms import Pseudonyms
 from state.settings import Settings
 from state.topics import topic_name
+from state.tracing import INCOMING, TRACE_HEADER, Tracing
 
 _SEND_TIMEOUT_S = 5.0
 DEEPEST = 16
@@ -46,27 +47,38 @@ class Gateway:
         Of the server.
     metrics
         Where verdicts are counted.
+    tracing
+        Notes posts that are parts of traces; None while traces are off.
     """
 
-    def __init__(self, settings: Settings, producer: AIOKafkaProducer, metrics: ServerMetrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        producer: AIOKafkaProducer,
+        metrics: ServerMetrics,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._settings, self._producer, self._metrics = settings, producer, metrics
-        self._pseudonyms = Pseudonyms(settings.pseudonym_key())
+        self._pseudonyms, self._tracing = Pseudonyms(settings.pseudonym_key()), tracing
 
     async def publish(self, envelopes: Sequence[EventEnvelope], caller: Caller) -> list[Verdict]:
         """Return one verdict an event, in order; accepted ones are acknowledged by Kafka."""
-        verdicts = await asyncio.gather(*(self._publish_one(envelope, caller) for envelope in envelopes))
+        began, parent, trace = time.time_ns(), INCOMING.get(), ""
+        if self._tracing is not None and self._tracing.wants(parent):
+            trace = self._tracing.note("publish", parent, (began, began), {"events": len(envelopes)})
+        verdicts = await asyncio.gather(*(self._publish_one(one, caller, trace) for one in envelopes))
         for envelope, verdict in zip(envelopes, verdicts, strict=True):
             self._metrics.events.labels(envelope.kind, verdict.reason or "accepted").inc()
         return list(verdicts)
 
-    async def _publish_one(self, envelope: EventEnvelope, caller: Caller) -> Verdict:
+    async def _publish_one(self, envelope: EventEnvelope, caller: Caller, trace: str) -> Verdict:
         try:
             check_depth(envelope.event)
             addressed = self._address(envelope.kind, msgspec.json.encode(self._stored(envelope.event)))
             check_allowed(addressed, caller)
         except Refusal as refusal:
             return Verdict(accepted=False, reason=refusal.reason, field=refusal.field, detail=str(refusal))
-        return await self.send(addressed)
+        return await self.send(addressed, trace)
 
     def _stored(self, event: dict[str, Any]) -> dict[str, Any]:
         """Return an event with the user id that is stored."""
@@ -86,13 +98,17 @@ class Gateway:
         shard = shard_of(event.subject, self._settings.shards)
         return Addressed(kind, event, event.subject, shard, raw)
 
-    async def send(self, addressed: Addressed) -> Verdict:
-        """Publish one validated event."""
+    async def send(self, addressed: Addressed, trace: str = "") -> Verdict:
+        """Publish one validated event, as part of a trace where there is one."""
         topic = topic_name(self._settings.namespace, addressed.kind)
         try:
             async with asyncio.timeout(_SEND_TIMEOUT_S):
                 put = await self._producer.send_and_wait(
-                    topic, value=addressed.raw, key=addressed.key.encode(), partition=addressed.partition
+                    topic,
+                    value=addressed.raw,
+                    key=addressed.key.encode(),
+                    partition=addressed.partition,
+                    headers=[(TRACE_HEADER, trace.encode())] if trace else None,
                 )
         except (KafkaError, TimeoutError) as error:
             return Verdict(

@@ -16,6 +16,7 @@ from serving.problems import MEDIA_TYPE, Problem
 from serving.scopes import ALIVE, RECOMMENDATIONS, needed
 from state.decoding import shorten
 from state.settings import Settings, SettingsError
+from state.tracing import INCOMING, read_parent
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -73,6 +74,8 @@ class Guard:
         Why -> requests turned away.
     is_draining
         Whether the server is about to stop.
+    is_tracing
+        Whether requests may be parts of traces.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -83,6 +86,7 @@ class Guard:
         self.others = Admission(MOST_OTHERS)
         self.turned: Counter[str] = Counter()
         self.is_draining = False
+        self.is_tracing = settings.trace_share > 0
 
     def admit(self, scope: Any) -> tuple[Caller, Admission | None]:
         """Return who calls, and where the request has to be counted out when it is answered.
@@ -205,6 +209,8 @@ def guarded(app: Application, guard: Guard) -> Application:
             await _turn_away(send, turned)
             return
         scope["state"]["caller"] = caller
+        if guard.is_tracing:
+            INCOMING.set(read_parent(dict(scope["headers"]).get(b"traceparent")))
         if admission is not guard.recommendations:
             CALLER.set(caller)
         if admission is None:

@@ -9,12 +9,16 @@ from aiokafka import AIOKafkaProducer
 
 from serving.metrics import ServerMetrics
 from state.events import Decision, encode
+from state.tracing import TRACE_HEADER
 
 log = structlog.get_logger(__name__)
 CAPACITY = 20_000
 _BATCH = 200
 BATCH_BYTES = 400_000
 """Of one batch of records; brokers take a megabyte unless told otherwise."""
+
+Waiting = tuple[int, bytes, bytes, list[tuple[str, bytes]]]
+"""Shard, key, value and headers of a decision."""
 
 
 class Logbook:
@@ -32,7 +36,7 @@ class Logbook:
 
     def __init__(self, producer: AIOKafkaProducer, topic: str, metrics: ServerMetrics) -> None:
         self._producer, self._topic, self._metrics = producer, topic, metrics
-        self._waiting: deque[tuple[int, bytes, bytes]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._arrived = asyncio.Event()
         metrics.buffered.set_function(lambda: len(self._waiting))
 
@@ -41,8 +45,13 @@ class Logbook:
         if len(self._waiting) >= CAPACITY:
             self._metrics.lost.inc()
             return
-        self._waiting.append((shard, decision.subject.encode(), encode(decision)))
+        self._waiting.append((shard, decision.subject.encode(), encode(decision), []))
         self._arrived.set()
+
+    def join(self, decision_id: str, trace: str) -> None:
+        """Let the newest decision be part of a trace, if it is the one that is meant."""
+        if self._waiting and decision_id.encode() in self._waiting[-1][2]:
+            self._waiting[-1] = (*self._waiting[-1][:3], [(TRACE_HEADER, trace.encode())])
 
     async def run(self) -> None:
         """Send what is put; runs until cancelled."""
@@ -64,16 +73,17 @@ class Logbook:
             if not self._waiting:
                 self._arrived.clear()
 
-    async def _send(self, waiting: list[tuple[int, bytes, bytes]]) -> None:
+    async def _send(self, waiting: list[Waiting]) -> None:
         # A batch may go out twice after an error: decisions are dropped as duplicates by their id.
         pending: list[Any] = []
         for shard, records in _by_shard(waiting).items():
             batch = self._producer.create_batch()
-            for key, value in records:
-                if batch.append(key=key, value=value, timestamp=None) is None:
+            for _, key, value, headers in records:
+                record = {"key": key, "value": value, "timestamp": None, "headers": headers}
+                if batch.append(**record) is None:
                     pending.append(await self._send_batch(batch, shard))
                     batch = self._producer.create_batch()
-                    batch.append(key=key, value=value, timestamp=None)
+                    batch.append(**record)
             pending.append(await self._send_batch(batch, shard))
         await asyncio.gather(*pending)
 
@@ -89,8 +99,8 @@ class Logbook:
         return len(self._waiting)
 
 
-def _by_shard(waiting: list[tuple[int, bytes, bytes]]) -> dict[int, list[tuple[bytes, bytes]]]:
-    shards: dict[int, list[tuple[bytes, bytes]]] = {}
-    for shard, key, value in waiting:
-        shards.setdefault(shard, []).append((key, value))
+def _by_shard(waiting: list[Waiting]) -> dict[int, list[Waiting]]:
+    shards: dict[int, list[Waiting]] = {}
+    for one in waiting:
+        shards.setdefault(one[0], []).append(one)
     return shards

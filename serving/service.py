@@ -29,6 +29,7 @@ from state.pseudonyms import Pseudonyms
 from state.settings import Settings
 from state.subject import SubjectRecord
 from state.tokens import TokenSigner, make_decision_id
+from state.tracing import INCOMING, Tracing
 
 log = structlog.get_logger(__name__)
 TOKEN_LIFE_MS = 30 * 24 * 3_600_000
@@ -47,6 +48,8 @@ class Recommender:
         Reader of subject records, log of decisions, feed follower and metrics.
     admission
         Where requests in flight are counted.
+    tracing
+        Notes where time went; None while traces are off.
     """
 
     def __init__(
@@ -55,9 +58,11 @@ class Recommender:
         live: LiveState,
         parts: tuple[SubjectReader, Logbook, Sync, ServerMetrics],
         admission: Admission,
+        tracing: Tracing | None = None,
     ) -> None:
         self._settings, self._live = settings, live
         self._reader, self._logbook, self._sync, self._metrics = parts
+        self._tracing, self._tells = tracing, settings.log_level == "DEBUG"
         self._admission, self._pseudonyms = admission, Pseudonyms(settings.pseudonym_key())
         self._signer, self._pages = TokenSigner(settings.secret()), Pages(settings.secret())
         self._random = random.Random(settings.seed) if settings.seed is not None else random.SystemRandom()
@@ -96,6 +101,8 @@ class Recommender:
         if request.page is not None and len(answer.items) == request.k:
             answer.next_page = self._next_page(call, answer)
         answer.stale, answer.waited_ms = stale, round(1000 * (read - started), 3) if request.after else 0.0
+        if self._tracing is not None:
+            self._trace(answer, (started, read), self._tracing)
         self._metrics.note_answer(request.surface, answer.rung)
         self._metrics.note_times(read - started, time.perf_counter() - read)
         return answer
@@ -104,6 +111,19 @@ class Recommender:
         items = self._live.items
         shown = items.hashes[items.rows(item.item_id for item in answer.items)]
         return self._pages.token(np.concatenate([call.earlier, shown]), call.request.surface, call.subject)
+
+    def _trace(self, answer: RecommendationAnswer, marks: tuple[float, float], tracing: Tracing) -> None:
+        """Note what a request's time went to, and let what becomes of its decision join the trace."""
+        parent = INCOMING.get()
+        if not tracing.wants(parent):
+            return
+        now, clock = time.time_ns(), time.perf_counter()
+        began, read = (now - int(1e9 * (clock - mark)) for mark in marks)
+        said = {"decision": answer.decision_id, "surface": answer.surface, "rung": answer.rung}
+        whole = tracing.note("recommend", parent, (began, now), {**said, "stale": answer.stale})
+        tracing.note("read", whole, (began, read), {})
+        tracing.note("decide", whole, (read, now), {})
+        self._logbook.join(answer.decision_id, whole)
 
     async def _read(self, request: RecommendationRequest, subject: str) -> tuple[SubjectRecord | None, bool]:
         if not request.after:
@@ -152,6 +172,8 @@ class Recommender:
         self._metrics.note_slots(
             sum(item.explored for item in items), [sources[n] for n in decided.slate.indices.tolist()]
         )
+        if self._tells:
+            log.debug("decided", decision=call.decision_id, surface=call.request.surface, rung=decided.rung)
         self.sample.note(decided.scored, decided.slate, decided.chosen.law)
         answer = self._dressed(call, decided.rung, items, is_holdout=decided.is_holdout)
         answer.exploration_version = decided.chosen.document.version

@@ -11,7 +11,7 @@ from state.events import Name
 from state.merchandising import Merchandising, check_rules
 from state.model_documents import MODEL_DOCUMENTS, ModelDocument
 from state.ranking import Rankings
-from state.versioned import Versioned
+from state.versioned import Versioned, split_name
 
 Scheme = Literal["greedy", "epsilon", "softmax", "optimistic", "squarecb", "fallback"]
 Rate = Annotated[float, Meta(ge=0.0, le=0.5)]
@@ -197,18 +197,18 @@ def settings_of(document: Document) -> dict[str, Any]:
 
 def is_known_kind(name: str) -> bool:
     """Return whether this release knows the kind of a document."""
-    return name.partition("/")[0] in DOCUMENT_TYPES
+    return split_name(name)[0] in DOCUMENT_TYPES
 
 
 def kind_of(name: str) -> type[Document]:
     """Return the type of a document of a known kind."""
-    return DOCUMENT_TYPES[name.partition("/")[0]]
+    return DOCUMENT_TYPES[split_name(name)[0]]
 
 
 def decode_document(name: str, raw: bytes) -> Document:
     """Return a stored document; of one that a later release wrote, what this one understands."""
     try:
-        return _decoders[name.partition("/")[0]].decode(raw)
+        return _decoders[split_name(name)[0]].decode(raw)
     except msgspec.ValidationError:
         return msgspec.convert(_understood(msgspec.json.decode(raw), kind_of(name)), kind_of(name))
 
@@ -234,7 +234,7 @@ def read_document(name: str, said: Mapping[str, Any]) -> Document:
     Refusal
         If the kind is unknown, a setting is unknown or out of bounds, or two segments share a name.
     """
-    kind, known = DOCUMENT_TYPES.get(name.partition("/")[0]), ", ".join(DOCUMENT_TYPES)
+    kind, known = DOCUMENT_TYPES.get(split_name(name)[0]), ", ".join(DOCUMENT_TYPES)
     if kind is None:
         raise Refusal("unknown_control", "name", name, f"one of {known}, then / and a name")
     given = [one for one in ENGINE_FIELDS if one in said]

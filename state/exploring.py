@@ -115,7 +115,7 @@ class Tried(Struct, array_like=True):
 _SUMS = Tried.__struct_fields__[: Tried.__struct_fields__.index("first_at")]
 
 
-encode_progress = msgspec.msgpack.Encoder().encode
+encode_folded = msgspec.msgpack.Encoder().encode
 _progress = msgspec.msgpack.Decoder(Progress)
 _stretches = msgspec.msgpack.Decoder(dict[int, Stretch])
 _tried = msgspec.msgpack.Decoder(Tried)

@@ -52,6 +52,7 @@ class OpenDecision(Struct, array_like=True):
 
 
 _decoder = msgspec.msgpack.Decoder(OpenDecision)
+encode_open = msgspec.msgpack.Encoder().encode
 
 
 def decode_open(raw: bytes) -> OpenDecision:

@@ -193,6 +193,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         must reach (``at_least``); replaces the defaults. docs/models.md says what they do.
     seed
         Makes the random part of decision ids repeat; only for trying and tests.
+    trace_share
+        Share of requests and posts of events that begin a trace (OpenTelemetry, extra ``otel``); 0 for none
+        at all, else those that arrive with a trace are part of it too. docs/metrics.md.
     log_level
         DEBUG, INFO, WARNING or ERROR.
     """
@@ -261,6 +264,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     attribution: dict[SurfaceKey, SurfaceRules] = field(default_factory=dict)
     heads: dict[HeadName, HeadRule] = field(default_factory=DEFAULT_HEADS.copy)
     seed: int | None = None
+    trace_share: Share = 0.0
     log_level: Annotated[str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
 
     @property

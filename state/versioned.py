@@ -3,6 +3,12 @@
 from msgspec import Struct
 
 
+def split_name(name: str) -> tuple[str, str]:
+    """Return the kind of a document and what it is of, such as ``exploration`` and ``home``."""
+    kind, _, key = name.partition("/")
+    return kind, key
+
+
 class Versioned(Struct, kw_only=True):
     """What the engine adds to a document.
 

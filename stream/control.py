@@ -10,6 +10,7 @@ from state.feed import NamesFeed, encode_feed
 from state.keys import audit_key, control_key, counters_key, history_key, redriven_key, version_field
 from state.model_documents import MODEL_DOCUMENTS
 from state.retention import AUDIT_CAP, HISTORY_CAP
+from state.versioned import split_name
 from stream.documents import ControlDocuments
 from stream.effects import Counters, Effects, Place
 from stream.redriven import Redriven
@@ -64,7 +65,7 @@ class ControlLogic:
         effects = Effects(self.place, self.counters, self.outbox_number)
         names: list[str] = []
         for row in rows:
-            if self.redriven.is_again(row) or self.redriven.is_copy(row):
+            if self.redriven.knows(row):
                 self.counters.add("control.redriven_again")
                 continue
             if isinstance(row.event, Control) and self._documents.is_known(row.event):
@@ -94,7 +95,7 @@ class ControlLogic:
         if document.version > HISTORY_CAP:
             effects.erase(history_key(self.place.prefix), version_field(name, document.version - HISTORY_CAP))
         self._note(row.event, before, document, effects)
-        if name.partition("/")[0] in MODEL_DOCUMENTS:
+        if split_name(name)[0] in MODEL_DOCUMENTS:
             self._pass_on(row.event, document, effects)
         return name
 

@@ -29,8 +29,10 @@ class SharedStatistics:
         self._feed.interactions.append(step)
         self._index(record, step)
 
-    def insert(self, record: SubjectRecord, step: Interaction) -> None:
-        """Count what an import tells, where its time says."""
+    def insert(self, record: SubjectRecord, step: Interaction | None) -> None:
+        """Count what an import tells, where its time says, if it counts at all."""
+        if step is None:
+            return
         self._feed.dropped_sessions += self._sessions.insert(step, self._effects)
         self._feed.history.append(step)
         self._index(record, step)

@@ -13,6 +13,7 @@ from state.events import Directive
 from state.model_documents import MODEL_DOCUMENTS, Comeback, ModelPolicy, Naming, Promotion, Shadowing
 from state.models import Shadow, Step, Version
 from state.retention import MOST_SHADOWS
+from state.versioned import split_name
 from stream.surface_models import Challenger, SurfaceModels
 
 DECLARED, NONE = "declared", "none"
@@ -26,7 +27,7 @@ class RefusedError(ValueError):
 
 def follow(models: SurfaceModels, directive: Directive, registry: FeatureRegistry) -> bool:
     """Do what a directive says and note it; returns whether it was done."""
-    kind = directive.name.partition("/")[0]
+    kind, _ = split_name(directive.name)
     act = _ACTS[kind]
     try:
         document = msgspec.convert(directive.document, MODEL_DOCUMENTS[kind])

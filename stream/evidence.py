@@ -28,6 +28,7 @@ class Evidence:
             surface, _, hour = field.decode().rpartition(":")
             self._hours[surface, int(hour)] = {cell.place: cell for cell in decode_cells(raw)}
         self._moved: set[tuple[str, int]] = set()
+        self._dropped_to = 0
 
     def add(self, outcome: Outcome) -> None:
         """Take in a closed decision that tossed coins."""
@@ -55,11 +56,13 @@ class Evidence:
     def write(self, effects: Effects, watermark: int) -> None:
         """Write the hours that moved, and drop those that are over for long."""
         oldest = watermark // HOUR_MS - EVIDENCE_HOURS
-        for surface, hour in sorted(self._moved):
+        moved, self._moved = self._moved, set()
+        for surface, hour in sorted(at for at in moved if at[1] >= oldest):
             cells = self._hours[surface, hour]
             packed = encode_cells([cells[place] for place in sorted(cells)])
             effects.write(self._key, hour_field(surface, hour), packed)
-        self._moved.clear()
-        for surface, hour in sorted(at for at in self._hours if at[1] < oldest):
+        known = self._hours if oldest > self._dropped_to else moved  # all others were looked at before
+        for surface, hour in sorted(at for at in known if at[1] < oldest):
             del self._hours[surface, hour]
             effects.erase(self._key, hour_field(surface, hour))
+        self._dropped_to = oldest

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
-import msgspec
 from msgspec import Struct, field
 
 from state.events import Slot
@@ -15,6 +14,7 @@ from state.exploring import (
     decode_progress,
     decode_stretches,
     decode_tried,
+    encode_folded,
     item_field,
     tried_field,
 )
@@ -26,7 +26,6 @@ from stream.closing import Judged
 from stream.effects import Effects
 from stream.kept import Kept
 
-_pack = msgspec.msgpack.Encoder().encode
 Hashes = tuple[Mapping[bytes, bytes], Mapping[bytes, bytes], Mapping[bytes, bytes]]
 
 
@@ -146,7 +145,7 @@ class Exploring:
         moved, self._moved = self._moved, _Moved()
         newcomers = [(name, self._newcomers[name]) for name in sorted(moved.newcomers)]
         for name, progress in newcomers:
-            effects.write(newcomers_key(self._prefix), name, _pack(progress))
+            effects.write(newcomers_key(self._prefix), name, encode_folded(progress))
         self._write_tried(moved.tried, effects)
         stretches = self._write_spending(moved.stretches, watermark, effects)
         dropped, self._dropped = self._dropped, []
@@ -154,7 +153,7 @@ class Exploring:
 
     def _write_tried(self, moved: Collection[str], effects: Effects) -> None:
         for name in sorted(moved):
-            effects.write(tried_key(self._prefix), name, _pack(self._tried[name]))
+            effects.write(tried_key(self._prefix), name, encode_folded(self._tried[name]))
         if len(self._tried) > TRIED_CAP:
             oldest = sorted(self._tried, key=lambda name: (self._tried[name].last_at, name))
             for name in oldest[: len(self._tried) - TRIED_CAP]:
@@ -173,7 +172,7 @@ class Exploring:
         kept = {number: one for number, one in sorted(self._spending[surface].items()) if number >= oldest}
         if kept:
             self._spending[surface] = kept
-            effects.write(spending_key(self._prefix), surface, _pack(kept))
+            effects.write(spending_key(self._prefix), surface, encode_folded(kept))
         else:
             del self._spending[surface]
             effects.erase(spending_key(self._prefix), surface)

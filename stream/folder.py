@@ -15,11 +15,13 @@ from state.events import encode
 from state.keys import outbox_key
 from state.outbox import Message, decode_message, next_batch
 from state.retention import MAX_UNSENT
+from state.tracing import Tracing
 from stream.effects import Effects, Place
 from stream.gauges import Reading
 from stream.isolation import Isolation
 from stream.journal import Journal, JournalEntry, Rules, marks
 from stream.rows import Row
+from stream.tracing import trace_folds
 from stream.watermark import Progress, Watermark
 
 log = structlog.get_logger(__name__)
@@ -107,10 +109,17 @@ class Folder:
         Store, broker, clock.
     rules
         What the logic folds under; journalled whenever it is not what it was.
+    tracing
+        Notes what is folded of traces; None while they are off.
     """
 
     def __init__(
-        self, make_logic: Callable[[], UnitLogic], partition: int, ports: Ports, rules: Rules | None = None
+        self,
+        make_logic: Callable[[], UnitLogic],
+        partition: int,
+        ports: Ports,
+        rules: Rules | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._make_logic, self._partition, self._ports = make_logic, partition, ports
         self._rules = rules or {}
@@ -120,6 +129,7 @@ class Folder:
         self._to_send = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._isolation = Isolation()
+        self._tracing = tracing
         self._lost = False
         self._generation = 0
 
@@ -247,6 +257,8 @@ class Folder:
         entry = self._journal.entry(rows, watermark, now_ms())
         await self._commit(self._journalled(self._logic.fold(rows, watermark), rows, entry), entry)
         self._isolation.passed(rows)
+        if self._tracing is not None:
+            trace_folds(self._tracing, self._logic.place.unit, rows)
         oldest = now_ms() - live[0].received_at if live else None
         self._ports.observe(self._logic.place.unit, len(rows), time.perf_counter() - started, oldest)
 

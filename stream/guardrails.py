@@ -18,6 +18,7 @@ from state.events import Control
 from state.exploration import Explorations, Guardrail, in_force
 from state.exploring import Tried, columns_of, read_spending, read_tried
 from state.settings import Settings
+from state.versioned import split_name
 
 log = structlog.get_logger(__name__)
 LOOK_EVERY_S = 1.0
@@ -138,7 +139,7 @@ class Watch:
         if asked is not None and now_ms < asked + RETRY_MS:
             return  # the end is on its way
         before = await self._before(name, document)
-        known = await self._evidence(name.partition("/")[2], document, before, now_ms)
+        known = await self._evidence(split_name(name)[1], document, before, now_ms)
         event = ending(name, document, known, before=before, at_ms=now_ms)
         if event is not None:
             log.warning("guardrail broken", document=name, version=document.version, why=event.why)

@@ -11,14 +11,7 @@ from state.events import Click, Feedback, Impression, User
 from state.feed import Interaction
 from state.settings import FeedbackKind
 from state.subject import SubjectRecord
-from stream.interactions import (
-    Caps,
-    feedback_interest,
-    feedback_kind,
-    hide_item,
-    interact,
-    note_impression,
-)
+from stream.interactions import Caps, feedback_kind, interact, note_impression, take_feedback
 from stream.rows import Row
 from stream.subjects import Subjects
 from stream.users import describe
@@ -48,7 +41,7 @@ class History:
     user
         Folds a row of the users topic that is the newest of its user, as a live one.
     count
-        Takes an interaction into shared statistics.
+        Takes an interaction, if there is one to count, into shared statistics.
     """
 
     def __init__(
@@ -56,7 +49,7 @@ class History:
         subjects: Subjects,
         rules: HistoryRules,
         user: Callable[[Row], None],
-        count: Callable[[SubjectRecord, Interaction], None],
+        count: Callable[[SubjectRecord, Interaction | None], None],
     ) -> None:
         self._subjects, self._rules, self._user, self._count = subjects, rules, user, count
 
@@ -66,8 +59,9 @@ class History:
         if isinstance(event, Impression):
             self._impression(event)
         elif isinstance(event, Click):
-            self._subjects.touch(event.subject).clicks += 1
-            self._interact(event, 1.0)
+            record = self._subjects.touch(event.subject)
+            record.clicks += 1
+            self._count(record, interact(record, event, 1.0, self._rules.caps, keeps_its_time=True))
         elif isinstance(event, Feedback):
             self._feedback(event)
         elif isinstance(event, User):
@@ -78,17 +72,8 @@ class History:
         note_impression(record, event, self._rules.caps, keeps_its_time=True)
 
     def _feedback(self, event: Feedback) -> None:
-        kind = feedback_kind(self._rules.feedback, event)
-        if kind.sign < 0:
-            hide_item(self._subjects.touch(event.subject), event, self._rules.caps)
-        else:
-            self._interact(event, feedback_interest(kind, event.value) if kind.sign > 0 else 0.0)
-
-    def _interact(self, event: Click | Feedback, interest: float) -> None:
-        record = self._subjects.touch(event.subject)
-        step = interact(record, event, interest, self._rules.caps, keeps_its_time=True)
-        if step is not None:
-            self._count(record, step)
+        kind, record = feedback_kind(self._rules.feedback, event), self._subjects.touch(event.subject)
+        self._count(record, take_feedback(record, event, kind, self._rules.caps, keeps_its_time=True))
 
     def _profile(self, event: User, row: Row) -> None:
         record = self._subjects.read(event.user_id)

@@ -93,6 +93,23 @@ def interact(
     return add_interaction(record, event, interest, caps)
 
 
+def take_feedback(
+    record: SubjectRecord, event: Feedback, kind: FeedbackKind, caps: Caps, *, keeps_its_time: bool
+) -> Interaction | None:
+    """Fold feedback as its kind says: it hides its item, or is an interaction as in `interact`.
+
+    Raises
+    ------
+    Refusal
+        If the subject has hidden as many items as it may.
+    """
+    if kind.sign < 0:
+        hide_item(record, event, caps)
+        return None
+    interest = feedback_interest(kind, event.value) if kind.sign > 0 else 0.0
+    return interact(record, event, interest, caps, keeps_its_time=keeps_its_time)
+
+
 def note_impression(record: SubjectRecord, event: Impression, caps: Caps, *, keeps_its_time: bool) -> None:
     """Count an impression, and let its session go on, unless it keeps its time as in `interact`."""
     if not keeps_its_time or event.occurred_at >= record.last_at:

@@ -24,6 +24,7 @@ from state.keys import (
 from state.models import Lifecycle, decode_lifecycle, encode_lifecycle
 from state.outbox import Arrivals
 from state.packing import unpack_arrays
+from state.versioned import split_name
 from stream.directives import follow, promote_shown
 from stream.effects import Counters, Effects, Place
 from stream.evidence import Evidence
@@ -134,7 +135,7 @@ class LaneLogic:
                 effects.refuse(row, row.refusal.reason, str(row.refusal))
             elif isinstance(row.event, Directive):
                 self.redriven.take(row, effects)
-                surface = row.event.name.partition("/")[2]
+                _, surface = split_name(row.event.name)
                 if self._is_followed(surface, row.event):
                     self.counters.add("directives.duplicate")
                     continue
@@ -155,7 +156,8 @@ class LaneLogic:
         self._learnt.write(effects)
         self._evidence.write(effects, watermark)
         self._scoreboard.write(effects)
-        effects.change.meta.update({_SEEN + source: a.encode() for source, a in self._arrivals.items()})
+        sources = sorted({row.source for row in rows if row.source in self._arrivals})
+        effects.change.meta.update({_SEEN + source: self._arrivals[source].encode() for source in sources})
         self.outbox_number = effects.outbox_number
         return effects
 
@@ -169,24 +171,21 @@ class LaneLogic:
     def _is_followed(self, surface: str, directive: Directive) -> bool:
         """Return whether a directive was followed: a control unit whose store went back sends it again."""
         models = self.models.get(surface)
-        return models is not None and models.has_done(directive.name.partition("/")[0], directive.event_id)
+        return models is not None and models.has_done(split_name(directive.name)[0], directive.event_id)
 
     def _is_new(self, row: Row) -> bool:
         """Drop what was seen: a source numbers its messages, and sends them again after a crash."""
         if row.redrive:
-            return not self._is_redriven_again(row)
+            is_again = self.redriven.knows(row)
+            if is_again:
+                self.counters.add(f"{row.kind}.redriven_again")
+            return not is_again
         if row.refusal is not None and not row.number:
             return True
         if self._arrivals.setdefault(row.source, Arrivals()).is_new(row.number):
             return True
         self.counters.add(f"{row.kind}.duplicate")
         return False
-
-    def _is_redriven_again(self, row: Row) -> bool:
-        is_again = self.redriven.is_again(row) or self.redriven.is_copy(row)
-        if is_again:
-            self.counters.add(f"{row.kind}.redriven_again")
-        return is_again
 
     def _of(self, surface: str) -> SurfaceModels:
         models = self.models.get(surface)

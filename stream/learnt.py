@@ -9,7 +9,8 @@ from state.retention import OUTCOMES_KEPT
 from state.subject import id_hash
 from stream.effects import Effects
 
-PAGE = 1024
+PAGE = 256
+"""Outcomes written together: each commit writes the page it adds to anew."""
 
 
 class LearntOutcomes:

@@ -2,12 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-import msgspec
-
 from state.events import Click, Decision, Feedback, Impression, encode
 from state.exploration import VISITOR
 from state.keys import open_key
-from state.opened import OpenDecision, Reward, decode_open
+from state.opened import OpenDecision, Reward, decode_open, encode_open
 from state.rules import rules_of
 from state.tokens import decision_time
 from stream.attribution import NOTHING, OUTCOMES, Attribution, Closed
@@ -18,7 +16,6 @@ from stream.kept import Kept, decode_kept, encode_kept
 from stream.shard_rules import ShardRules
 from stream.surfaces import SurfaceCounters, strays
 
-_pack = msgspec.msgpack.Encoder().encode
 FACETS_TOLD = 4
 """Facets of a visit that an interaction is told of with."""
 Told = Impression | Click | Feedback
@@ -207,7 +204,9 @@ class OpenDecisions:
     def write(self) -> None:
         """Put the decisions that something was noted of into the change."""
         for decision_id in sorted(self._touched):
-            self._effects.write(self._key, f"a:{decision_id}", _pack(self.attribution.open[decision_id]))
+            self._effects.write(
+                self._key, f"a:{decision_id}", encode_open(self.attribution.open[decision_id])
+            )
         self._touched.clear()
         self._surfaces.follow(self.attribution)
         self._effects.change.meta["open"] = str(len(self.attribution.open))

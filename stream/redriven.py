@@ -43,6 +43,10 @@ class Redriven:
         """Return whether a row is a re-drive of an event that was folded from another of its letters."""
         return bool(row.redrive) and row.event is not None and _identity(row, row.event) in self._events
 
+    def knows(self, row: Row) -> bool:
+        """Return whether a row's event was folded from a re-drive before, of this letter or of another."""
+        return self.is_again(row) or self.is_copy(row)
+
     def take(self, row: Row, effects: Effects) -> None:
         """Note a row as folded, in the commit that folds it; rows that were not re-driven need no note."""
         if not row.redrive:

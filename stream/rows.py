@@ -11,6 +11,7 @@ from state.events import Event
 from state.imports import is_import_mark
 from state.outbox import FORWARDED_HEADER, IMPORT_HEADER, NUMBER_HEADER, REDRIVE_HEADER, SOURCE_HEADER
 from state.producers import ENGINE, PRODUCER_HEADER, UNNAMED, producer_name
+from state.tracing import TRACE_HEADER, read_parent
 
 Headers = Sequence[tuple[str, bytes | None]]
 _MAX_DIGITS = 18
@@ -42,6 +43,8 @@ class Row(Struct):
         Mark of the import it belongs to; empty for what happens now.
     producer
         Who published it: as the event says, else as a header does.
+    trace
+        Header of the trace it is part of; nothing that is folded depends on it.
     """
 
     kind: str
@@ -58,6 +61,7 @@ class Row(Struct):
     redrive: str = ""
     imported: str = ""
     producer: str = UNNAMED
+    trace: str = ""
 
     def occurred_at(self) -> int:
         """Return the event's time, or the record's where there is no event."""
@@ -105,6 +109,7 @@ def _read_headers(row: Row, headers: Headers) -> None:
     marks = {name: value or b"" for name, value in headers}
     row.forwarded = FORWARDED_HEADER in marks
     row.redrive = _letter_id(marks)
+    row.trace = read_parent(marks.get(TRACE_HEADER))
     row.source = _text(SOURCE_HEADER, marks.get(SOURCE_HEADER, b""))
     row.imported = _text(IMPORT_HEADER, marks.get(IMPORT_HEADER, b""))
     number = marks.get(NUMBER_HEADER, b"0")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from state.decoding import Refusal
 from state.erasure import ErasureList
 from state.events import SUBJECT_KINDS, Click, Decision, Feedback, Impression, User
-from state.feed import ShardFeed, encode_feed
+from state.feed import Interaction, ShardFeed, encode_feed
 from state.imports import Imports
 from state.keys import (
     attribution_key,
@@ -31,7 +31,7 @@ from stream.effects import Counters, Effects, Place, write_imports
 from stream.exploring import Exploring
 from stream.forgetting import Forgetting
 from stream.history import History
-from stream.interactions import feedback_interest, feedback_kind, hide_item, interact, note_impression
+from stream.interactions import feedback_kind, interact, note_impression, take_feedback
 from stream.kept import keep
 from stream.open_decisions import OpenDecisions
 from stream.producers import Producers
@@ -180,27 +180,26 @@ class ShardLogic:
     def _click(self, row: Row) -> None:
         event = row.event
         assert isinstance(event, Click)
-        self.subjects.touch(event.subject).clicks += 1
-        self._interact(event, 1.0, row)
-        self.opened.react(event, 1.0, is_redriven=bool(row.redrive))
+        record, redriven = self.subjects.touch(event.subject), bool(row.redrive)
+        record.clicks += 1
+        step = interact(record, event, 1.0, self.rules.caps, keeps_its_time=redriven)
+        self._count(event, step)
+        self.opened.react(event, 1.0, is_redriven=redriven)
 
     def _feedback(self, row: Row) -> None:
         event = row.event
         assert isinstance(event, Feedback)
         kind = feedback_kind(self.rules.feedback, event)
-        if kind.sign < 0:
-            hide_item(self.subjects.touch(event.subject), event, self.rules.caps)
-        else:
-            self._interact(event, feedback_interest(kind, event.value) if kind.sign > 0 else 0.0, row)
+        record, redriven = self.subjects.touch(event.subject), bool(row.redrive)
+        step = take_feedback(record, event, kind, self.rules.caps, keeps_its_time=redriven)
+        self._count(event, step)
         heads = [name for name, rule in self.rules.heads.items() if rule.counts(event.kind, event.value)]
-        self.opened.react(event, kind.reward, heads, is_redriven=bool(row.redrive))
+        self.opened.react(event, kind.reward, heads, is_redriven=redriven)
 
-    def _interact(self, event: Click | Feedback, interest: float, row: Row) -> None:
-        record = self.subjects.touch(event.subject)
-        step = interact(record, event, interest, self.rules.caps, keeps_its_time=bool(row.redrive))
+    def _count(self, event: Click | Feedback, step: Interaction | None) -> None:
         if step is not None:
             step.surface, step.facets = self.opened.where(event)
-            self.shared.count(record, step)
+            self.shared.count(self.subjects.touch(event.subject), step)
 
     def _decision(self, row: Row) -> None:
         event = row.event

@@ -63,6 +63,7 @@ class SurfaceModels:
         self._raw: bytes | None = None  # the champion as stored, while it is what was put back
         self._moved: set[int] = set()
         self._stopped: set[str] = set()
+        self._learnt: set[str] = set()  # shadows that are not stored as they are
         self._is_told = False
 
     def restore(self, offset: int, shadows: Mapping[str, Challenger], versions: Mapping[int, bytes]) -> None:
@@ -100,6 +101,7 @@ class SurfaceModels:
         for shadow in self.shadows.values():
             _, theirs = shadow.heads.learn(lesson.inputs, lesson.labels)
             shadow.comparison.update(by_outcome(theirs - losses, lesson.owners, lesson.outcomes))
+        self._learnt |= set(self.shadows)
 
     def _keep_of_yesterday(self, at_ms: int) -> None:
         """Keep the champion as it was when a day of event time began."""
@@ -155,15 +157,18 @@ class SurfaceModels:
     def _begin_comparisons(self) -> None:
         for shadow in self.shadows.values():
             shadow.comparison = Comparison()
+        self._learnt |= set(self.shadows)
 
     def start(self, name: str, challenger: Challenger, about: Shadow) -> None:
         """Let a shadow learn beside the champion."""
         self.shadows[name], self.lifecycle.shadows[name] = challenger, about
+        self._learnt.add(name)
         self._stopped.discard(name)
 
     def stop(self, name: str) -> None:
         """End a shadow."""
         del self.shadows[name], self.lifecycle.shadows[name]
+        self._learnt.discard(name)
         self._stopped.add(name)
 
     def packed(self) -> bytes:
@@ -177,9 +182,9 @@ class SurfaceModels:
     def take_moved(self) -> tuple[dict[str, bytes | None], dict[int, bytes | None]]:
         """Return shadows and versions to write, None for those that are gone, and forget that they moved."""
         shadows: dict[str, bytes | None] = dict.fromkeys(self._stopped)
-        shadows |= {name: shadow.packed(self.offset) for name, shadow in self.shadows.items()}
+        shadows |= {name: self.shadows[name].packed(self.offset) for name in sorted(self._learnt)}
         versions = {number: self.versions.get(number) for number in sorted(self._moved)}
-        self._stopped, self._moved = set(), set()
+        self._stopped, self._learnt, self._moved = set(), set(), set()
         return shadows, versions
 
     def is_due(self) -> bool:

@@ -16,6 +16,7 @@ from state.keys import CONTROL
 from state.models import Lifecycle
 from state.settings import Settings
 from state.topics import topic_name
+from state.tracing import start_tracing
 from stream.engine import Bundle, EngineApp, EngineSettings, bounds, build_app, run_worker
 from stream.folder import Folder
 from stream.gauges import lag_of
@@ -56,6 +57,7 @@ class Worker:
         self.metrics.registry.register(ModelCollector(self._model_facts))
         self.metrics.gauges.read = lambda: [folder.reading() for folder in list(self.folders.values())]
         self._kinds = {topic_name(settings.namespace, kind): kind for kind in KINDS}
+        self._tracing = start_tracing(settings, "worker")
         self._ports: WorkerPorts | None = None
         self._producer: AIOKafkaProducer | None = None
         self._watchers: list[asyncio.Task[None]] = []
@@ -90,7 +92,7 @@ class Worker:
         if running is not None:
             return running.rewind()
         rules = unit_rules(self.settings, unit)
-        folder = Folder(logic_maker(self.settings, unit, partition), partition, ports, rules)
+        folder = Folder(logic_maker(self.settings, unit, partition), partition, ports, rules, self._tracing)
         delay = 0.05
         while True:
             try:

@@ -11,11 +11,15 @@ from headwater.embedded import EmbeddedStore
 from headwater.population import BEGIN_MS, Population, decisions, visitors
 from headwater.sizing import expected_pairs, plan
 from state.events import Click, encode
+from state.packing import to_base64
+from state.retention import retention
 from state.settings import Settings
 from state.store_memory import LAYOUTS
 from state.subject import encode_subject
 from stream.rows import Row, decode_row
-from tests.stream.folding import row, shard
+from tests.stream.folding import AT, row, shard
+from tests.stream.test_evidence import lane as evidence_lane
+from tests.stream.test_evidence import outcome
 
 WORDS = ("--users", "1000", "--items", "100", "--sessions", "500")
 
@@ -33,6 +37,28 @@ def test_a_plan_names_every_family_and_the_shards() -> None:
     assert "subject" in run(*WORDS).output
 
 
+SMALL = {
+    "meta", "hold", "erased", "redriven", "attribution", "producers", "item_times", "decisions_of",
+}  # fmt: skip
+"""A few numbers a unit, or what a population cannot tell: erasures, re-drives, removals, long indexes."""
+
+
+def test_every_key_family_of_the_store_is_planned_or_small() -> None:
+    told = plan(Population(1000, 100, 500, 1000), Settings(), LAYOUTS["valkey"])
+    assert {row.name for row in retention() if row.where == "key"} - SMALL == {f.name for f in told.families}
+    assert all(family.total > 0 for family in told.families)
+
+
+def test_what_is_summed_up_of_surfaces_is_as_long_as_it_is_planned() -> None:
+    lane, rng = evidence_lane(), np.random.default_rng(2)
+    weights = [to_base64(1.0 + rng.random(3)) for _ in range(300)]
+    lane.fold([outcome(n + 1, shadows={"wide@1": one}) for n, one in enumerate(weights)], AT)
+    (held,) = lane.hash("scoreboard").values()
+    people = Population(1000, 100, 500, 1000)
+    told = plan(people, Settings(), LAYOUTS["valkey"]).family("scoreboard")
+    assert told.each == pytest.approx(len(held), rel=0.2)
+
+
 @pytest.mark.parametrize("words", [("--users", "-1"), ("--interactions", "0"), ("--store", "disk")])
 def test_a_count_out_of_bounds_is_refused(words: tuple[str, str]) -> None:
     assert run(*WORDS, *words).exit_code == 2
@@ -41,7 +67,7 @@ def test_a_count_out_of_bounds_is_refused(words: tuple[str, str]) -> None:
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_nothing_needs_nothing(layout: str) -> None:
     told = plan(Population(0, 0, 0, 0), Settings(), LAYOUTS[layout])
-    of_surfaces = {"models", "model_versions", "lifecycle"}
+    of_surfaces = {"models", "model_shadows", "model_versions", "lifecycle", "control", "history", "audit"}
     assert {f.name for f in told.families if f.total} <= of_surfaces | {"counters"}
 
 

@@ -34,7 +34,7 @@ from tests.integration.test_exactness import more_folded, restart, steady
 
 FAMILIES = {
     "subjects", "decisions", "counters", "attribution", "producers", "sessions", "trends", "bandit", "learnt",
-    "items", "item_times", "models", "outcomes", "evidence", "spending", "tried", "lifecycle",
+    "audit", "items", "item_times", "models", "outcomes", "evidence", "spending", "tried", "lifecycle",
     "control", "history", "watermark",
 }  # fmt: skip
 

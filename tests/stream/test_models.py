@@ -322,6 +322,21 @@ def lived(registry: FeatureRegistry = SMALL) -> Folded:
     return folded
 
 
+def test_a_commit_writes_no_more_than_what_moved() -> None:
+    folded = lived()
+    change = folded.fold([told("models", {"promote": "manual"}, 4)])
+    assert f"{PLACE.prefix}model_shadows" not in change.fields
+    assert f"{PLACE.prefix}model_versions" not in change.fields
+    (lesson,) = outcomes(200, 1)
+    other = msgspec.structs.replace(lesson, source="7", number=1)
+    assert isinstance(other.event, Outcome)
+    other.event = msgspec.structs.replace(other.event, event_id="another")
+    folded.fold([lesson])
+    change = folded.fold([other])
+    assert [name for name in change.meta if name.startswith("seen:")] == ["seen:7"]
+    assert list(change.fields[f"{PLACE.prefix}model_shadows"]) == ["home#blind"]
+
+
 def test_a_change_of_features_leaves_shadows_and_versions_behind_through_two_restarts() -> None:
     folded = lived()
     steps = len(life(folded).steps)
