@@ -1,29 +1,38 @@
 """The one place where numba is switched on."""
 
-import contextlib
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import types
-from numba.core.caching import FunctionCache
 from numba.experimental import structref
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _KeptCode(FunctionCache):
-    """Machine code kept on disk; what names types that are gone since an upgrade is compiled anew."""
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return the code kept for argument types, or None."""
-        try:
-            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
-        except (AttributeError, ImportError):  # numba reads all that is kept of a loop before it compares
-            self.flush()  # type: ignore[no-untyped-call]
-            return None
+def text_of_loops(folder: Path) -> str:
+    """Return a short name for what the files of a folder say that hold loops, or types loops take."""
+    digest = hashlib.blake2b(digest_size=6)
+    for path in sorted(folder.glob("*.py")):
+        text = path.read_bytes()
+        if b"@compiled" in text or b"NamedTuple" in text:
+            digest.update(path.name.encode() + b"\0" + text)
+    return digest.hexdigest()
 
 
+def _cache_folder() -> Path:
+    """Return where machine code of just these loops is kept.
+
+    numba looks at the file of a loop alone: it would go on with old code of what the loop calls in other
+    files, and fail on code kept for types that are gone.
+    """
+    here = Path(__file__).parent
+    return Path(numba.config.CACHE_DIR or here / "__pycache__") / f"loops-{text_of_loops(here)}"
+
+
+numba.config.CACHE_DIR = str(_cache_folder())
 _LOOSE_SUMS = {"reassoc", "contract", "arcp", "nsz"}
 
 
@@ -49,10 +58,10 @@ def compiled_sums(function: F) -> F:
 
 
 def _jit(function: F, fastmath: bool | set[str]) -> F:
-    loop: Any = numba.njit(nogil=True, fastmath=fastmath)(function)
-    with contextlib.suppress(RuntimeError):  # no folder to keep it in
-        loop._cache = _KeptCode(loop.py_func)  # type: ignore[no-untyped-call]
-    return cast("F", loop)
+    try:
+        return cast("F", numba.njit(cache=True, nogil=True, fastmath=fastmath)(function))
+    except RuntimeError:
+        return cast("F", numba.njit(nogil=True, fastmath=fastmath)(function))
 
 
 @structref.register

@@ -1,43 +1,31 @@
-"""Machine code kept on disk outlives an upgrade of the files it was made from."""
+"""Machine code kept on disk belongs to one text of the loops."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-_LOOP = """
-from typing import NamedTuple
-from online_models.compiled import compiled
+import numba
 
-class {name}(NamedTuple):
-    value: float
+from online_models.compiled import compiled, text_of_loops
 
-@compiled
-def doubled(given):
-    return 2.0 * given.value
-
-assert doubled({name}(2.0)) == 4.0
-print(sum(doubled.stats.cache_hits.values()))
-"""
+LOOP = "@compiled\ndef doubled(value): return twice(value)\n"
 
 
-def run(folder: Path, name: str) -> str:
-    """Run a loop over a type of this name in a process of its own; returns how often code was found kept."""
-    (folder / "loop.py").write_text(_LOOP.format(name=name))
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "kept"), "PYTHONPATH": os.getcwd()}
-    done = subprocess.run(
-        [sys.executable, "-c", "import loop"],
-        env={**environment, "PYTHONPATH": f"{folder}:{environment['PYTHONPATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+def test_code_is_kept_apart_for_every_text_of_loops_and_of_their_types(tmp_path: Path) -> None:
+    def named(name: str, text: str) -> str:
+        (tmp_path / name).write_text(text)
+        return text_of_loops(tmp_path)
+
+    first = named("_loops.py", LOOP)
+    with_callee = named("_more_loops.py", "@compiled\ndef twice(value): return 2 * value\n")
+    changed = named("_more_loops.py", "@compiled\ndef twice(value): return value + value\n")
+    with_types = named("machine.py", "class Machine(NamedTuple): value: float\n")
+    assert len({first, with_callee, changed, with_types}) == 4
+    assert named("blend.py", "def anything(): return 1\n") == with_types
 
 
-def test_kept_code_is_used_again_and_made_anew_where_its_types_are_gone(tmp_path: Path) -> None:
-    assert run(tmp_path, "Before") == "0"
-    assert run(tmp_path, "Before") == "1"
-    assert run(tmp_path, "After") == "0"
-    assert run(tmp_path, "After") == "1"
+def test_loops_of_this_room_keep_their_code_under_the_name_of_its_text() -> None:
+    def doubled(value: float) -> float:
+        return 2.0 * value
+
+    folder = Path(__file__).parents[2] / "online_models"
+    assert compiled(doubled)(2.0) == 4.0
+    assert Path(numba.config.CACHE_DIR).name == f"loops-{text_of_loops(folder)}"
