@@ -10,6 +10,7 @@ from numba.core import types
 from numba.experimental import structref
 
 F = TypeVar("F", bound=Callable[..., Any])
+_config: Any = numba.config
 
 
 def text_of_loops(folder: Path) -> str:
@@ -29,10 +30,10 @@ def _cache_folder() -> Path:
     files, and fail on code kept for types that are gone.
     """
     here = Path(__file__).parent
-    return Path(numba.config.CACHE_DIR or here / "__pycache__") / f"loops-{text_of_loops(here)}"
+    return Path(_config.CACHE_DIR or here / "__pycache__") / f"loops-{text_of_loops(here)}"
 
 
-numba.config.CACHE_DIR = str(_cache_folder())
+_config.CACHE_DIR = str(_cache_folder())
 _LOOSE_SUMS = {"reassoc", "contract", "arcp", "nsz"}
 
 

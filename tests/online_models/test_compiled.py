@@ -1,6 +1,7 @@
 """Machine code kept on disk belongs to one text of the loops."""
 
 from pathlib import Path
+from typing import Any
 
 import numba
 
@@ -28,4 +29,5 @@ def test_loops_of_this_room_keep_their_code_under_the_name_of_its_text() -> None
 
     folder = Path(__file__).parents[2] / "online_models"
     assert compiled(doubled)(2.0) == 4.0
-    assert Path(numba.config.CACHE_DIR).name == f"loops-{text_of_loops(folder)}"
+    config: Any = numba.config
+    assert Path(config.CACHE_DIR).name == f"loops-{text_of_loops(folder)}"
