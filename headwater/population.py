@@ -11,7 +11,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from bandits.hybrid import packed_size
-from bandits.ranking import ranking_policy
+from bandits.ranking import ranking_policy, seal
 from online_models.ranking import ranking_registry
 from state.events import Candidates, Click, Decision, Item, Slot, Versions, Weights
 from state.feed import Interaction
@@ -99,10 +99,10 @@ def visitors(population: Population, settings: Settings, numbers: range) -> Iter
     picks = [item_id(n) for n in draw(rng, population.items, int(lengths.sum())).tolist()]
     ends = np.cumsum(lengths)
     caps = Caps(settings.hidden_cap, settings.seen_cap, settings.idle_ms)
-    block = 8 * packed_size(ranking_policy().context_dim)
+    block = 8 * packed_size(ranking_policy().item_dim)
     for place, number in enumerate(numbers):
         items = picks[ends[place] - lengths[place] : ends[place]]
-        record = SubjectRecord(bandit=rng.bytes(block) if number % 2 else b"")
+        record = SubjectRecord(bandit=seal(rng.bytes(block)) if number % 2 else b"")
         yield Visitor(user_id(number), record, _visit(record, user_id(number), items, (caps, settings)))
 
 

@@ -27,7 +27,7 @@ from serving.items import IntArray, ItemTable
 from serving.merchandising import Wishes
 from state.packing import FloatArray
 
-LIMIT = 180
+LIMIT = 150
 """Candidates of a decision: as many as it can log, with all their scores, in eight kilobytes."""
 RECENT = 30
 _TOLD = 70

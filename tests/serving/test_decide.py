@@ -241,7 +241,7 @@ def test_a_decision_of_all_the_candidates_there_can_be_takes_eight_and_a_half_ki
     asked = call("u1", regular(live))
     event = logged(live, asked)
     assert len(from_base64(event.candidates.scores)) == LIMIT
-    assert len(encode(event)) <= 8.5 * 1024
+    assert len(encode(event)) <= 8 * 1024
 
 
 def test_the_longest_decision_is_one_the_stream_takes() -> None:
