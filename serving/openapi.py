@@ -12,12 +12,14 @@ from litestar.openapi.spec import (
     Parameter,
     PathItem,
     Reference,
+    RequestBody,
     Schema,
 )
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.routes import HTTPRoute
 from msgspec import Struct
 
+from serving.examples import EXAMPLES
 from serving.problems import MEDIA_TYPE, Problem
 
 _REF = "#/components/schemas/{name}"
@@ -34,9 +36,10 @@ def complete_document(app: Litestar) -> None:
     document = app.openapi_schema
     _, ours = msgspec.json.schema_components(list(_structs_of(app)), ref_template=_REF)
     document.components.schemas = {**(document.components.schemas or {}), **ours}
-    for item in (document.paths or {}).values():
-        for operation in _operations(item):
+    for path, item in (document.paths or {}).items():
+        for verb, operation in _operations(item):
             _complete(operation)
+            _show_example(operation, EXAMPLES.get((verb, path)))
 
 
 def _structs_of(app: Litestar) -> Iterator[type[Struct]]:
@@ -58,8 +61,14 @@ def _structs_in(annotations: list[Any]) -> Iterator[type[Struct]]:
         yield from _structs_in(list(get_args(annotation)))
 
 
-def _operations(item: PathItem) -> Iterator[Operation]:
-    yield from (operation for verb in _VERBS if (operation := getattr(item, verb)) is not None)
+def _operations(item: PathItem) -> Iterator[tuple[str, Operation]]:
+    yield from ((verb, operation) for verb in _VERBS if (operation := getattr(item, verb)) is not None)
+
+
+def _show_example(operation: Operation, body: dict[str, Any] | None) -> None:
+    if body is not None and isinstance(operation.request_body, RequestBody):
+        for media in operation.request_body.content.values():
+            media.example = body
 
 
 def _complete(operation: Operation) -> None:

@@ -6,9 +6,26 @@ from typing import Any
 
 import pytest
 from litestar.exceptions.base_exceptions import LitestarDeprecationWarning
+from msgspec import convert
+from msgspec.json import encode
 
 from serving.app import build_app
+from serving.examples import EXAMPLES
+from serving.preview_routes import ShadowsChange
 from serving.problems import MEDIA_TYPE
+from serving.requests import (
+    BudgetChange,
+    EventBatch,
+    ExplorationChange,
+    RankingChange,
+    RecommendationRequest,
+    Rollback,
+    RuleChange,
+    Stop,
+)
+from serving.scoreboard import Promotion
+from state.decoding import decode_event
+from state.filters import parse_filter
 from state.settings import Settings
 
 VERBS = ("get", "put", "post", "delete")
@@ -67,3 +84,35 @@ def test_answers_of_an_erasure_are_told_apart(document: dict[str, Any]) -> None:
         status: str(erase[status]["content"]).split("schemas/")[1].split("'")[0] for status in ("200", "202")
     }
     assert named == {"200": "Receipt", "202": "Pending"}
+
+
+TAKEN_BY = {
+    "/v1/recommendations": RecommendationRequest,
+    "/v1/events": EventBatch,
+    "/v1/exploration/{surface}": ExplorationChange,
+    "/v1/exploration/{surface}/stop": Stop,
+    "/v1/exploration/{surface}/rollback": Rollback,
+    "/v1/exploration-budget": BudgetChange,
+    "/v1/ranking/{surface}": RankingChange,
+    "/v1/rules/{surface}/{name}": RuleChange,
+    "/v1/exploration/{surface}/shadows": ShadowsChange,
+    "/v1/exploration/{surface}/promote": Promotion,
+}
+
+
+def test_every_body_is_shown_by_an_example_that_its_route_takes(document: dict[str, Any]) -> None:
+    shown = {
+        name.split(" ")[1]: operation["requestBody"]["content"]["application/json"].get("example")
+        for name, operation in operations(document)
+        if "requestBody" in operation
+    }
+    assert shown.keys() == TAKEN_BY.keys()
+    for path, example in shown.items():
+        convert(example, TAKEN_BY[path])
+
+
+def test_filters_and_events_of_examples_are_understood() -> None:
+    parse_filter(EXAMPLES["post", "/v1/recommendations"]["filter"])
+    parse_filter(EXAMPLES["put", "/v1/rules/{surface}/{name}"]["where"])
+    for one in EXAMPLES["post", "/v1/events"]["events"]:
+        decode_event(one["kind"], encode(one["event"]), received_at=one["event"]["occurred_at"])
