@@ -14,20 +14,17 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks import _run
-from benchmarks._load import measure as send
-from benchmarks._load import request_bytes
 from benchmarks._store import write_shop
 from benchmarks._synthetic import Shop
-from benchmarks.serving import recommendations
+from benchmarks.serving import Request, recommendations, send
 from state.settings import Settings
 
 VARIANTS = {"shedding": "benchmarks._server", "letting all in": "benchmarks._unbounded"}
 
 
-def at(settings: Settings, requests: list[bytes], rate: float, given: argparse.Namespace) -> dict[str, Any]:
-    """Measure one rate."""
-    asked = argparse.Namespace(rate=rate, seconds=given.seconds, connections=given.connections)
-    measured = send(settings.port, requests, asked)
+def at(settings: Settings, requests: list[Request], rate: float, given: argparse.Namespace) -> dict[str, Any]:
+    """Measure one rate, from a process of its own: pauses of this one would be taken for the server's."""
+    measured = send(settings.port, requests, rate, given.seconds, given.connections)
     _run.console.print(
         f"  {rate:7.0f}/s  answered {measured['achieved_rps']:7.0f}/s  refused {measured['errors']:6}"
         f"  p50 {measured.get('p50_ms', 0):8.2f}  p99 {measured.get('p99_ms', 0):9.2f} ms"
@@ -38,8 +35,7 @@ def at(settings: Settings, requests: list[bytes], rate: float, given: argparse.N
 def measure(given: argparse.Namespace, settings: Settings, shop: Shop) -> dict[str, Any]:
     """Measure both servers at all shares of the first one's capacity."""
     one, _ = _run.split_cores()
-    requests = [request_bytes(how, path, body.encode()) for how, path, body in recommendations(shop)]
-    report: dict[str, Any] = {}
+    requests, report = recommendations(shop), dict[str, Any]()
     for name, module in VARIANTS.items():
         with _run.module_child(module, settings) as process:
             os.sched_setaffinity(process.pid, one)

@@ -32,6 +32,7 @@ KEPT_UP = 0.99
 STEPS = 7
 FIRST_RATE = 400.0
 SENDERS = 20_000
+CONNECTIONS = 64
 Request = tuple[str, str, str]
 Measure = Callable[[float], Mapping[str, Any]]
 
@@ -52,9 +53,19 @@ def reads(shop: Shop) -> list[Request]:
     return [("GET", READ_PATH + user_id(rng.randrange(shop.sessions)), "") for _ in range(SENDERS)]
 
 
-def send(port: int, requests: list[Request], rate: float, seconds: float) -> dict[str, Any]:
+def send(
+    port: int, requests: list[Request], rate: float, seconds: float, connections: int = CONNECTIONS
+) -> dict[str, Any]:
     """Run the load generator in a process of its own; returns what it measured."""
-    command = [sys.executable, "-m", "benchmarks._load", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks._load",
+        "--port",
+        str(port),
+        "--connections",
+        str(connections),
+    ]
     done = subprocess.run(
         [*command, "--rate", str(rate), "--seconds", str(seconds)],
         input=json.dumps(requests), capture_output=True, check=True, text=True, timeout=seconds + 60,

@@ -238,7 +238,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     allow_open: bool = False
     rate_limit: Annotated[float, Meta(ge=0.0, le=1e6)] = 0.0
     rate_burst: Annotated[float, Meta(ge=0.0, le=1e6)] = 0.0
-    max_in_flight: Annotated[int, Meta(ge=1, le=65_536)] = 256
+    max_in_flight: Annotated[int, Meta(ge=1, le=65_536)] = 64
     drain_s: Annotated[float, Meta(ge=0.0, le=600.0)] = 5.0
     tls_certificate: str = ""
     tls_key: str = ""

@@ -99,7 +99,7 @@ async def assert_rungs_are_named(rig: Rig, seconds: float) -> None:
     asked = 0
     while asked < 5 or time.monotonic() < deadline:
         answers = {
-            "trend": await timely(rig, "known"),
+            "trend": await timely(rig, "stranger"),
             "session": await timely(rig, "known", recent_items=["drama-1", "drama-2"]),
             "segment": await timely(rig, "unknown", categories=["crime"]),
         }

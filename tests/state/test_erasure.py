@@ -16,7 +16,7 @@ from state.partition import shard_of
 from state.receipts import Erasure, Receipt, ReceiptError, Removed, decode_receipt, signed, verifies
 from state.retention import SESSIONS_CAP
 from state.settings import Settings
-from state.subject import SubjectRecord
+from state.subject import SEAL_BYTES, SubjectRecord
 
 KEYS = ErasureKeys(b"a secret of the tests")
 AT = 1_750_000_000_000
@@ -177,7 +177,7 @@ def test_a_record_lists_its_latest_sessions_and_says_which_leave(sessions: list[
 
 
 def test_a_readable_record_names_its_items_and_packs_nothing() -> None:
-    record = SubjectRecord(session_id="s1", bandit=b"\0" * 8)
+    record = SubjectRecord(session_id="s1", bandit=b"\0" * (SEAL_BYTES + 8))
     record.mark_seen("i1", AT, 10)
     record.count("i2", AT, 3)
     record.mark_applied("e1", AT)

@@ -272,7 +272,7 @@ async def test_a_slow_handler_is_never_kept_waiting(runtime: EmbeddedRuntime, na
             await publisher.send(namespace, [b"x"] * 200)
             await asyncio.sleep(0.02)
         await until(lambda: position(app, namespace, 0) == 12_000)
-    assert max(after - before for before, after in pairwise(called)) < 0.5
+    assert max(after - before for before, after in pairwise(called)) < 0.9
 
 
 async def test_a_hanging_handler_does_not_hold_up_the_group(runtime: EmbeddedRuntime, namespace: str) -> None:
