@@ -92,6 +92,7 @@ class LiveState:
         self.policies: dict[str, ModelPolicy] = {}
         self._policy, self._retrieval = policy, retrieval
         self.watermarks: dict[int, int] = {}
+        self.erasures = 0
         self.forget_subjects()
         self.click_inputs = ClickInputs(self.registry, self.recommender.names)
 
@@ -104,6 +105,7 @@ class LiveState:
         self.posterior = Posterior(self._policy)
         self.items.blocks[:] = 0
         self.ledger = Ledger(self.items)
+        self.erasures += 1  # there may have been one while the feed was not read
 
     def fresh_recommender(self) -> Recommender:
         """Return a recommender of this catalogue that has met no click yet."""
@@ -168,6 +170,7 @@ class LiveState:
             self.trends.add(row, step.at_ms, step.interest)
             self._count_group(step, row)
 
+        self.erasures += bool(entry.erased_sessions)
         follow_entry(self.items, entry, self.recommender, take)
         for step in entry.history:  # its sessions wait until they can be taken in by time (serving/past.py)
             self.trends.add(self.items.row(step.item_id), step.at_ms, step.interest)

@@ -9,13 +9,20 @@ MOST, FOR_S = 5_000, 600.0
 
 
 class Remembered:
-    """The last word on some subjects."""
+    """The last word on some subjects, forgotten with every erasure: of whom it was is not asked."""
 
     def __init__(self) -> None:
+        self._erasures = 0
         self._held: OrderedDict[str, tuple[float, SubjectRecord]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def heed(self, erasures: int) -> None:
+        """Forget everything if there have been erasures since the last call."""
+        if erasures != self._erasures:
+            self._erasures = erasures
+            self._held.clear()
 
     def note(self, subject: str, record: SubjectRecord, now: float) -> None:
         """Take note of a record as read at a time, s."""

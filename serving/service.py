@@ -93,6 +93,7 @@ class Recommender:
         read = time.perf_counter()
         call = self._call(request, subject, record)
         call = replace(call, earlier=earlier) if len(earlier) else call
+        self._remembered.heed(self._live.erasures)
         if record is None:
             call = replace(call, remembered=self._remembered.of(subject, read))
         else:

@@ -3,8 +3,9 @@
 from serving.decide import answer_items, decide
 from serving.last_rung import static_items
 from serving.remembered import FOR_S, MOST, Remembered
+from state.feed import ShardFeed
 from state.subject import SubjectRecord
-from tests.serving.world import NOW, World, call
+from tests.serving.world import NOW, World, call, empty
 
 
 def test_only_so_many_records_are_remembered_and_only_for_so_long() -> None:
@@ -33,3 +34,18 @@ def test_what_a_visitor_hid_stays_hidden_while_the_store_does_not_answer() -> No
     for items in (static_items(live, knowing, ["i1", "i3"]), answer_items(live, decide(live, knowing))):  # type: ignore[arg-type]
         assert len(items) > 20
         assert not {"i1", "i2", "i3"} & {one.item_id for one in items}
+
+
+def test_an_erasure_is_heeded_by_forgetting_everybody_and_only_once() -> None:
+    remembered, live = Remembered(), empty()
+    remembered.heed(live.erasures)
+    remembered.note("u1", SubjectRecord(hidden=["a"]), 0.0)
+    live.apply_shard(0, ShardFeed(interactions=[]))
+    remembered.heed(live.erasures)
+    assert remembered.of("u1", 1.0) is not None
+    live.apply_shard(0, ShardFeed(erased_sessions=[7]))
+    remembered.heed(live.erasures)
+    assert remembered.of("u1", 1.0) is None
+    remembered.note("u2", SubjectRecord(), 2.0)
+    remembered.heed(live.erasures)
+    assert remembered.of("u2", 3.0) is not None
