@@ -72,6 +72,6 @@ def test_the_door_tells_who_was_turned_away_how_many_are_inside_and_what_is_not_
     assert value("headwater_turned_away_total", {"why": "forbidden"}) == 3
     assert value("headwater_turned_away_total", {"why": "overloaded"}) == 0
     assert value("headwater_in_flight", {"route": "recommendations"}) == 1
-    assert value("headwater_in_flight_limit", {"route": "recommendations"}) == 256
+    assert value("headwater_in_flight_limit", {"route": "recommendations"}) == 64
     assert (value("headwater_draining"), value("headwater_loop_lateness_seconds")) == (1, 0.002)
     assert value("headwater_store_breakers_open") == 0
