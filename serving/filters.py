@@ -1,7 +1,7 @@
 """Expressions over item attributes as masks over the live catalogue: made once, mended as items change."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import reduce
 
 import numpy as np
@@ -37,7 +37,7 @@ class Filters:
 
     def __init__(self, items: ItemTable) -> None:
         self._items = items
-        self._held: OrderedDict[str, _Held] = OrderedDict()
+        self._held: OrderedDict[Hashable, _Held] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -50,16 +50,36 @@ class Filters:
         Refusal
             If the expression cannot be understood.
         """
-        held, rows = self._held.get(text), len(self._items.available)
+        return self._mask(text, lambda: parse_filter(text))
+
+    def allowed(self, wished: str | None, hides: Sequence[str]) -> BoolArray | None:
+        """Return for every row whether it is wished and nothing hides it; None for all of them; read only.
+
+        Raises
+        ------
+        Refusal
+            If an expression cannot be understood.
+        """
+        if wished is None and not hides:
+            return None
+
+        def joined() -> Expression:
+            asked = () if wished is None else (parse_filter(wished),)
+            return All((*asked, *(Not(parse_filter(one)) for one in hides)))
+
+        return self._mask((wished, *hides), joined)
+
+    def _mask(self, key: Hashable, parsed: Callable[[], Expression]) -> BoolArray:
+        held, rows = self._held.get(key), len(self._items.available)
         if held is None or len(held.mask) != rows:
-            expression = parse_filter(text)
+            expression = parsed()
             whole = evaluate(expression, self._items, slice(0, rows))
-            held = self._held[text] = _Held(expression, whole, self._items.changes)
+            held = self._held[key] = _Held(expression, whole, self._items.changes)
             while len(self._held) > max(1, min(MOST, MOST_BYTES // rows)):
                 self._held.popitem(last=False)
         elif held.changes != self._items.changes:
             self._mend(held)
-        self._held.move_to_end(text)
+        self._held.move_to_end(key)
         return held.mask
 
     def _mend(self, held: _Held) -> None:

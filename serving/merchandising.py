@@ -94,10 +94,9 @@ def wishes_of(
     if not rules and not asks:
         return None
     items, filters = catalogue
-    hidden_by = tuple((name, filters.mask(_where(one))) for name, one in rules.hides if one.holds_at(now_ms))
-    allowed = None if request.filter is None else filters.mask(request.filter)
-    for _, hidden in hidden_by:
-        allowed = ~hidden if allowed is None else allowed & ~hidden
+    hides = [(name, _where(one)) for name, one in rules.hides if one.holds_at(now_ms)]
+    hidden_by = tuple((name, filters.mask(where)) for name, where in hides)
+    allowed = filters.allowed(request.filter, [where for _, where in hides])
     if is_holdout:
         return Wishes(allowed, hidden_by, has_filter=request.filter is not None)
     boosts = [(_where(one), _logits(one)) for one in rules.boosts if one.holds_at(now_ms)]

@@ -246,3 +246,19 @@ def test_a_mask_is_right_after_more_changes_than_are_remembered_and_after_the_ta
     fresh = evaluate(parse_filter("price < 20"), items, slice(0, len(items.available)))
     np.testing.assert_array_equal(mask, fresh)
     assert (before, mask.sum()) == (20, 260 + np.count_nonzero(fresh[:40]))
+
+
+@settings(deadline=None, max_examples=25)
+@given(items=st.lists(ITEMS, max_size=12), later=st.lists(ITEMS, max_size=6))
+def test_what_is_allowed_is_what_is_wished_without_what_hides_and_follows_every_change(
+    items: list[Item], later: list[Item]
+) -> None:
+    table, hides = ItemTable(4), ["price < 1", 'category == "a"']
+    filters = Filters(table)
+    assert filters.allowed(None, []) is None
+    for change in (items, later):
+        for one in change:
+            table.put(one)
+        hidden = filters.mask(hides[0]) | filters.mask(hides[1])
+        for wished, within in ((None, ~hidden), ('brand == "b"', filters.mask('brand == "b"') & ~hidden)):
+            np.testing.assert_array_equal(filters.allowed(wished, hides), within)
