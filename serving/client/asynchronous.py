@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from serving.breaker import Breaker
 from serving.client.batching import Batch, Sender, envelope_of, events_call, subject_of_event
 from serving.client.calls import make_call
-from serving.client.errors import ClosedError, UnavailableError
+from serving.client.errors import ClosedError, RefusedError, UnavailableError
 from serving.client.options import ClientOptions
 from serving.client.slates import LocalSlates, Slate
 from serving.client.tokens import Tokens
@@ -89,7 +89,7 @@ class AsyncClient:
             return self._stand_in(
                 request, UnavailableError("the server did not answer several times in a row")
             )
-        asked, is_behind = await self._waiting_for_own(request)
+        asked, is_behind = await self._waiting_for_own(request, end)
         left = max(_LEAST_S, end - time.monotonic())
         try:
             attempt_s = self._options.attempt_s + (asked.wait_ms / 1000 if asked.after else 0.0)
@@ -99,19 +99,28 @@ class AsyncClient:
         except UnavailableError as error:
             self._breaker.note(ok=False, now_s=time.monotonic())
             return self._stand_in(request, error)
+        except RefusedError:
+            self._breaker.note(ok=True, now_s=time.monotonic())  # it answers
+            raise
         self._breaker.note(ok=True, now_s=time.monotonic())
         self._take_in(request, asked, slate)
         slate.stale = slate.stale or is_behind
         return slate
 
-    async def _waiting_for_own(self, request: RecommendationRequest) -> tuple[RecommendationRequest, bool]:
-        """Return the request with the token of the visitor's own events, and whether one is still unsent."""
+    async def _waiting_for_own(
+        self, request: RecommendationRequest, end: float
+    ) -> tuple[RecommendationRequest, bool]:
+        """Return the request with the token of the visitor's own events, and whether one is still unsent.
+
+        Half the time until the end is kept for the request itself.
+        """
         if not self._options.read_your_clicks or request.after is not None:
             return request, False
         subject, is_behind = subject_of(request.user_id, request.session_id), False
         _, sender = self._parts()
         if sender.waiting.holds(subject):
-            is_behind = not await sender.flush_subject(subject, max(_LEAST_S, request.wait_ms / 1000))
+            most_s = min(request.wait_ms / 1000, (end - time.monotonic()) / 2)
+            is_behind = not await sender.flush_subject(subject, max(_LEAST_S, most_s))
         return replace(request, after=self._tokens.after(subject, time.monotonic())), is_behind
 
     def _take_in(self, request: RecommendationRequest, asked: RecommendationRequest, slate: Slate) -> None:
@@ -126,7 +135,15 @@ class AsyncClient:
         if slate is None:
             raise error
         self._figures[slate.origin] += 1
+        slate.stale = slate.stale or self._lacks_own(request)
         return slate
+
+    def _lacks_own(self, request: RecommendationRequest) -> bool:
+        """Return whether the visitor has done what no answer has shown yet."""
+        if not self._options.read_your_clicks:
+            return False
+        subject, (_, sender) = subject_of(request.user_id, request.session_id), self._parts()
+        return sender.waiting.holds(subject) or self._tokens.after(subject, time.monotonic()) is not None
 
     # -- events
 
@@ -219,7 +236,7 @@ class AsyncClient:
         made = make_call(
             method, path, answer, body=body, query=query, headers=headers, idempotency_key=idempotency_key
         )
-        most_s = deadline_s or self._options.deadline_s
+        most_s = self._options.deadline_s if deadline_s is None else deadline_s
         return await transport.send(made, most_s, max(self._options.attempt_s, most_s / 2))
 
     async def close(self) -> int:

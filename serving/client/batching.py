@@ -165,7 +165,7 @@ class Sender:
         self._random = random.Random()
         self.waiting = Waiting(options.batches.queue)
         self._wake, self._progress = asyncio.Event(), asyncio.Condition()
-        self._is_urgent, self._is_closing = False, False
+        self._is_urgent = False
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
         self.figures = Counter(accepted=0, refused=0, batches=0, failed_batches=0)
@@ -203,7 +203,6 @@ class Sender:
 
     async def close(self) -> int:
         """Send what is left for a while; what then is left gets its verdict. Returns how much that is."""
-        self._is_closing = True
         if self._task is not None:
             await self.flush(self._rules.close_s)
             self._task.cancel()
@@ -221,9 +220,10 @@ class Sender:
                 continue
             try:
                 await self._send(batch)
-            except asyncio.CancelledError:
+            except Exception as error:  # whatever it is, events are not lost, and the next are sent
+                self._fail([queued for queued in batch if not queued.is_done], repr(error))
+            finally:
                 self.waiting.put_back(batch)
-                raise
             async with self._progress:
                 self._progress.notify_all()
             if self._failures:
@@ -247,7 +247,7 @@ class Sender:
                 return
 
     async def _send(self, batch: list[Queued]) -> None:
-        """Send a batch; those that may still succeed go back to the queue's front."""
+        """Send a batch; those that may still succeed are left without a verdict."""
         self.figures["batches"] += 1
         body = Batch([queued.envelope for queued in batch])
         call = events_call(body)
@@ -271,6 +271,8 @@ class Sender:
         half = len(batch) // 2
         for part in (batch[:half], batch[half:]):
             await self._send(part)
+            if not all(queued.is_done for queued in part):
+                return  # what comes after must not overtake what is sent again
 
     def _take_in(self, batch: list[Queued], verdicts: list[Verdict]) -> None:
         if len(verdicts) != len(batch):
@@ -290,7 +292,6 @@ class Sender:
         self.figures["failed_batches"] += 1
         log.warning("events not taken, sent again: %s", why)
         born = time.monotonic() - self._rules.life_s
-        self.waiting.put_back([queued for queued in batch if queued.since > born])
         for queued in batch:
             if queued.since <= born:
                 self._settle(queued, _unsent(queued, "gave_up", why))

@@ -5,7 +5,8 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -18,13 +19,32 @@ from serving.requests import RecommendationRequest, Verdict
 from state.events import Event
 
 T = TypeVar("T")
+_RESOLVERS = 4
+"""Threads that resolve names."""
+
+
+class _Pool(ThreadPoolExecutor):
+    """Resolves names, also at the interpreter's end, when there are no threads any more."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
+        """Run a function in a thread; in the caller's where the interpreter starts none any more."""
+        try:
+            return super().submit(fn, *args, **kwargs)
+        except RuntimeError:
+            done: Future[T] = Future()
+            try:
+                done.set_result(fn(*args, **kwargs))
+            except Exception as error:  # whatever it is belongs to who waits for the result
+                done.set_exception(error)
+            return done
 
 
 class _Engine:
     """An event loop in a thread of its own, and the client that lives there."""
 
     def __init__(self, options: ClientOptions) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop, self._pool = asyncio.new_event_loop(), _Pool(_RESOLVERS)
+        self.loop.set_default_executor(self._pool)
         self.client = AsyncClient(options)
         self._thread = threading.Thread(target=self.loop.run_forever, name="headwater-client", daemon=True)
         self._thread.start()
@@ -38,6 +58,7 @@ class _Engine:
         left = self.run(self.client.close())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
+        self._pool.shutdown(wait=False)
         self.loop.close()
         return left
 

@@ -119,6 +119,40 @@ ASK = RecommendationRequest(session_id="ann", k=5)
 # -- slates
 
 
+async def test_a_slate_that_stands_in_says_it_lacks_what_the_visitor_has_done(server: Server) -> None:
+    server.answers = [accepts, says(503)]
+    async with AsyncClient(options(server, static_items={"home": ("a", "b")})) as client:
+        client.track(click(1))
+        assert await client.flush(5.0)
+        slate = await client.recommend(ASK)
+        other = await client.recommend(RecommendationRequest(session_id="bob", k=5))
+    assert (slate.origin, slate.stale, other.origin, other.stale) == ("static", True, "static", False)
+
+
+async def test_waiting_for_own_events_leaves_time_to_ask(server: Server) -> None:
+    server.answers = [hangs(2.0)]
+    given = options(
+        server, static_items={"home": ("a",)}, deadline_s=0.2, batches=BatchRules(linger_s=60.0, close_s=0.01)
+    )
+    async with AsyncClient(given) as client:
+        client.track(click(1))
+        async with asyncio.timeout(0.9):
+            slate = await client.recommend(msgspec.structs.replace(ASK, wait_ms=1_000))
+    assert (slate.origin, slate.stale) == ("static", True)
+
+
+async def test_refusals_between_failures_show_that_the_server_answers(server: Server) -> None:
+    bad, good = says(500), says(400)
+    server.answers = [bad, good, bad, good, bad, good, says(200, SLATE)]
+    once = RetryRules(tries=1)
+    async with AsyncClient(options(server, static_items={"home": ("a",)}, retries=once)) as client:
+        for _ in range(3):
+            assert (await client.recommend(ASK)).origin == "static"
+            with pytest.raises(RefusedError):
+                await client.recommend(ASK)
+        assert (await client.recommend(ASK)).origin == "live"
+
+
 async def test_an_answer_is_typed_and_the_key_travels_as_a_bearer(server: Server) -> None:
     server.answers = [says(200, SLATE)]
     async with AsyncClient(options(server, api_key="s3cret")) as client:
@@ -256,6 +290,18 @@ async def test_a_lonely_event_leaves_after_a_while(server: Server) -> None:
         client.track(click(1))
         async with asyncio.timeout(5.0):
             await told.wait()
+        assert client.figures["accepted"] == 1
+
+
+async def test_what_a_refused_batch_is_halved_into_is_sent_again_in_its_order(server: Server) -> None:
+    server.answers = [says(413), says(503), accepts]
+    given = options(server, batches=BatchRules(linger_s=60.0), retries=RetryRules(tries=1, base_s=0.001))
+    async with AsyncClient(given) as client:
+        ids = [client.track(click(number)) for number in range(4)]
+        assert await client.flush(5.0)
+        assert client.figures["accepted"] == 4
+    *_, last = [[one["event"]["event_id"] for one in body["events"]] for _, _, _, body in server.asked]
+    assert last == ids
 
 
 async def test_each_event_gets_its_verdict(server: Server) -> None:
@@ -424,14 +470,16 @@ async def test_the_blocking_client_does_the_same_from_many_threads(server: Serve
         client.track(click(0))
 
 
-async def test_a_script_that_ends_sends_what_it_has_queued(server: Server) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_script_that_ends_sends_what_it_has_queued(server: Server, host: str) -> None:
     server.answers = [accepts]
     script = (
         "import sys; from serving.client import *\n"
         "client = Client(ClientOptions(url=sys.argv[1], batches=BatchRules(linger_s=60.0)))\n"
         "client.track(clicked(None, 'a', session_id='s'))\n"
     )
-    done = await asyncio.create_subprocess_exec(sys.executable, "-c", script, server.url)
+    url = server.url.replace("127.0.0.1", host)
+    done = await asyncio.create_subprocess_exec(sys.executable, "-c", script, url)
     assert await done.wait() == 0
     assert len(server.asked) == 1
 
