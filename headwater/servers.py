@@ -66,12 +66,12 @@ class Servers:
         return subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)  # noqa: PLW1509, S603
 
     def _end(self) -> int:
-        """Ask all to stop; by force who has not in half a minute."""
+        """Ask all to stop; by force who has not half a minute after the time they have to drain."""
         running = [process for process in self._running if process is not None]
         for process in running:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_S
+        deadline = time.monotonic() + self._settings.drain_s + STOP_S
         for process in running:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))

@@ -19,8 +19,8 @@ from msgspec import Struct
 
 from serving.problems import MEDIA_TYPE, Problem
 
-MOST, MOST_BYTES = 10_000, 65_536
-"""Answers that are kept, the oldest go first; longer ones are not."""
+MOST, MOST_BYTES, LONGEST = 10_000, 8_000_000, 65_536
+"""Answers that are kept, and their bytes in all, the oldest go first; longer ones are not."""
 _HEADER = b"idempotency-key"
 _KEY = re.compile(rb"[\x21-\x7e]{1,128}")
 _CREDENTIALS = (b"authorization", b"x-api-key")
@@ -55,6 +55,7 @@ class Idempotency:
     def __init__(self, app: Any) -> None:
         self._app = app
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._bytes = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, or give the answer again."""
@@ -72,16 +73,15 @@ class Idempotency:
         messages, body = await _read(receive)
         place = b"|".join([scope["method"].encode(), scope["path"].encode(), key, _caller(scope)])
         digest = hashlib.blake2b(body + scope.get("query_string", b""), digest_size=16).digest()
-        held = self._kept.get(place)
-        if held is not None and held.body != digest:
-            detail = "header 'Idempotency-Key' was used for another request; wished: a key of its own"
-            await _refuse(send, HTTP_422_UNPROCESSABLE_ENTITY, "Key used before", detail)
-            return
-        if held is not None:
+        while (held := self._kept.get(place)) is not None:
+            if held.body != digest:
+                detail = "header 'Idempotency-Key' was used for another request; wished: a key of its own"
+                await _refuse(send, HTTP_422_UNPROCESSABLE_ENTITY, "Key used before", detail)
+                return
             await held.is_done.wait()
+            for message in held.messages:
+                await send(message)
             if held.messages:
-                for message in held.messages:
-                    await send(message)
                 return
         await self._answer(place, digest, (scope, _again(messages, receive), send))
 
@@ -101,11 +101,19 @@ class Idempotency:
             _given.reset(given)
             if _is_worth_keeping(said):
                 kept.messages = said
-            elif self._kept.get(place) is kept:
+                self._bytes += _length(said)
+            else:
                 del self._kept[place]
             kept.is_done.set()
-            while len(self._kept) > MOST:
-                self._kept.popitem(last=False)
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Forget the oldest answers; what is under way stays, or it would be done twice."""
+        while len(self._kept) > MOST or self._bytes > MOST_BYTES:
+            oldest = next((place for place, one in self._kept.items() if one.is_done.is_set()), None)
+            if oldest is None:
+                return
+            self._bytes -= _length(self._kept.pop(oldest).messages)
 
 
 def _key_of(scope: Any) -> bytes | None:
@@ -124,7 +132,11 @@ def _is_worth_keeping(said: list[Any]) -> bool:
     """Return whether an answer is whole, short, and of a write that went well."""
     if not said or not 200 <= said[0].get("status", 0) < 300 or said[-1].get("more_body", False):
         return False
-    return sum(len(message.get("body", b"")) for message in said) <= MOST_BYTES
+    return _length(said) <= LONGEST
+
+
+def _length(said: list[Any]) -> int:
+    return sum(len(message.get("body", b"")) for message in said)
 
 
 async def _read(receive: Any) -> tuple[list[Any], bytes]:

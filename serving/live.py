@@ -170,7 +170,7 @@ class LiveState:
             self.trends.add(row, step.at_ms, step.interest)
             self._count_group(step, row)
 
-        self.erasures += bool(entry.erased_sessions)
+        self.erasures += entry.erasures
         follow_entry(self.items, entry, self.recommender, take)
         for step in entry.history:  # its sessions wait until they can be taken in by time (serving/past.py)
             self.trends.add(self.items.row(step.item_id), step.at_ms, step.interest)

@@ -29,10 +29,12 @@ class Batches:
     ----------
     mget
         Reads several keys.
+    breaker
+        Told how each round trip ended, however many waited for it.
     """
 
-    def __init__(self, mget: Mget) -> None:
-        self._mget = mget
+    def __init__(self, mget: Mget, breaker: Breaker) -> None:
+        self._mget, self._breaker = mget, breaker
         self._asked: list[tuple[str, asyncio.Future[bytes | None]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -53,10 +55,12 @@ class Batches:
             while self._asked:
                 asked, self._asked = self._asked, []
                 raws = await self._mget([key for key, _ in asked])
+                self._breaker.note(ok=True, now_s=time.monotonic())
                 for (_, answer), raw in zip(asked, raws, strict=True):
                     if not answer.done():
                         answer.set_result(raw)
         except Exception as error:  # whatever it is, it belongs to those who wait
+            self._breaker.note(ok=False, now_s=time.monotonic())
             asked, self._asked = [*asked, *self._asked], []
             for _, answer in asked:
                 if not answer.done():
@@ -84,12 +88,12 @@ class SubjectReader:
         self._timeout_s = timeout_s = settings.redis_timeout_ms / 1000
         if is_cluster(settings.redis):
             # One node may be away, and keys of two shards cannot share a command.
-            self._batches = [Batches(_in_time(redis.mget, timeout_s)) for _ in range(settings.shards)]
-            self._connection = None
+            self._connection, mget, parts = None, _in_time(redis.mget, timeout_s), settings.shards
         else:
             self._connection = ReadConnection(redis, timeout_s)
-            self._batches = [Batches(self._connection.mget)]
-        self._breakers = [Breaker() for _ in self._batches]
+            mget, parts = self._connection.mget, 1
+        self._breakers = [Breaker() for _ in range(parts)]
+        self._batches = [Batches(mget, breaker) for breaker in self._breakers]
 
     async def aclose(self) -> None:
         """Close the connection that is kept for reads."""
@@ -104,18 +108,14 @@ class SubjectReader:
         """Return a subject's record in one round trip; None where the store does not answer in time."""
         shard = shard_of(subject, self._shards)
         part = shard % len(self._batches)
-        breaker = self._breakers[part]
-        if not breaker.allows(time.monotonic()):
+        if not self._breakers[part].allows(time.monotonic()):
             return None
         try:
             key = subject_key(self._prefixes[shard], subject)
-            record = decode_subject(await self._batches[part].get(key))
+            return decode_subject(await self._batches[part].get(key))
         except (RedisError, OSError, TimeoutError, CorruptStateError):
             self._metrics.store_failures.inc()
-            breaker.note(ok=False, now_s=time.monotonic())
             return None
-        breaker.note(ok=True, now_s=time.monotonic())
-        return record
 
     async def read_after(
         self, subject: str, after: After, wait_s: float

@@ -165,15 +165,15 @@ class Tuning:
         wish.event_id = change_id(name)
         latest = self._live.document(name)
         held = now_in_force(latest, at_ms).version
-        if version is not None and version != held:
-            detail = f"header 'If-Match' has value {version}; wished: {held}, the version in force"
-            raise HTTPException(detail=detail, status_code=HTTP_412_PRECONDITION_FAILED)
         wish.principal = principal()
         kept = await self._kept(name) if wish.restores or wish.event_id else []
         check_kept(name, wish, kept)
         made = next((one for one in kept if wish.event_id and one.change == wish.event_id), None)
         if made is not None:
             return made
+        if version is not None and version != held:
+            detail = f"header 'If-Match' has value {version}; wished: {held}, the version in force"
+            raise HTTPException(detail=detail, status_code=HTTP_412_PRECONDITION_FAILED)
         event = change_event(name, latest, wish, at_ms, self._settings.dwell_ms)
         verdict = await self._gateway.send(Addressed("control", event, name, 0, encode(event)))
         if not verdict.accepted:

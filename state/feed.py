@@ -72,6 +72,8 @@ class ShardFeed(Struct, array_like=True):
         Interactions of an import: statistics take them in, nothing is taught by them.
     exploring
         What changed of new items and spending, if anything.
+    erasures
+        Subjects that were erased, whether or not they had sessions.
     """
 
     interactions: list[Interaction] = field(default_factory=list)
@@ -82,6 +84,7 @@ class ShardFeed(Struct, array_like=True):
     erased_sessions: list[int] = field(default_factory=list)
     history: list[Interaction] = field(default_factory=list)
     exploring: ExploringFeed | None = None
+    erasures: int = 0
 
 
 class ItemFeed(Struct, array_like=True):

@@ -113,6 +113,7 @@ class Forgetting:
             if step.session in hashes:
                 step.session = NO_SESSION
         feed.erased_sessions += removed
+        feed.erasures += 1
         effects.change.empties_feed |= bool(removed) or record.events > 0
 
     def _merged(self, subject: str) -> list[str]:

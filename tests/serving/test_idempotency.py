@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from serving.etags import version_of
-from serving.idempotency import MOST, Idempotency, change_id
+from serving.idempotency import LONGEST, MOST, MOST_BYTES, Idempotency, change_id
 from serving.problems import BadRequest
 
 
@@ -118,3 +118,48 @@ def test_a_version_is_read_from_its_header_and_nonsense_is_a_bad_request() -> No
     for wrong in ("²", '"²"', "1" * 5_000, "-1", "one", '""', "", "٣"):
         with pytest.raises(BadRequest, match="If-Match"):
             version_of(wrong)
+
+
+async def test_those_who_waited_for_what_failed_try_it_one_at_a_time() -> None:
+    class FailsFirst(Server):
+        inside = most = 0
+
+        async def __call__(self, _: Any, receive: Any, send: Any) -> None:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            await asyncio.sleep(0)
+            self.status = 200 if self.done else 503
+            await super().__call__(_, receive, send)
+            self.inside -= 1
+
+    server = FailsFirst()
+    app = Idempotency(server)
+    answers = await asyncio.gather(*(ask(app) for _ in range(3)))
+    assert sorted(answers) == [(200, b"2"), (200, b"2"), (503, b"1")]
+    assert server.most == 1
+
+
+async def test_answers_are_forgotten_by_their_bytes_and_what_is_under_way_is_not() -> None:
+    class Long(Server):
+        async def __call__(self, _: Any, __: Any, send: Any) -> None:
+            self.done += 1
+            if self.held is not None:
+                await self.held.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x" * LONGEST, "more_body": False})
+
+    server = Long()
+    app, fit = Idempotency(server), MOST_BYTES // LONGEST
+    server.held = asyncio.Event()
+    slow = asyncio.create_task(ask(app, b"slow"))
+    await asyncio.sleep(0)
+    server.held, gate = None, server.held
+    for number in range(fit + 1):
+        await ask(app, f"k{number}".encode())
+    again = asyncio.create_task(ask(app, b"slow"))
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(slow, again)
+    assert server.done == fit + 2
+    await ask(app, b"k0")
+    assert server.done == fit + 3

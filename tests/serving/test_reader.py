@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from serving.breaker import Breaker
 from serving.reader import Batches
 
 
@@ -26,7 +27,7 @@ class Slow:
 
 async def test_reads_of_one_turn_are_one_batch_and_those_that_come_meanwhile_the_next() -> None:
     slow = Slow()
-    reads = Batches(slow.mget)
+    reads = Batches(slow.mget, Breaker())
     first = [reads.get("a"), reads.get("b")]
     await asyncio.sleep(0)
     later = [reads.get("c"), reads.get("d"), reads.get("c")]
@@ -38,7 +39,7 @@ async def test_reads_of_one_turn_are_one_batch_and_those_that_come_meanwhile_the
 
 async def test_a_failed_batch_fails_all_who_wait_and_the_next_read_tries_again() -> None:
     slow = Slow()
-    reads, slow.error = Batches(slow.mget), TimeoutError("no answer")
+    reads, slow.error = Batches(slow.mget, Breaker()), TimeoutError("no answer")
     waiting = [reads.get("a")]
     await asyncio.sleep(0)
     waiting.append(reads.get("b"))
@@ -52,7 +53,7 @@ async def test_a_failed_batch_fails_all_who_wait_and_the_next_read_tries_again()
 
 async def test_a_reader_that_gave_up_disturbs_nobody() -> None:
     slow = Slow()
-    reads = Batches(slow.mget)
+    reads = Batches(slow.mget, Breaker())
     gone, stays = reads.get("a"), reads.get("b")
     await asyncio.sleep(0)
     gone.cancel()
@@ -60,3 +61,13 @@ async def test_a_reader_that_gave_up_disturbs_nobody() -> None:
     assert await stays == b"b"
     with pytest.raises(asyncio.CancelledError):
         await gone
+
+
+async def test_a_lost_round_trip_counts_once_however_many_waited_for_it() -> None:
+    slow, breaker = Slow(), Breaker(failures=2)
+    reads, slow.error = Batches(slow.mget, breaker), TimeoutError("no answer")
+    slow.gate.set()
+    await asyncio.gather(*(reads.get("a") for _ in range(5)), return_exceptions=True)
+    assert not breaker.is_open
+    await asyncio.gather(reads.get("a"), return_exceptions=True)
+    assert breaker.is_open

@@ -43,7 +43,7 @@ def test_an_erasure_is_heeded_by_forgetting_everybody_and_only_once() -> None:
     live.apply_shard(0, ShardFeed(interactions=[]))
     remembered.heed(live.erasures)
     assert remembered.of("u1", 1.0) is not None
-    live.apply_shard(0, ShardFeed(erased_sessions=[7]))
+    live.apply_shard(0, ShardFeed(erasures=1))
     remembered.heed(live.erasures)
     assert remembered.of("u1", 1.0) is None
     remembered.note("u2", SubjectRecord(), 2.0)
