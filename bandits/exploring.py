@@ -110,15 +110,26 @@ class Explorer:
 
     def _given(self, weights: FloatArray, indices: IntArray, left: tuple[float, ...]) -> list[float]:
         """Return q of each slot's candidate, uniform where all that is left weighs nothing."""
-        rest = weights.copy()
-        rest[indices] = 0.0
-        total = float(np.add.reduce(rest))
-        out: list[float] = weights[indices].tolist()
-        # From the last slot back to the first, so that sums only grow and never cancel.
-        for slot in range(len(out) - 1, -1, -1):
-            total += out[slot]
-            out[slot] = out[slot] / total if total > 0.0 else 1.0 / left[slot]
-        return out
+        return shares_given(weights[indices].tolist(), rest_of(weights, indices), left)
+
+
+def rest_of(weights: FloatArray, indices: IntArray) -> float:
+    """Return what weights (K,) without some of them add up to."""
+    rest = weights.copy()
+    rest[indices] = 0.0
+    return float(np.add.reduce(rest))
+
+
+def shares_given(own: list[float], total: float, left: Sequence[float]) -> list[float]:
+    """Return each slot's share of what its candidate and those after it weigh, with `total` behind them all.
+
+    Uniform over the `left` candidates where they weigh nothing.
+    """
+    # From the last slot back to the first, so that sums only grow and never cancel.
+    for slot in range(len(own) - 1, -1, -1):
+        total += own[slot]
+        own[slot] = own[slot] / total if total > 0.0 else 1.0 / left[slot]
+    return own
 
 
 def at_share(sums: FloatArray, u: float) -> int:

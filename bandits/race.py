@@ -18,7 +18,7 @@ import numpy as np
 
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.exploration import Exploration
-from bandits.exploring import Explorer, at_share, shares_of
+from bandits.exploring import Explorer, at_share, rest_of, shares_given, shares_of
 from bandits.randomness import uniform, uniforms
 
 SMALLEST_SUM = 1e-250
@@ -112,17 +112,10 @@ class Race:
     def _softmax(self, indices: IntArray) -> list[float]:
         """Softmax of each slot's candidate among those left."""
         weights = self._softmaxed
-        shares: list[float] = weights.take(indices).tolist()
-        rest = weights.copy()
-        rest[indices] = 0.0
-        total = float(rest.sum())
+        total = rest_of(weights, indices)
         if total < SMALLEST_SUM:
             return self._far_softmax(indices)
-        # From the last slot back to the first, so that sums only grow and never cancel.
-        for slot in range(len(shares) - 1, -1, -1):
-            total += shares[slot]
-            shares[slot] /= total
-        return shares
+        return shares_given(weights.take(indices).tolist(), total, ())
 
     def _far_softmax(self, indices: IntArray) -> list[float]:
         """As `_softmax`, in logs: exact however far apart the scores are."""

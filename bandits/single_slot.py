@@ -81,13 +81,7 @@ class SingleSlot:
         belief = 0.0
         for slot, index in enumerate(prefix.tolist()):
             _, belief = self._slot(self._laws.at(prefix[:slot]), slot, index, belief)
-        law = self._laws.at(prefix)
-        if not law.eligible:
-            return np.zeros(self._k)
-        pi, q = law.pi, law.q
-        explored, floor = self._parts(len(prefix), belief)
-        out: FloatArray = (1.0 - explored) * (pi / pi.sum()) + (explored - floor) * (q / q.sum())
-        return (out + floor / law.eligible) * law.left
+        return self._laws.at(prefix).mixed(*self._parts(len(prefix), belief))
 
     def _slot(self, law: SlotLaw, slot: int, index: int, belief: float) -> tuple[float, float]:
         """Return one slot's propensity, and the belief after it that the slate has explored."""

@@ -133,6 +133,14 @@ class SlotLaw:
                 return weights
         return self.left.astype(np.float64)
 
+    def mixed(self, explored: float, floor: float) -> FloatArray:
+        """Return every candidate's propensity, of these shares (`SlotParts`), (K,); zeros if none is left."""
+        if not self.eligible:
+            return np.zeros(len(self.left))
+        pi, q = self.pi, self.q
+        out: FloatArray = (1.0 - explored) * (pi / pi.sum()) + (explored - floor) * (q / q.sum())
+        return (out + floor / self.eligible) * self.left
+
     def pick(self, u: float) -> int:
         """Return what the scheme takes by a number in (0, 1)."""
         return pick(self._pi, u)
@@ -142,13 +150,17 @@ class SlotLaw:
         return pick(self.left.astype(np.float64) if uniform else self.q, u)
 
     def pi_of(self, index: int) -> float:
-        """Return a candidate's probability under the scheme's law."""
+        """Return a candidate's probability under the scheme's law; 0 if not eligible."""
+        if not self.left[index]:
+            return 0.0
         return self._pi.item(index) / float(np.add.reduce(self._pi))
 
     def q_of(self, index: int) -> float:
         """Return a candidate's probability under the law of exploration; 0 if not eligible."""
+        if not self.left[index]:
+            return 0.0
         if self._laws.weights is None:
-            return float(self.left[index]) / self.eligible
+            return 1.0 / self.eligible
         q = self.q
         return q.item(index) / float(np.add.reduce(q))
 

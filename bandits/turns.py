@@ -60,13 +60,7 @@ class Turns:
     def distribution(self, prefix: IntArray) -> FloatArray:
         """Return every candidate's propensity at the slot after `prefix`, (K,); zeros if none is left."""
         law = self._laws.at(prefix)
-        n = law.eligible
-        if not n:
-            return np.zeros(self._k)
-        pi, q = law.pi, law.q
-        explored, floor = self._explored[n], self._floor[n]
-        out: FloatArray = (1.0 - explored) * (pi / pi.sum()) + (explored - floor) * (q / q.sum()) + floor / n
-        return out * law.left
+        return law.mixed(self._explored[law.eligible], self._floor[law.eligible])
 
     def parts(self, indices: IntArray) -> list[SlotParts]:
         """Return what each slot's propensity is made of."""

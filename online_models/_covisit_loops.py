@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from online_models._clicks import comes_again
 from online_models._door import Door, Selection, open_to_all, reason_against, select_all, settle
 from online_models._topk import Best, offer
 from online_models.arrays import FloatArray, IntArray
@@ -99,7 +100,7 @@ def add_pairs(t: CoVisitTables, r: CoVisitRecipe, before: IntArray, item: int) -
     last = before.shape[0] - 1
     for distance in range(1, min(last + 2, r.position_decay.shape[0])):
         other = before[last + 1 - distance]
-        if other == item or _nearer(before, last + 1 - distance):
+        if other == item or comes_again(before, last + 1 - distance):
             continue
         by = scale * r.position_decay[distance]
         _raise(t, other, item, by, scale * r.follow_decay[distance])
@@ -116,14 +117,6 @@ def add_session(t: CoVisitTables, r: CoVisitRecipe, items: IntArray) -> None:
 
 
 @compiled
-def _nearer(items: IntArray, at: int) -> bool:
-    for p in range(at + 1, items.shape[0]):  # noqa: SIM110 - compiled loop
-        if items[p] == items[at]:
-            return True
-    return False
-
-
-@compiled
 def score_pairs(
     t: CoVisitTables, r: CoVisitRecipe, items: IntArray, selection: Selection, door: Door
 ) -> None:
@@ -134,7 +127,7 @@ def score_pairs(
     mark, score, after, found = t.mark, t.score, t.next, t.met
     for gap in range(min(last + 1, r.query_decay.shape[0])):
         item = items[last - gap]
-        if item < 0 or item >= held.shape[0] or t.visits[item] == 0.0 or _nearer(items, last - gap):
+        if item < 0 or item >= held.shape[0] or t.visits[item] == 0.0 or comes_again(items, last - gap):
             continue
         share = r.query_decay[gap] / (t.visits[item] / total) ** r.visit_power
         if mark[item] != number:
@@ -154,7 +147,7 @@ def score_pairs(
             score[other] += share * weight[item, n]
     for gap in range(last, -1, -1):
         item = items[last - gap]
-        if 0 <= item < held.shape[0] and mark[item] == number and not _nearer(items, last - gap):
+        if 0 <= item < held.shape[0] and mark[item] == number and not comes_again(items, last - gap):
             score[item] *= r.in_session * (r.current if gap == 0 else 1.0)
     _select(t, r, score, met, selection, door)
 
@@ -188,6 +181,8 @@ def score_hops(
     neighbour, weight, lengths, found, mark, hop = t.neighbour, t.weight, t.held, t.met, t.hop_mark, t.hop
     for place in range(held):
         item = near.keys[place]
+        if near.values[place] <= 0.0 or t.visits[item] == 0.0:
+            continue  # what has faded away leads nowhere
         share = near.values[place] / near.values[0] / (t.visits[item] / total) ** r.visit_power
         for n in range(lengths[item]):
             other = neighbour[item, n]

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from online_models._clicks import comes_again
 from online_models._door import Door, Selection, open_to_all, reason_against, select_all, settle
 from online_models._session_tables import I32, I64, KEPT, LIVE, NEXT_SEQ, SessionTables
 from online_models._topk import Best, offer, partition
@@ -76,7 +77,7 @@ def _collect(t: SessionTables, s: Scratch, r: Recipe, query: I64) -> int:
     pool, weights, gaps, touched, live = t.pool, s.weight, s.gap, s.touched, t.counters[LIVE]
     for gap in range(last + 1):
         item = query[last - gap]
-        if item < 0 or item >= t.start.shape[0] or _later(query, last - gap):
+        if item < 0 or item >= t.start.shape[0] or comes_again(query, last - gap):
             continue
         weight = r.query_decay[gap] * _idf(live, t.df[item]) ** r.idf_power
         if weight <= 0.0:
@@ -92,14 +93,6 @@ def _collect(t: SessionTables, s: Scratch, r: Recipe, query: I64) -> int:
                 found += 1
             weights[slot] += weight
     return found
-
-
-@compiled
-def _later(query: I64, at: int) -> bool:
-    for p in range(at + 1, query.shape[0]):  # noqa: SIM110 - compiled loop
-        if query[p] == query[at]:
-            return True
-    return False
 
 
 @compiled

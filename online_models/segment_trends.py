@@ -27,6 +27,7 @@ class _Group:
         self._items: IntArray = np.zeros(64, np.int64)
         self._logs: FloatArray = np.full(64, -np.inf)
         self._ranked_at: int | None = None
+        self._has_moved = True
         self._ranked = self._sorted = _NO_ROWS
         self._sorted_logs: FloatArray = np.zeros(0)
 
@@ -37,6 +38,7 @@ class _Group:
             self._slots[item], self._items[slot], self._logs[slot] = slot, item, -np.inf
         self._logs[slot] = _sum(float(self._logs[slot]), log)
         self.total = _sum(self.total, log)
+        self._has_moved = True
 
     def _room(self) -> int:
         size = len(self._slots)
@@ -50,15 +52,16 @@ class _Group:
         return size
 
     def rank(self, now_ms: int) -> None:
-        """Order items by their sums, and by their rows, unless that was done a moment ago."""
-        if self._ranked_at is not None and 0 <= now_ms - self._ranked_at < RANKED_FOR_MS:
+        """Order items by their sums, and by their rows, unless that was done a moment ago or none moved."""
+        is_recent = self._ranked_at is not None and abs(now_ms - self._ranked_at) < RANKED_FOR_MS
+        if is_recent or not self._has_moved:
             return
         size = len(self._slots)
         items, logs = self._items[:size], self._logs[:size]
         self._ranked = items[np.lexsort((items, -logs))]
         order = np.argsort(items)
         self._sorted, self._sorted_logs = items[order], logs[order]
-        self._ranked_at = now_ms
+        self._ranked_at, self._has_moved = now_ms, False
 
     def top(self, limit: int) -> IntArray:
         return self._ranked[:limit]

@@ -86,11 +86,13 @@ def _at_place(decision: Decision, features: bytes, logits: bytes) -> bytes:
         weights = from_base64(decision.weights.features)
     except ValueError:
         return logits
-    rows = np.frombuffer(features, "<f8").reshape(len(decision.slots), -1)
-    if len(weights) != 1 + rows.shape[1] or not np.isfinite(weights[1 + _POSITION]):
+    width = len(_FEATURES)
+    if len(weights) != 1 + width or len(features) != _WIDTH * width * len(decision.slots):
         return logits
-    placed: FloatArray = np.frombuffer(logits, "<f8") + weights[1 + _POSITION] * rows[:, _POSITION]
-    return placed.tobytes()
+    rows = np.frombuffer(features, "<f8").reshape(len(decision.slots), width)
+    with np.errstate(over="ignore", invalid="ignore"):
+        placed: FloatArray = np.frombuffer(logits, "<f8") + weights[1 + _POSITION] * rows[:, _POSITION]
+    return placed.tobytes() if np.isfinite(placed).all() else logits
 
 
 def coins_of(decision: Decision) -> Coins | None:

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from online_models._covisit_loops import hops_any
+from online_models._topk import room_for
 from online_models.covisit import CoVisits, CoVisitSettings
 
 WIDE = CoVisitSettings(neighbours=64, window=3, max_query=4, session_decay=5.0)
@@ -158,3 +160,12 @@ def test_hops_of_nothing_found_are_none() -> None:
     visits = CoVisits(WIDE)
     visits.score([7], limit=10)
     assert visits.hops(10).size == 0
+
+
+def test_what_has_faded_away_leads_nowhere() -> None:
+    visits = CoVisits(WIDE)
+    for session in ([1, 2], [2, 3]):
+        visits.add_session(session)
+    faded, best = room_for(1), room_for(10)
+    faded.keys[0] = 2
+    assert hops_any(visits.tables, visits.recipe, faded, 1, best) == 0

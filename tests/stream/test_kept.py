@@ -94,3 +94,21 @@ def test_the_policy_learns_to_the_logit_where_a_slot_stands() -> None:
     np.testing.assert_allclose(np.frombuffer(keep(logged).logits), -2.0 - 0.5 * np.log1p(np.arange(3)))
     for odd in (None, Weights("odd"), Weights(to_base64(told[:-1]))):
         assert np.frombuffer(keep(replace(logged, weights=odd)).logits).tolist() == [-2.0] * 3
+
+
+def test_a_decision_that_cannot_say_where_its_slots_stand_keeps_its_logits() -> None:
+    registry = ranking_registry()
+    heavy = np.zeros(1 + len(registry))
+    heavy[1 + registry.place("position")] = 1e308
+    rows = np.zeros((3, len(registry)))
+    rows[:, registry.place("position")] = 1e300
+    known = Versions("p", 1, 1, registry.fingerprint())
+    logged = decision_event(
+        features=to_base64(rows), logits=to_base64(np.full(3, -2.0)), weights=Weights(to_base64(heavy)),
+        versions=known,
+    )  # fmt: skip
+    assert np.frombuffer(keep(logged).logits).tolist() == [-2.0] * 3
+    bare = replace(logged, features="", weights=Weights(to_base64(np.zeros(1))))
+    assert np.frombuffer(keep(bare).logits).tolist() == [-2.0] * 3
+    empty = replace(logged, slots=[], features="", arms="", logits="")
+    assert keep(empty).logits == b""
