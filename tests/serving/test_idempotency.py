@@ -150,10 +150,10 @@ async def test_answers_are_forgotten_by_their_bytes_and_what_is_under_way_is_not
 
     server = Long()
     app, fit = Idempotency(server), MOST_BYTES // LONGEST
-    server.held = asyncio.Event()
+    gate = server.held = asyncio.Event()
     slow = asyncio.create_task(ask(app, b"slow"))
     await asyncio.sleep(0)
-    server.held, gate = None, server.held
+    server.held = None
     for number in range(fit + 1):
         await ask(app, f"k{number}".encode())
     again = asyncio.create_task(ask(app, b"slow"))
