@@ -8,11 +8,16 @@ from serving.admission import Admission
 from state.settings import load_settings
 
 
+def _let_in(admission: Admission) -> bool:
+    admission.rejoin()
+    return True
+
+
 def main() -> None:
-    """Serve until told to stop, with a bound that never falls."""
+    """Serve until told to stop, and refuse nobody."""
     settings = load_settings(os.environ)
     configure_logs(settings.log_level)
-    Admission.adjust = lambda *_: None  # type: ignore[method-assign]
+    Admission.enter = _let_in  # type: ignore[assignment, method-assign]
     product.run(settings)
 
 

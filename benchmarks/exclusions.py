@@ -9,10 +9,9 @@ an item's change by the store and the ``state_as_of`` of the answer, a visitor's
 named it, a rule by the server that answered its change.
 """
 
-import argparse
 import asyncio
-import json
 import random
+import sys
 import time
 import uuid
 from collections import Counter
@@ -23,6 +22,7 @@ import aiohttp
 import msgspec
 from aiokafka import AIOKafkaProducer
 
+from benchmarks import _run
 from benchmarks._exclusions_facts import Asked, Facts, Spell, tally
 from headwater.demo.run import start_child
 from headwater.embedded import EmbeddedRuntime
@@ -45,20 +45,14 @@ _LISTS = (("exclude", 0.2, 30), ("seed_items", 0.1, 2), ("exclude", 0.02, ITEMS 
 """Which lists of items requests have, how many of them, and how long; the last leaves next to nothing."""
 
 
-def main() -> None:
-    """Run, print and write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", default="")
-    options = parser.parse_args()
-    with EmbeddedRuntime() as runtime:
-        figures = asyncio.run(measure(runtime, options.seconds, options.seed))
-    for name, value in figures.items():
-        print(f"{name:24} {value}")
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(figures, file, indent=1)
+def main() -> int:
+    """Run, print, write the figures, and return the exit code: 1 where something appeared that must not."""
+    given = _run.options(__doc__, seconds=600.0, rate=0.0).parse_args()
+    with EmbeddedRuntime(kafka=given.kafka) as runtime:
+        figures = asyncio.run(measure(runtime, given.seconds, given.seed))
+    _run.console.print(_run.figures("exclusions", figures))
+    _run.finish(given, figures)
+    return int(figures["violations"] > 0)
 
 
 async def measure(runtime: EmbeddedRuntime, seconds: float, seed: int = 1) -> dict[str, Any]:
@@ -352,4 +346,4 @@ def now_ms() -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 import uuid
@@ -28,6 +27,7 @@ from rich.table import Table
 
 from benchmarks import _run
 from benchmarks._ladder_load import Asked, LadderLoad, summary
+from benchmarks.serving import send
 from headwater.embedded import EmbeddedBroker, EmbeddedStore
 from headwater.logs import configure_logs
 from state.clients import redis_client
@@ -219,24 +219,9 @@ async def overload(stage: Stage) -> dict[str, Any]:
 async def _flood(stage: Stage, rate: float, seconds: float) -> dict[str, Any]:
     """Return what the load generator of the other benchmarks finds, in a process of its own."""
     bodies = [msgspec.json.encode({"user_id": u, "session_id": u, "k": 5}).decode() for u in stage.visitors]
-    port = stage.rig.processes.apis[0].rsplit(":", 1)[1]
-    options = [
-        "--port",
-        port,
-        "--rate",
-        str(rate),
-        "--seconds",
-        str(seconds),
-        "--connections",
-        str(FLOOD_WIRES),
-    ]
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks._load", *options, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    asked = msgspec.json.encode([["POST", "/v1/recommendations", body] for body in bodies])
-    said, _ = await child.communicate(asked)
-    found: dict[str, Any] = msgspec.json.decode(said)
-    return found
+    requests = [("POST", "/v1/recommendations", body) for body in bodies]
+    port = int(stage.rig.processes.apis[0].rsplit(":", 1)[1])
+    return await asyncio.to_thread(send, port, requests, rate, seconds, FLOOD_WIRES)
 
 
 async def run_ladder(given: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:

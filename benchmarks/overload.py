@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.overload --json FILE``. An open-loop load over many connections at shares of
 the capacity found first; latency counts from the intended start, and of answers with 200 alone. Beside, in
-the same run, the same server with a bound that never falls (`benchmarks/_unbounded.py`).
+the same run, the same server without any bound (`benchmarks/_unbounded.py`).
 """
 
 import argparse

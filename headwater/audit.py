@@ -1,13 +1,12 @@
 """``headwater audit``: who asked for which change of a control document, and what became of it."""
 
 import asyncio
-from datetime import UTC, datetime
 
 import click
 import msgspec
 from redis.exceptions import RedisError
 
-from headwater.console import command_settings, finish
+from headwater.console import command_settings, finish, moment
 from state.audit import AuditEntry, read_audit
 from state.clients import redis_client
 from state.settings import Settings
@@ -39,7 +38,7 @@ async def _read(settings: Settings, name: str, limit: int) -> list[AuditEntry]:
 
 def describe(entry: AuditEntry) -> str:
     """Return an entry in one line."""
-    when = datetime.fromtimestamp(entry.at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    when = moment(entry.at)
     who = entry.principal or "unknown entrance"
     said = f" (says {entry.changed_by})" if entry.changed_by else ""
     came = f"refused: {entry.refused}" if entry.refused else f"version {entry.before} -> {entry.after}"

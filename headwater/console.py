@@ -4,6 +4,7 @@ import getpass
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import click
 import msgspec
@@ -61,3 +62,10 @@ def finish(result: tuple[bool, Sequence[str]]) -> None:
     for line in lines:
         click.echo(line)
     sys.exit(0 if ok else 1)
+
+
+def moment(at_ms: int) -> str:
+    """Return a time for people; a dash for none."""
+    if not at_ms:
+        return "-"
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -2,14 +2,13 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from redis.exceptions import RedisError
 
-from headwater.console import principal
+from headwater.console import moment, principal
 from state.changing import Wish, change_event, check_kept, now_in_force
 from state.clients import kafka_security, redis_client
 from state.control_reads import read_current, read_history
@@ -84,7 +83,7 @@ def _settings(document: Document) -> str:
     if document.cost_per_hour is not None:
         parts.append(f"costs {_bound(document.cost_per_hour)}")
     parts += [f"guarded by {one.metric}" for one in document.guardrails]
-    return ", ".join([*parts, f"until {_time(document.until)}"] if document.until else parts)
+    return ", ".join([*parts, f"until {moment(document.until)}"] if document.until else parts)
 
 
 def ranked(document: Rankings) -> str:
@@ -105,11 +104,7 @@ def _dated(document: Document) -> str:
     marks = "forced, " if document.forced else ""
     marks += f"back to version {document.restores}, " if document.restores is not None else ""
     who, why = document.changed_by or "somebody", document.why or "no reason given"
-    return f"{_time(document.at)}  version {document.version}  {_settings(document)}  ({marks}{who}: {why})"
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{moment(document.at)}  version {document.version}  {_settings(document)}  ({marks}{who}: {why})"
 
 
 def _now_ms() -> int:

@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import msgspec
 
-from headwater.console import command_settings, finish
+from headwater.console import command_settings, finish, moment
 from state.api_keys import SCOPES, ApiKey, Scope, new_key, read_keys, revoke, write_keys
 from state.settings import SettingsError
 
@@ -74,11 +73,11 @@ def describe(key: ApiKey, now_ms: int) -> str:
     """Return a key in one line."""
     state = "usable"
     if key.revoked_at is not None:
-        state = f"revoked {_time(key.revoked_at)}"
+        state = f"revoked {moment(key.revoked_at)}"
     elif key.expires_at is not None:
-        state = f"{'expires' if key.is_usable(now_ms) else 'expired'} {_time(key.expires_at)}"
+        state = f"{'expires' if key.is_usable(now_ms) else 'expired'} {moment(key.expires_at)}"
     rate = f", {key.rate:g} requests/s" if key.rate else ""
-    return f"{key.id}  {key.name}: {', '.join(key.scopes)}{rate}; made {_time(key.created_at)}, {state}"
+    return f"{key.id}  {key.name}: {', '.join(key.scopes)}{rate}; made {moment(key.created_at)}, {state}"
 
 
 def _file(path: Path | None) -> Path:
@@ -100,10 +99,6 @@ def _save(where: Path, held: Sequence[ApiKey]) -> None:
         write_keys(where, held)
     except OSError as error:
         raise click.ClickException(f"{where} cannot be written: {error.strerror}") from None
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _now_ms() -> int:

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
+from headwater.console import moment
 from headwater.features_page import feature_table
-from headwater.models_text import heads_table, history, interval, moment, segments_table, verdict
+from headwater.models_text import heads_table, history, interval, segments_table, verdict
 from online_models.ranking import ranking_registry
 from state.models import HeadFacts, Lifecycle
 

@@ -1,8 +1,8 @@
 """What is known of models, as lines in columns."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 
+from headwater.console import moment
 from state.models import Evidence, HeadFacts, Lifecycle, SegmentFacts
 
 _CLICK = "click"
@@ -160,13 +160,6 @@ def history(life: Lifecycle) -> list[str]:
         + (f"  ({one.by or 'somebody'}: {one.why or 'no reason given'})" if one.asked else "")
         for one in life.steps
     ] or ["nothing was done yet"]
-
-
-def moment(at_ms: int) -> str:
-    """Return a time for people; a dash for none."""
-    if not at_ms:
-        return "-"
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

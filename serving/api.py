@@ -5,10 +5,8 @@ from typing import Any
 
 from litestar import MediaType, Request, Response, Router, get, post
 from litestar.datastructures import State
-from litestar.exceptions import ServiceUnavailableException
 from litestar.status_codes import HTTP_200_OK, HTTP_503_SERVICE_UNAVAILABLE
 from prometheus_client import generate_latest
-from redis.exceptions import RedisError
 
 from serving.audit_routes import get_audit
 from serving.callers import caller_of
@@ -29,6 +27,7 @@ from serving.requests import (
 from serving.rules_routes import RULES_ROUTES
 from serving.similar import get_similar
 from serving.stats import Stats
+from serving.store import from_store
 from serving.tuning_routes import TUNING_ROUTES
 from state.attributed import AttributionCounts
 
@@ -100,10 +99,7 @@ async def get_attribution(request: Request[Any, Any, State]) -> AttributionCount
 @get("/v1/producers", summary="Whether each producer's events are understood")
 async def get_producers(request: Request[Any, Any, State]) -> ProducersAnswer:
     """Return the health of every producer, with a verdict in words."""
-    try:
-        answer: ProducersAnswer = await request.app.state.producers.read()
-    except (RedisError, OSError, TimeoutError) as error:
-        raise ServiceUnavailableException(f"the store does not answer: {error}") from None
+    answer: ProducersAnswer = await from_store(request.app.state.producers.read())
     return answer
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from serving.following import UNREACHABLE
+from serving.store import UNREACHABLE
 from state.cluster import ClusterClient
 from state.keys import bandit_key, meta_key
 

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from litestar.exceptions import ServiceUnavailableException
-from redis.exceptions import RedisError
-
+from serving.store import from_store
 from state.attributed import AttributionCounts, read_attribution
 from state.settings import Settings
 
@@ -31,7 +29,4 @@ class AttributionReader:
         ServiceUnavailableException
             If the store does not answer: half a sum would be no count.
         """
-        try:
-            return await read_attribution(self._redis, self._settings)
-        except (RedisError, OSError, TimeoutError):
-            raise ServiceUnavailableException("the store that holds the counts does not answer") from None
+        return await from_store(read_attribution(self._redis, self._settings))

@@ -4,10 +4,9 @@ from typing import Annotated, Any
 
 from litestar import Request, get
 from litestar.datastructures import State
-from litestar.exceptions import ServiceUnavailableException
 from litestar.params import Parameter
-from redis.exceptions import RedisError
 
+from serving.store import from_store
 from state.audit import AuditEntry, read_audit
 from state.settings import Settings
 
@@ -39,8 +38,5 @@ async def get_audit(
     request: Request[Any, Any, State], name: _Beginning = "", limit: _Limit = 100
 ) -> list[AuditEntry]:
     """Return the changes of control documents that were asked for, the newest first."""
-    try:
-        entries: list[AuditEntry] = await request.app.state.audit.read(name, limit)
-    except (RedisError, OSError, TimeoutError) as error:
-        raise ServiceUnavailableException(f"the store does not answer: {error}") from None
+    entries: list[AuditEntry] = await from_store(request.app.state.audit.read(name, limit))
     return entries

@@ -8,7 +8,6 @@ UNAVAILABLE, SEEN, EXCLUDED, ELSEWHERE = "u", "s", "x", "c"
 HIDDEN, TOUCHED, FILTERED, EARLIER = "h", "r", "f", "p"
 FIRST_RULE = "A"
 """Rules that hide have letters from here on, in the order the decision lists them."""
-MOST_HIDING = 26
 
 
 class Cut(Struct, frozen=True):

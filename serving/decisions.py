@@ -3,10 +3,10 @@
 from typing import Any
 
 import msgspec
-from litestar.exceptions import NotFoundException, ServiceUnavailableException
-from redis.exceptions import RedisError
+from litestar.exceptions import NotFoundException
 
 from serving.problems import BadRequest
+from serving.store import from_store
 from state.events import Decision
 from state.keys import decision_key, subject_unit, unit_prefix
 from state.settings import Settings
@@ -43,11 +43,7 @@ class DecisionReader:
             If the store does not answer.
         """
         key = decision_key(self._prefix(decision_id), decision_id)
-        try:
-            raw = await self._redis.get(key)
-        except (RedisError, OSError, TimeoutError) as error:
-            detail = f"the store does not answer: {type(error).__name__}; ask again"
-            raise ServiceUnavailableException(detail=detail) from None
+        raw: bytes | None = await from_store(self._redis.get(key))
         if raw is None:
             raise NotFoundException(detail=self._missing(decision_id))
         return _decode(raw)

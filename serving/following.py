@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
-from redis.exceptions import RedisError
 
+from serving.store import UNREACHABLE
 from state.cluster import is_cluster
 from state.keys import feed_key, meta_key
 from state.settings import Settings
 
 log = structlog.get_logger(__name__)
-UNREACHABLE = (RedisError, OSError, TimeoutError)
 BLOCK_MS = 100
 COUNT = 500
 _AWAY_S = 0.2

@@ -4,13 +4,13 @@ from typing import Any
 
 from litestar import Request, get
 from litestar.datastructures import State
-from litestar.exceptions import NotFoundException, ServiceUnavailableException
+from litestar.exceptions import NotFoundException
 from msgspec import Struct
-from redis.exceptions import RedisError
 
 from online_models.hashing import code_of
 from serving.etags import SurfaceName
 from serving.live import LiveState
+from serving.store import from_store
 from state.model_documents import ModelPolicy
 from state.models import Lifecycle, read_lifecycles
 from state.settings import Settings
@@ -63,10 +63,7 @@ class ModelsReader:
         ServiceUnavailableException
             If the store does not answer.
         """
-        try:
-            found = await read_lifecycles(self._redis, self._settings)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise ServiceUnavailableException(f"the store does not answer: {error}") from None
+        found = await from_store(read_lifecycles(self._redis, self._settings))
         names = {code_of(name): name for name in self._live.items.category_codes}
         return [self._answer(surface, lanes, names) for surface, lanes in found.items()]
 

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from redis.exceptions import RedisError
 
 from online_models.retrieval import Recommender
 from serving.live import LiveState
 from serving.sessions import add_sessions, follow_entry, newest_at
+from serving.store import UNREACHABLE
 from state.feed import NO_SESSION, Interaction, ShardFeed
 from state.keys import sessions_key
 from state.sessions import decode_session
@@ -78,7 +78,7 @@ class PastSessions:
         before = self._live.recommender
         try:
             stored = await self._read()
-        except (RedisError, OSError, TimeoutError) as error:
+        except UNREACHABLE as error:
             log.warning("sessions of an import not read yet", why=str(error))
             self._noted_at = time.monotonic()
             return

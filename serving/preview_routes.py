@@ -1,25 +1,22 @@
 """HTTP routes of what would be: previews of exploration, shadow policies and their scoreboard."""
 
-from collections.abc import Awaitable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from litestar import Request, Response, get, post, put
 from litestar.datastructures import State
-from litestar.exceptions import ServiceUnavailableException
 from litestar.params import Parameter
 from litestar.status_codes import HTTP_200_OK
 from msgspec import Meta, Struct
-from redis.exceptions import RedisError
 
 from serving.etags import IfMatch, SurfaceName, tagged, version_of
 from serving.preview import Preview
 from serving.scoreboard import Promotion, ScoreboardAnswer, promotion_wish
+from serving.store import from_store
 from state.events import Name
 from state.exploration import Explorations, Shadow, Shadows
 
 WishedRate = Annotated[float, Parameter(ge=0.0, le=0.5, description="Share of slots that would explore.")]
 Hours = Annotated[float, Parameter(gt=0.0, le=168.0, description="How far back to look.")]
-T = TypeVar("T")
 
 
 class ShadowsChange(Struct, forbid_unknown_fields=True):
@@ -35,13 +32,13 @@ async def get_preview(
     surface: SurfaceName, request: Request[Any, Any, State], rate: WishedRate, hours: Hours = 24.0
 ) -> Preview:
     """Return the expected reward at another rate and how it differs, from the last hours of decisions."""
-    return await _from_store(request.app.state.previews.read(surface, rate, hours))
+    return await from_store(request.app.state.previews.read(surface, rate, hours))
 
 
 @get("/v1/scoreboard", summary="Shadow policies beside the one in force")
 async def get_scoreboard(request: Request[Any, Any, State], surface: SurfaceName) -> ScoreboardAnswer:
     """Return every shadow's value with an interval that holds at any time."""
-    return await _from_store(request.app.state.scoreboard.read(surface))
+    return await from_store(request.app.state.scoreboard.read(surface))
 
 
 @put("/v1/exploration/{surface:str}/shadows", summary="Declare shadow policies")
@@ -64,16 +61,9 @@ async def promote_shadow(
     surface: SurfaceName, data: Promotion, request: Request[Any, Any, State], if_match: IfMatch = None
 ) -> Response[Explorations]:
     """Make a shadow the policy in force; refused while its interval overlaps that of the one in force."""
-    board = await _from_store(request.app.state.scoreboard.read(surface))
+    board = await from_store(request.app.state.scoreboard.read(surface))
     wish = promotion_wish(board, data)
     return tagged(await request.app.state.tuning.fulfil(f"exploration/{surface}", wish, version_of(if_match)))
-
-
-async def _from_store(reading: Awaitable[T]) -> T:
-    try:
-        return await reading
-    except (RedisError, OSError, TimeoutError) as error:
-        raise ServiceUnavailableException(f"the store does not answer: {error}") from None
 
 
 PREVIEW_ROUTES: list[Any] = [get_preview, get_scoreboard, get_shadows, put_shadows, promote_shadow]

@@ -1,7 +1,5 @@
 """What a person has a right to, over HTTP: to see what is stored of them, to have it erased, to a receipt."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import msgspec
@@ -12,9 +10,9 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import Parameter
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 from msgspec import Struct
-from redis.exceptions import RedisError
 
 from serving.gateway import Addressed, Gateway
+from serving.store import UNREACHABLE, from_store
 from state.access import Access, read_access
 from state.erasing import erase_event, standing_receipt, stored_subject, wait_for_receipt
 from state.erasure import ErasureKeys
@@ -57,8 +55,7 @@ class Privacy:
         """
         subject = stored_subject(self._settings, subject)
         event = erase_event(self._settings, subject, why)
-        async with _store():
-            standing = await standing_receipt(self._redis, self._settings, subject)
+        standing = await from_store(standing_receipt(self._redis, self._settings, subject))
         if standing is not None:
             return standing
         shard = shard_of(subject, self._settings.shards)
@@ -67,7 +64,7 @@ class Privacy:
             raise ServiceUnavailableException(detail=verdict.detail)
         try:
             receipt = await wait_for_receipt(self._redis, self._settings, event, wait_s)
-        except (RedisError, OSError, TimeoutError):
+        except UNREACHABLE:
             receipt = None  # it is published, and will be applied
         keys = ErasureKeys(self._settings.erasure_key())
         return receipt or Pending(keys.receipt_id(event.event_id))
@@ -80,25 +77,16 @@ class Privacy:
         NotFoundException
             If there was none, or another than the one asked for.
         """
-        async with _store():
-            receipt = await read_receipt(self._redis, self._settings, stored_subject(self._settings, subject))
+        stored = stored_subject(self._settings, subject)
+        receipt = await from_store(read_receipt(self._redis, self._settings, stored))
         if receipt is None or receipt_id not in (None, receipt.receipt_id):
             raise NotFoundException(detail="no such erasure has been applied yet")
         return receipt
 
     async def access(self, subject: str) -> Access:
         """Return everything the store holds of a subject."""
-        async with _store():
-            return await read_access(self._redis, self._settings, stored_subject(self._settings, subject))
-
-
-@asynccontextmanager
-async def _store() -> AsyncIterator[None]:
-    try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
-        detail = f"the store does not answer: {type(error).__name__}; ask again"
-        raise ServiceUnavailableException(detail=detail) from None
+        stored = stored_subject(self._settings, subject)
+        return await from_store(read_access(self._redis, self._settings, stored))
 
 
 _UserId = Annotated[

@@ -5,11 +5,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from serving.after import After
 from serving.breaker import Breaker
 from serving.metrics import ServerMetrics
+from serving.store import UNREACHABLE
 from state.cluster import is_cluster
 from state.keys import meta_key, offset_field, subject_key, subject_unit, unit_prefix
 from state.packing import CorruptStateError
@@ -113,7 +112,7 @@ class SubjectReader:
         try:
             key = subject_key(self._prefixes[shard], subject)
             return decode_subject(await self._batches[part].get(key))
-        except (RedisError, OSError, TimeoutError, CorruptStateError):
+        except (*UNREACHABLE, CorruptStateError):
             self._metrics.store_failures.inc()
             return None
 
@@ -159,7 +158,7 @@ class SubjectReader:
                 found = await self._redis.hmget(
                     meta_key(self._prefixes[shard]), [offset_field(kind) for kind in kinds]
                 )
-        except (RedisError, OSError, TimeoutError):
+        except UNREACHABLE:
             self._metrics.store_failures.inc()
             breaker.note(ok=False, now_s=time.monotonic())
             return {}

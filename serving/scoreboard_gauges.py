@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
-from serving.following import UNREACHABLE
 from serving.live import LiveState
 from serving.metrics import ServerMetrics
 from serving.scoreboard import ScoreboardAnswer, ScoreboardReader
+from serving.store import UNREACHABLE
 
 log = structlog.get_logger(__name__)
 _EXPORT_EVERY_S = 30.0

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from serving.admission import Admission
 from serving.after import read_after
-from serving.decide import Call, Decided, answer_items, decide, to_event
+from serving.decide import Call, Decided, Rung, answer_items, decide, to_event
 from serving.last_rung import static_items
 from serving.live import LiveState
 from serving.logbook import Logbook
@@ -176,25 +176,28 @@ class Recommender:
         if self._tells:
             log.debug("decided", decision=call.decision_id, surface=call.request.surface, rung=decided.rung)
         self.sample.note(decided.scored, decided.slate, decided.chosen.law)
-        answer = self._dressed(call, decided.rung, items, is_holdout=decided.is_holdout)
-        answer.exploration_version = decided.chosen.document.version
-        return answer
+        version = decided.chosen.document.version
+        return self._dressed(call, decided.rung, (items, version), is_holdout=decided.is_holdout)
 
     def _static(self, call: Call) -> RecommendationAnswer:
         known = self._last_good.get(call.request.surface, [])
-        return self._dressed(call, "static", static_items(self._live, call, known), is_holdout=False)
+        version = self._live.laws(call.request.surface, call.now_ms).document.version
+        return self._dressed(
+            call, "static", (static_items(self._live, call, known), version), is_holdout=False
+        )
 
     def _dressed(
-        self, call: Call, rung: str, items: list[RecommendedItem], *, is_holdout: bool
+        self, call: Call, rung: Rung, told: tuple[list[RecommendedItem], int], *, is_holdout: bool
     ) -> RecommendationAnswer:
-        surface = call.request.surface
+        """Return the answer with its items, under a version of exploration."""
+        surface, (items, version) = call.request.surface, told
         return RecommendationAnswer(
             decision_id=call.decision_id,
             decision=self._signer.sign(call.decision_id, call.subject, call.now_ms + TOKEN_LIFE_MS),
             surface=surface,
             rung=rung,
             items=items,
-            exploration_version=self._live.laws(surface, call.now_ms).document.version,
+            exploration_version=version,
             model_version=self._live.model_versions.get(surface, 0),
             state_as_of=call.now_ms - call.staleness_ms,
             staleness_ms=call.staleness_ms,

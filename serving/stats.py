@@ -4,11 +4,11 @@ import time
 from typing import Any
 
 from msgspec import Struct
-from redis.exceptions import RedisError
 
 from serving.ledger import LedgerCounts, exploration_cost
 from serving.live import LiveState
 from serving.metrics import ServerMetrics
+from serving.store import UNREACHABLE
 from serving.sync import Sync
 from state.exploration import Explorations
 from state.keys import counters_key, lane_unit, subject_unit, unit_prefix
@@ -98,7 +98,7 @@ class StatsReader:
             for key in self._keys:
                 for name, value in (await self._redis.hgetall(key)).items():
                     totals[name.decode()] = totals.get(name.decode(), 0) + int(value)
-        except (RedisError, OSError, TimeoutError):
+        except UNREACHABLE:
             return {}
         return totals
 

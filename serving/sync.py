@@ -10,10 +10,11 @@ import structlog
 from msgspec import Struct
 
 from serving.asides import BlockRefresher, StepBackWatch
-from serving.following import UNREACHABLE, Entries, store_reads
+from serving.following import Entries, store_reads
 from serving.live import PRIOR, SETTLED_AT_ONCE, SHARED, LiveState
 from serving.observed import Ages
 from serving.past import PastSessions
+from serving.store import UNREACHABLE
 from state.exploring import decode_progress, decode_stretches
 from state.feed import decode_item_feed, decode_names_feed, decode_shard_feed
 from state.keys import (

@@ -7,14 +7,13 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ServiceUnavailableException
+from litestar.exceptions import HTTPException
 from litestar.status_codes import (
     HTTP_409_CONFLICT,
     HTTP_412_PRECONDITION_FAILED,
     HTTP_503_SERVICE_UNAVAILABLE,
 )
 from msgspec import UNSET
-from redis.exceptions import RedisError
 
 from serving.callers import principal
 from serving.gateway import Addressed, Gateway
@@ -22,6 +21,7 @@ from serving.idempotency import change_id
 from serving.live import LiveState
 from serving.problems import Problem, problem_response
 from serving.requests import BudgetChange, ExplorationChange, RankingChange, Reasons, Rollback, Stop
+from serving.store import from_store
 from state.changing import Wish, change_event, check_kept, now_in_force, stop
 from state.control_reads import read_history
 from state.decoding import Refusal
@@ -181,10 +181,7 @@ class Tuning:
         return await self._arrived(event, latest.version)
 
     async def _kept(self, name: str) -> list[Document]:
-        try:
-            return await read_history(self._redis, self._settings, name)
-        except (RedisError, OSError, TimeoutError) as error:
-            raise ServiceUnavailableException(f"the store does not answer: {error}") from None
+        return await from_store(read_history(self._redis, self._settings, name))
 
     async def _arrived(self, event: Control, before: int) -> Document:
         """Return the document a change made, once this server has met it or a later one."""
