@@ -1,7 +1,7 @@
 """Promises 2 and 13 for an hour: at half load memory and latency stay flat.
 
 ``python -m benchmarks.soak --minutes 60 --json soak.json``. A worker and a server on Apache Kafka (its jars
-come from Maven; ``--kafka embedded`` or HOST:PORT takes another) answer half of what the server can:
+come from Maven; ``--kafka embedded`` or HOST:PORT takes another) answer half of what they can:
 visitors ask, are shown, and click, the catalogue changes, and windows close all the time. Every few seconds
 the memory of worker, server and store and the latencies since are noted. Told are slopes an hour with 95 %
 intervals, by least squares on the means of 24 equal stretches after a third for warming up. Exit code 1
@@ -174,10 +174,11 @@ async def soak(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
 
 async def _half(rig: Rig, seed: int) -> float:
-    """Return half of the visits a second that are answered when many more are asked for."""
+    """Return half of the visits a second that are answered and folded when many more are asked for."""
     visits = Visits(rig, seed + 1)
     began = time.monotonic()
     await visits.run(2_000.0, CAPACITY_S)
+    await rig.counts(decisions=visits.answers, impressions=visits.answers)
     return max(5.0, visits.answers / (time.monotonic() - began) / 2)
 
 

@@ -338,8 +338,12 @@ async def test_the_gateway_gives_each_event_its_verdict(shared: Rig) -> None:
         assert verdict.get("event_id", "") == ("" if reason else event["event_id"])
         assert not reason or field in verdict["detail"], verdict
     assert not (await rig.ask("v", after=last["event_id"], wait_ms=1000)).stale
-    record = await rig.subject("v")
-    assert (record.clicks, record.impressions, record.attributes) == (1, 1, {"age": 30})
+
+    async def all_folded() -> bool:
+        record = await rig.subject("v")
+        return (record.clicks, record.impressions, record.attributes) == (1, 1, {"age": 30})
+
+    await until(all_folded, "every accepted event in the visitor's record")
 
 
 POST_RECOMMENDATIONS: list[tuple[Any, str]] = [

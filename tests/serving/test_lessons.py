@@ -81,7 +81,7 @@ def test_sessions_loaded_at_the_start_teach_the_blend_and_leave_what_the_feed_wo
         assert ours[0].tolist() == theirs[0].tolist()
         np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-9)
     ours_match, theirs_match = (one.recommender.embedding.match(query, np.arange(9)) for one in (loaded, fed))
-    np.testing.assert_allclose(ours_match, theirs_match, rtol=1e-6)
+    np.testing.assert_allclose(ours_match, theirs_match, rtol=1e-5)  # float32 sums in either order
 
 
 def test_forgetting_the_subjects_forgets_the_lessons() -> None:
