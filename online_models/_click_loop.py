@@ -38,9 +38,10 @@ def _fold(m: Models, session: int, item: int, at_ms: int) -> bool:
     before = clicks_of(m.sessions, session)
     if not add_click(m.sessions, session, item, at_ms, m.most):
         return False
-    window = m.covisit_recipe.position_decay.shape[0] - 1
+    window, latest = m.covisit_recipe.position_decay.shape[0] - 1, before[-1] if before.shape[0] > 0 else item
+    near = m.covisits.neighbour[latest, : m.covisits.held[latest]]
+    learn(m.embedding, m.embedding_recipe, before[-m.embedding.position.shape[1] :], item, near)
     add_pairs(m.covisits, m.covisit_recipe, before[-window:], item)
-    learn(m.embedding, m.embedding_recipe, before[-m.embedding.position.shape[1] :], item)
     tick(m.clock, item, m.covisits.moment[BEGUN])
     return True
 

@@ -9,12 +9,15 @@ from online_models.arrays import FloatArray, IntArray
 from online_models.compiled import compiled, compiled_sums
 
 F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
 
-FILLED, NEXT, RANDOM = 0, 1, 2
+FILLED, NEXT, RANDOM, STEP = 0, 1, 2, 3
+_NOBODY = -1
+"""In the place of an item that is drawn twice."""
 
 
 class EmbeddingTables(NamedTuple):
-    """Arrays behind `SessionEmbedding`: N item rows, D dimensions, W clicks looked at, K negatives."""
+    """Arrays behind `SessionEmbedding`: N item rows, D dimensions, W clicks looked at, K items compared."""
 
     vector: F32  # (N, D) of length 1; zero until the item is met
     square: F32  # (N,) AdaGrad's mean squared gradient of the row, summed; 0 until the item is met
@@ -24,12 +27,13 @@ class EmbeddingTables(NamedTuple):
     latest: F32  # (D,) further weight of each number of the latest click
     latest_square: F32  # (1,)
     recent: IntArray  # (R,) ring of items clicked, negatives are drawn from it
-    state: IntArray  # filled and next cell of the ring, random state
+    state: IntArray  # filled and next cell of the ring, random state, steps learnt
     context: F32  # (D,) scratch: the session's vector, of length 1
     gradient: F32  # (D,) scratch
     back: F32  # (D,) scratch
     share: F32  # (K + 1,) scratch
-    drawn: IntArray  # (K + 1,) scratch: the clicked item, then the negatives
+    drawn: IntArray  # (K + 1,) scratch: the clicked item, its rivals, then what was drawn at random
+    step: IntArray  # (N,) scratch: the latest step that met the item
 
 
 KEPT = EmbeddingTables._fields[: EmbeddingTables._fields.index("context")]
@@ -44,6 +48,7 @@ class EmbeddingRecipe(NamedTuple):
     side_rate: np.float32
     thin: np.float32
     scale: np.float32
+    rivals: int
     seed: int
 
 
@@ -124,21 +129,52 @@ def encode(t: EmbeddingTables, items: IntArray) -> np.float32:
     return _to_length_one(out)
 
 
+@compiled
+def _is_met(t: EmbeddingTables, item: int) -> bool:
+    """Tell whether this step has met an item, and note that it has now."""
+    was = t.step[item] == t.state[STEP]
+    t.step[item] = t.state[STEP]
+    return was
+
+
+@compiled
+def _draw(t: EmbeddingTables, r: EmbeddingRecipe, before: IntArray, item: int, near: I32) -> int:
+    """Fill `drawn`: the clicked item, its rivals, and random ones for all others; return how many are rivals.
+
+    What the session holds is no rival: it fits its own session, taken again or not.
+    """
+    t.state[STEP] += 1
+    for earlier in before:
+        _is_met(t, earlier)
+    _is_met(t, item)
+    t.drawn[0], met = item, 0
+    for other in near:
+        if met < r.rivals and not _is_met(t, other) and t.square[other] > 0.0:
+            met += 1
+            t.drawn[met] = other
+    for n in range(met + 1, t.drawn.shape[0]):
+        other = t.recent[_random(t.state) % t.state[FILLED]]
+        t.drawn[n] = _NOBODY if t.step[other] == t.state[STEP] else other
+    return met
+
+
 @compiled_sums
-def _shares(t: EmbeddingTables, r: EmbeddingRecipe) -> None:
-    """Softmax over the clicked item and the negatives, corrected for how often each is drawn (logQ)."""
+def _shares(t: EmbeddingTables, r: EmbeddingRecipe, rivals: int) -> None:
+    """Softmax over all items: the clicked one and its rivals are counted, the rest estimated.
+
+    What was drawn at random stands for as many as it is seldom drawn (logQ).
+    """
     c, share, drawn, vector, log_clicks = t.context, t.share, t.drawn, t.vector, t.log_clicks
+    rest = np.float32(np.log(t.state[FILLED] / max(1, drawn.shape[0] - 1 - rivals)))
     most = np.float32(-1e30)
     for n in range(drawn.shape[0]):
-        item = drawn[n]
+        item = max(0, drawn[n])
         row, logit = vector[item], np.float32(0.0)
         for d in range(c.shape[0]):
             logit += c[d] * row[d]
-        logit = r.sharpness * logit - log_clicks[item]
-        if n > 0 and item == drawn[0]:
-            logit = np.float32(-1e30)
-        share[n] = logit
-        most = max(most, logit)
+        logit = r.sharpness * logit + (rest - log_clicks[item] if n > rivals else np.float32(0.0))
+        share[n] = np.float32(-1e30) if drawn[n] == _NOBODY else logit
+        most = max(most, share[n])
     total = np.float32(0.0)
     for n in range(drawn.shape[0]):
         share[n] = np.exp(share[n] - most)
@@ -157,6 +193,8 @@ def _pull(t: EmbeddingTables, r: EmbeddingRecipe) -> None:
     norm = r.sharpness * r.sharpness / np.float32(c.shape[0])
     for n in range(drawn.shape[0]):
         item, error = drawn[n], share[n]
+        if item == _NOBODY:
+            continue
         if n == 0:
             error -= np.float32(1.0)
         elif error < r.thin:
@@ -212,16 +250,13 @@ def _push_latest(
 
 
 @compiled
-def learn(t: EmbeddingTables, r: EmbeddingRecipe, before: IntArray, item: int) -> None:
-    """Learn that `item` followed the session `before` (oldest first, maybe empty)."""
+def learn(t: EmbeddingTables, r: EmbeddingRecipe, before: IntArray, item: int, near: I32) -> None:
+    """Learn that `item` followed the session `before` (oldest first, maybe empty), and not what is `near`."""
     length = encode(t, before)
     if t.square[item] == 0.0:
         _meet(t, r, item, t.context)
     if before.shape[0] > 0 and t.state[FILLED] > 0:
-        t.drawn[0] = item
-        for n in range(1, t.drawn.shape[0]):
-            t.drawn[n] = t.recent[_random(t.state) % t.state[FILLED]]
-        _shares(t, r)
+        _shares(t, r, _draw(t, r, before, item, near))
         _descend(t, r, before, length)
     _remember(t, item)
 

@@ -22,7 +22,7 @@ from online_models.trends import Trends
 
 __all__ = ["Recommendation", "Recommender", "RecommenderSettings", "warm_up"]
 
-_VERSION = 2
+_VERSION = 3
 """Of snapshots."""
 
 

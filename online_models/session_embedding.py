@@ -2,8 +2,10 @@
 
 A session is the sum of its latest items' vectors, weighted by position, the latest one also number by number;
 the next item is the one whose vector points the same way. All vectors have length 1 (NISER, Gupta et al.
-2019): how popular an item is has no say in them. One table serves both sides (tied), learning is a sampled
-softmax with logQ correction (Bengio, Senecal 2008; Yi et al. 2019) and AdaGrad by rows, one step a click.
+2019): how popular an item is has no say in them. One table serves both sides (tied), learning is AdaGrad by
+rows, one step a click, on a softmax over all items. Of that sum the items near the session, which make most of
+it, are counted, and the rest is estimated from random clicks with logQ correction (Bengio, Senecal 2008; Yi
+et al. 2019): a stratified sample, whose variance is a fraction of a random one's.
 """
 
 from collections.abc import Mapping
@@ -28,10 +30,12 @@ class SessionEmbeddingSettings:
         Numbers per item, > 0.
     window
         Clicks of a session looked at, the latest ones, > 0.
-    negatives
-        Items a click is compared with, drawn from recent clicks, > 0: more learn better and cost more.
+    others
+        Items a click is compared with, > 0: more learn better and cost more.
+    rivals
+        So many of them at most are named by the caller, the rest drawn from recent clicks, >= 0 and < `others`.
     recent
-        Clicks the negatives are drawn from, > 0.
+        Clicks the rest is drawn from, > 0.
     sharpness
         Log odds of an item that points exactly where the session does, against one at a right angle, > 0.
     rate, side_rate
@@ -46,20 +50,24 @@ class SessionEmbeddingSettings:
 
     dim: int = 128
     window: int = 8
-    negatives: int = 96
+    others: int = 200
+    rivals: int = 100
     recent: int = 100_000
-    sharpness: float = 12.0
-    rate: float = 0.08
-    side_rate: float = 0.015
+    sharpness: float = 10.0
+    rate: float = 0.05
+    side_rate: float = 0.01
     thin: float = 0.02
     scale: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("dim", "window", "negatives", "recent", "sharpness", "rate", "side_rate", "scale"):
+        for name in ("dim", "window", "others", "recent", "sharpness", "rate", "side_rate", "scale"):
             if not getattr(self, name) > 0:
                 msg = f"{name} is {getattr(self, name)}, wanted a number > 0"
                 raise ValueError(msg)
+        if not 0 <= self.rivals < self.others:
+            msg = f"rivals is {self.rivals}, wanted 0..{self.others - 1}, less than others"
+            raise ValueError(msg)
 
 
 class SessionEmbedding:
@@ -79,11 +87,12 @@ class SessionEmbedding:
             np.float32(settings.side_rate),
             np.float32(settings.thin),
             np.float32(settings.scale),
+            settings.rivals,
             settings.seed,
         )
         self.tables = _empty(settings, 1024)
 
-    def learn(self, before: ArrayLike, item: int) -> None:
+    def learn(self, before: ArrayLike, item: int, near: ArrayLike = ()) -> None:
         """Learn one click.
 
         Parameters
@@ -92,6 +101,9 @@ class SessionEmbedding:
             Item rows clicked before it in its session, oldest first, each learnt before; shape (n,).
         item
             Row of the item clicked, >= 0.
+        near
+            Item rows that might have been clicked as well, such as what is seen with the latest click, each
+            with room (`reserve`), shape (m,): told apart from the item before anything drawn at random is.
 
         Raises
         ------
@@ -102,7 +114,8 @@ class SessionEmbedding:
             msg = f"item is {item}, wanted a row >= 0"
             raise ValueError(msg)
         self.reserve(item + 1)
-        loops.learn(self.tables, self.recipe, np.asarray(before, np.int64), item)
+        rivals = np.asarray(near, np.int32)
+        loops.learn(self.tables, self.recipe, np.asarray(before, np.int64), item, rivals)
 
     def match(self, items: ArrayLike, rows: ArrayLike) -> FloatArray:
         """How well items fit a session.
@@ -146,6 +159,7 @@ class SessionEmbedding:
                 square=_taller(t.square, more),
                 clicks=_taller(t.clicks, more),
                 log_clicks=_taller(t.log_clicks, more),
+                step=_taller(t.step, more),
             )
 
     def snapshot(self) -> tuple[Arrays, dict[str, Any]]:
@@ -162,6 +176,7 @@ class SessionEmbedding:
             If an array is missing or of another kind.
         """
         embedding = cls(SessionEmbeddingSettings(**meta["settings"]))
+        embedding.reserve(len(arrays["square"]))
         embedding.tables = filled(embedding.tables, arrays, loops.KEPT)
         return embedding
 
@@ -187,18 +202,19 @@ def _empty(settings: SessionEmbeddingSettings, items: int) -> loops.EmbeddingTab
         latest=np.zeros(settings.dim, f32),
         latest_square=np.zeros(1, f32),
         recent=np.zeros(settings.recent, np.int64),
-        state=np.array([0, 0, settings.seed], np.int64),
+        state=np.array([0, 0, settings.seed, 0], np.int64),
         context=np.zeros(settings.dim, f32),
         gradient=np.zeros(settings.dim, f32),
         back=np.zeros(settings.dim, f32),
-        share=np.zeros(settings.negatives + 1, f32),
-        drawn=np.zeros(settings.negatives + 1, np.int64),
+        share=np.zeros(settings.others + 1, f32),
+        drawn=np.zeros(settings.others + 1, np.int64),
+        step=np.zeros(items, np.int64),
     )
 
 
 def warm_up() -> None:
     """Compile (or load from disk) the loops of this module."""
-    embedding = SessionEmbedding(SessionEmbeddingSettings(dim=8, negatives=4, recent=8))
+    embedding = SessionEmbedding(SessionEmbeddingSettings(dim=8, others=4, rivals=2, recent=8))
     embedding.learn([], 0)
     embedding.learn([0], 1)
     embedding.match([0], [1])

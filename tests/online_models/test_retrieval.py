@@ -18,7 +18,7 @@ from tests.online_models.compiling import compiled_after_warm_up
 DATA = Path(os.environ.get("HEADWATER_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 SMALL = RecommenderSettings(
     knn=SessionKnnSettings(max_sessions=50),
-    embedding=SessionEmbeddingSettings(dim=8, negatives=8, recent=100),
+    embedding=SessionEmbeddingSettings(dim=8, others=8, rivals=4, recent=100),
     learn_every=5,
     learn_early=3,
     early_lessons=8,

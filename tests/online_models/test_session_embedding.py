@@ -3,7 +3,7 @@ import pytest
 
 from online_models.session_embedding import SessionEmbedding, SessionEmbeddingSettings
 
-SETTINGS = SessionEmbeddingSettings(dim=16, negatives=16, recent=2000)
+SETTINGS = SessionEmbeddingSettings(dim=16, others=16, rivals=4, recent=2000)
 
 
 def taught(sessions: int, seed: int = 0) -> SessionEmbedding:
@@ -64,5 +64,5 @@ def test_items_never_met_match_with_zero() -> None:
 def test_bad_values_are_named() -> None:
     with pytest.raises(ValueError, match="item is -2"):
         SessionEmbedding(SETTINGS).learn([], -2)
-    with pytest.raises(ValueError, match="negatives is 0"):
-        SessionEmbeddingSettings(negatives=0)
+    with pytest.raises(ValueError, match="others is 0"):
+        SessionEmbeddingSettings(others=0)
