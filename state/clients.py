@@ -8,6 +8,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from state.cluster import ClusterClient, cluster_client, is_cluster
+from state.packed_connection import packed
 from state.settings import Settings
 
 
@@ -40,10 +41,13 @@ def redis_client(settings: Settings, *, timeout_s: float | None = None) -> aiore
     """
     if is_cluster(settings.redis):
         return cluster_client(settings.redis, timeout_s)
-    return aioredis.Redis.from_url(
+    client = aioredis.Redis.from_url(
         settings.redis,
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s or 2.0,
         health_check_interval=0,
         retry=Retry(NoBackoff(), 0),
     )
+    pool = client.connection_pool
+    pool.connection_class = packed(pool.connection_class)
+    return client

@@ -1,5 +1,6 @@
-"""When the broker was asked for what it last said of a topic-partition's end."""
+"""How often a broker is asked for records, and when it was asked for what it last said of a log's end."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -8,6 +9,45 @@ import aiokafka
 
 Fetch = Callable[[Any, int, Any], Awaitable[bool]]
 """Takes an assignment, a node and a fetch request, and takes in the answer."""
+FETCH_EVERY_S = 0.015
+"""Least time between two fetches of a node while records keep coming.
+
+What a fetch costs does not depend on how many records it brings, and of the bundles, folds and commits it
+leads to that holds for the most part. One that waited for the first record after a silence is not held up.
+"""
+
+
+class Pace:
+    """When each node may be asked again.
+
+    Parameters
+    ----------
+    every_s
+        Least time between two fetches of a node, s.
+    """
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._next: dict[int, float] = {}
+
+    def wait_s(self, node: int, now: float) -> float:
+        """Return how long to wait before a node is asked, s, and note that it is asked then."""
+        at = max(now, self._next.get(node, now))
+        self._next[node] = at + self._every_s
+        return at - now
+
+
+def paced(fetch: Fetch, pace: Pace) -> Fetch:
+    """Return a fetch that does not begin before its node's turn."""
+
+    async def run(assignment: Any, node: int, request: Any) -> bool:
+        try:
+            await asyncio.sleep(pace.wait_s(node, time.monotonic()))
+        except asyncio.CancelledError:  # as the fetch itself takes it: nobody wants the answer any more
+            return False
+        return await fetch(assignment, node, request)
+
+    return run
 
 
 def asked_at(fetch: Fetch, now_ms: Callable[[], int]) -> Fetch:
@@ -31,12 +71,13 @@ def asked_at(fetch: Fetch, now_ms: Callable[[], int]) -> Fetch:
 
 
 class DatedConsumer(aiokafka.AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
-    """A consumer whose partitions' timestamps say when the broker was asked."""
+    """A consumer whose partitions' timestamps say when the broker was asked, and which asks at a pace."""
 
     async def start(self) -> None:
         """Start as the base class does; its fetcher is made there."""
         await super().start()
-        self._fetcher._proc_fetch_request = asked_at(self._fetcher._proc_fetch_request, _now_ms)
+        fetch = asked_at(self._fetcher._proc_fetch_request, _now_ms)
+        self._fetcher._proc_fetch_request = paced(fetch, Pace(FETCH_EVERY_S))
 
 
 def _now_ms() -> int:

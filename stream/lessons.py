@@ -46,7 +46,8 @@ def lesson_of(outcomes: Sequence[Outcome], width: int) -> Lesson:
     packed = [(outcome, binascii.a2b_base64(outcome.features)) for outcome in outcomes]
     usable = [one for one in packed if len(one[1]) == _WIDTH * width * len(one[0].slots)]
     taught = [outcome for outcome, _ in usable]
-    inputs = np.frombuffer(b"".join([raw for _, raw in usable]), "<f8").reshape(-1, width)
+    # Writable, as a server's rows are: numba compiles loops anew for arrays that are not.
+    inputs = np.frombuffer(bytearray().join([raw for _, raw in usable]), "<f8").reshape(-1, width)
     counts = [len(outcome.slots) for outcome in taught]
     slots = list(chain.from_iterable([outcome.slots for outcome in taught]))
     clicks = np.array([1.0 if is_click(slot) else 0.0 for slot in slots])

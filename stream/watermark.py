@@ -28,12 +28,21 @@ class Watermark:
         How late an event may be.
     progress
         As left by an earlier owner.
+    steps
+        How far it moves at once, ms, and where its steps begin.
     """
 
-    def __init__(self, kinds: Iterable[str], lateness_ms: int, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        kinds: Iterable[str],
+        lateness_ms: int,
+        progress: Progress | None = None,
+        steps: tuple[int, int] = (1, 0),
+    ) -> None:
         self.progress = progress or Progress()
         self._kinds = frozenset(kinds)
         self._lateness_ms = lateness_ms
+        self._step_ms, self._first_ms = steps
         self._quiet_since: int | None = None
         self._quiet_from = 0
 
@@ -68,7 +77,10 @@ class Watermark:
         else:
             reached = self._passed(newest, min(caught_up.values())) if newest else 0
         reached = min([reached, *known])
-        self.progress.watermark = max(self.progress.watermark, reached - self._lateness_ms)
+        complete = reached - self._lateness_ms
+        self.progress.watermark = max(
+            self.progress.watermark, complete - (complete - self._first_ms) % self._step_ms
+        )
         return self.progress.watermark
 
     def _passed(self, newest: int, said_at: int) -> int:

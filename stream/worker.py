@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from prometheus_client import start_http_server
 from redis.exceptions import RedisError
 
-from online_models import trends
+from online_models import ranking, trends
 from state.clients import kafka_security, redis_client
 from state.events import Control, encode
 from state.keys import CONTROL
@@ -206,7 +206,8 @@ def engine_settings(settings: Settings) -> EngineSettings:
 def run(settings: Settings) -> int:
     """Run a worker until it is told to stop; returns its exit code."""
     settings.secret()
-    trends.warm_up()
+    for loops in (trends, ranking):
+        loops.warm_up()
     worker = Worker(settings)
     if settings.metrics_port:
         start_http_server(settings.metrics_port, registry=worker.metrics.registry)

@@ -16,7 +16,7 @@ def compiled():
                     loops[f"{{value.__module__}}.{{value.__name__}}"] = len(value.nopython_signatures)
     return loops
 before = compiled()
-assert sum(before.values()) > 5, before
+assert sum(before.values()) > 3, before
 {work}
 print(*sorted(name for name, count in compiled().items() if count > before.get(name, 0)))
 """

@@ -1,11 +1,12 @@
-"""What a partition's end is known as of: never later than the broker was asked."""
+"""What a partition's end is known as of, never later than the broker was asked, and how often it is asked."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 from aiokafka import TopicPartition
 
-from stream.fetch_times import asked_at
+from stream.fetch_times import Pace, asked_at, paced
 
 
 class Assignment:
@@ -39,3 +40,26 @@ async def test_what_the_answer_does_not_tell_of_keeps_its_date() -> None:
     assignment = Assignment(clicks=700, decisions=None)
     assert not await fetched(assignment, asked=1_000, read=1_200, topics=())
     assert (assignment.states["clicks"].timestamp, assignment.states["decisions"].timestamp) == (700, None)
+
+
+def test_fetches_of_a_node_keep_their_distance_and_one_after_a_silence_does_not_wait() -> None:
+    pace = Pace(2.0)
+    assert [pace.wait_s(1, now) for now in (100.0, 100.5, 101.0)] == [0.0, 1.5, 3.0]
+    assert pace.wait_s(2, 101.0) == 0.0
+    assert pace.wait_s(1, 107.0) == 0.0
+
+
+async def test_a_fetch_given_up_while_it_waits_for_its_turn_brings_nothing() -> None:
+    asked = []
+
+    async def fetch(assignment: Any, node: int, request: Any) -> bool:
+        asked.append(request)
+        return True
+
+    run = paced(fetch, Pace(3_600.0))
+    assert await run(None, 1, "first")
+    waiting = asyncio.ensure_future(run(None, 1, "second"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    assert not await waiting
+    assert asked == ["first"]

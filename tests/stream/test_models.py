@@ -24,6 +24,7 @@ from stream.lane import LaneLogic
 from stream.lessons import lesson_of
 from stream.rows import Row
 from stream.rules import unit_rules
+from tests.online_models.compiling import compiled_after_warm_up
 from tests.stream.folding import AT, Folded, Store, row, settings
 from tests.stream.test_replay import Live, replayed, state
 
@@ -402,3 +403,11 @@ def test_rows_learnt_are_the_rows_logged() -> None:
     logged = np.concatenate([np.random.default_rng(n).normal(size=(5, len(DECLARED))) for n in range(1, 4)])
     np.testing.assert_array_equal(lesson.inputs, logged)
     assert msgspec.json.encode(lesson.facets) == b'["","",""]'
+
+
+def test_a_lane_learns_by_loops_that_were_compiled_before_it_began() -> None:
+    work = """
+from tests.stream.test_models import AT, DECLARED, lane, outcomes
+lane(registry=DECLARED).fold(outcomes(1, 3, registry=DECLARED), AT)
+"""
+    assert compiled_after_warm_up("ranking", work) == ""

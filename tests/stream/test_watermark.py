@@ -30,6 +30,16 @@ def test_a_topic_that_never_said_anything_but_has_lag_holds_the_watermark() -> N
     assert mark.advance({"impressions": AT}) == 0
 
 
+def test_it_moves_in_steps_that_begin_where_they_are_told_to() -> None:
+    mark = Watermark(KINDS, LATE, steps=(200, 50))
+    for kind in KINDS:
+        mark.observe(kind, AT + LATE + 249, AT + LATE + 249)
+    assert mark.advance({}) == AT + 50
+    for kind in KINDS:
+        mark.observe(kind, AT + LATE + 250, AT + LATE + 250)
+    assert mark.advance({}) == AT + 250
+
+
 def test_a_topic_read_to_its_end_does_not_hold_the_watermark() -> None:
     mark = Watermark(KINDS, LATE)
     mark.observe("impressions", AT + 5_000, AT + 5_000)
