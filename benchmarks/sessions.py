@@ -86,7 +86,7 @@ def run(made: Plan, model: Model) -> dict[str, Any]:
     elif made.protocol == "continual":
         protocols.run_continual((first, second), made.log.rest, made.period, made.wanted)
     else:
-        first.learn(made.log.train)
+        first.learn_sessions(made.log.train)
         protocols.run_split(first, made.log.rest, made.wanted, add_finished=False)
         protocols.run_split(second, made.log.rest, made.wanted, add_finished=True)
     report, again = (made.reporter.report(trial, novel_only=made.novel_only) for trial in trials)

@@ -30,7 +30,7 @@ class BlendSettings:
         Lessons over which older lessons are forgotten by a factor e, > 0.
     """
 
-    prior: float = 30.0
+    prior: float = 10.0
     memory: float = 20_000.0
 
     def __post_init__(self) -> None:

@@ -164,6 +164,34 @@ class Recommender:
             self._since_lesson += len(keys[part])
             done += len(keys[part])
 
+    def add_session(self, session: int, items: ArrayLike, at_ms: ArrayLike) -> None:
+        """Learn a session that has ended.
+
+        The same as `add_many`, but for the blend: its lessons ask for the session as it was before anything
+        of it was learnt, as a session asks whose clicks are only learnt when it has ended. Of a session that
+        is learnt click by click, counts and vectors know what it holds, so that repeats stand higher.
+
+        Parameters
+        ----------
+        session
+            Key of the session.
+        items, at_ms
+            Item rows and event times (ms), oldest first, each of shape (n,).
+
+        Raises
+        ------
+        ValueError
+            If an item is negative or the shapes differ.
+        """
+        keys, rows, times = as_clicks(np.full(np.shape(items), session), items, at_ms)
+        self.reserve(int(rows.max(initial=-1)) + 1)
+        for place in range(1, len(rows)):
+            if self._clicks_to_lesson() == 1:
+                self._lesson(Query(rows[:place], int(times[place])), int(rows[place]))
+            else:
+                self._since_lesson += 1
+        self._fold(keys, rows, times)
+
     def _clicks_to_lesson(self) -> int:
         """Count clicks up to the next lesson, that click included; many while the blend has learnt little."""
         s = self.settings
@@ -287,11 +315,13 @@ class Recommender:
         return sum(part.nbytes() for part in parts) + int(self.blend.precision.nbytes)
 
     def _teach(self, session: int, item: int, at_ms: int) -> None:
-        self._since_lesson = 0
         items = self.index.session_items(session)
+        self._lesson(Query(items, at_ms, session), item)
+
+    def _lesson(self, query: Query, item: int) -> None:
+        self._since_lesson, items = 0, query.items
         if items.size == 0:
             return
-        query = Query(items, at_ms, session)
         if self._extras is not None:
             # Of all the session has taken nothing can be taken again, not only of what is looked at.
             query = query._replace(wanted=self._extras.wanted(query))

@@ -51,7 +51,7 @@ class RecommenderSettings:
     embedding: SessionEmbeddingSettings = field(default_factory=SessionEmbeddingSettings)
     blend: BlendSettings = field(default_factory=BlendSettings)
     half_lives_s: tuple[float, ...] = (3600.0, 86_400.0, 7 * 86_400.0)
-    per_source: int = 40
+    per_source: int = 60
     room: int = 200
     max_query: int = 20
     learn_every: int = 64

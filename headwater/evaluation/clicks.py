@@ -3,6 +3,7 @@
 import gzip
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +44,10 @@ class Clicks:
     def part(self, chosen: slice | IntArray) -> "Clicks":
         """Take some of the clicks, in the order given."""
         return Clicks(self.sessions[chosen], self.items[chosen], self.at_ms[chosen])
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """Give where each run of clicks of one session begins and ends."""
+        return pairwise(np.flatnonzero(np.diff(self.sessions, prepend=-1, append=-1)).tolist())
 
     def __iter__(self) -> Iterator[Click]:
         columns = (self.sessions.tolist(), self.items.tolist(), self.at_ms.tolist())

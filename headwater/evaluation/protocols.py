@@ -1,6 +1,6 @@
 """The three protocols: what is predicted, when, and what is learnt in between. Always predict, then learn."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -65,23 +65,19 @@ def _whole(clicks: Clicks) -> Visits:
     return Visits.of(clicks, clicks.sessions, np.ones(len(clicks), np.bool_))
 
 
-def _sessions(clicks: Clicks) -> Iterator[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(clicks.sessions, prepend=-1, append=-1)).tolist()
-    return pairwise(edges)
-
-
 def run_split(trial: Trial, test: Clicks, wanted: Wanted, *, add_finished: bool) -> None:
     """Predict every next click of test sessions, which come one after another.
 
-    The model stays as it is, or learns each session when it has ended.
+    The model stays as it is, or learns each session when it has ended. It has learnt sessions that had ended
+    before, too (`Trial.learn_sessions`): of a session that asks nothing is ever known but its clicks.
     """
     visits = _whole(test)
-    for begin, end in _sessions(test):
+    for begin, end in test.runs():
         if wanted(int(test.sessions[begin])):
             for n in range(begin + 1, end):
                 _predict(trial, visits.moment(test, n, 0))
         if add_finished:
-            trial.learn(test.part(slice(begin, end)))
+            trial.learn_sessions(test.part(slice(begin, end)))
 
 
 def run_prequential(trial: Trial, clicks: Clicks, wanted: Wanted, bucket_ms: int, *, first: int = 0) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,14 @@ class Model(Protocol):
 
     def recommend(self, query: Query) -> IntArray:
         """Rank items for a session's clicks so far, best first; without these where `novel_only` says so."""
+
+
+@runtime_checkable
+class LearnsSessions(Protocol):
+    """A model that learns a session that has ended otherwise than its clicks one by one."""
+
+    def add_session(self, clicks: Clicks) -> None:
+        """Learn all clicks of one session."""
 
 
 class Moment(NamedTuple):
@@ -124,7 +132,11 @@ class Timings:
 
     def note(self, began: float) -> None:
         """Note a call that began at `time.perf_counter()` = `began` and ends now."""
-        self._taken.append((time.perf_counter() - began) * 1e6)
+        self.note_many(began, 1)
+
+    def note_many(self, began: float, calls: int) -> None:
+        """Note that so many calls were made since `began`, each as long as the others."""
+        self._taken += [(time.perf_counter() - began) * 1e6 / calls] * calls
 
     def told(self, name: str) -> dict[str, float]:
         """Mean, median and 99th percentile; nothing where no call was made."""
@@ -161,6 +173,17 @@ class Trial:
             began = now()
             add(click)
             note(began)
+        np.add.at(self.known, clicks.items, 1)
+
+    def learn_sessions(self, clicks: Clicks) -> None:
+        """Learn sessions that have ended, one after the other, each on the clock."""
+        if not isinstance(self.model, LearnsSessions):
+            self.learn(clicks)
+            return
+        for begin, end in clicks.runs():
+            session, began = clicks.part(slice(begin, end)), time.perf_counter()
+            self.model.add_session(session)
+            self.updates.note_many(began, len(session))
         np.add.at(self.known, clicks.items, 1)
 
     def predict(self, moment: Moment) -> None:

@@ -124,7 +124,7 @@ def test_a_restored_recommender_answers_and_goes_on_bit_for_bit(events: Any, lat
 
 def test_a_snapshot_that_does_not_fit_is_refused() -> None:
     arrays, meta = fed([(1, 5, 0), (1, 9, 2)]).snapshot()
-    with pytest.raises(ValueError, match="version 99, wanted 2"):
+    with pytest.raises(ValueError, match="version 99, wanted 3"):
         Recommender.restore(arrays, {**meta, "version": 99})
     with pytest.raises(ValueError, match="snapshot's vector is none, wanted float32"):
         Recommender.restore({n: a for n, a in arrays.items() if n != "embedding.vector"}, meta)
