@@ -6,7 +6,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from stream.fetch_times import Pace, asked_at, paced
+from stream.fetch_times import BUSY_PARTITIONS, BUSY_WAIT_MS, Pace, asked_at, held, paced
 
 
 class Assignment:
@@ -63,3 +63,18 @@ async def test_a_fetch_given_up_while_it_waits_for_its_turn_brings_nothing() -> 
     waiting.cancel()
     assert not await waiting
     assert asked == ["first"]
+
+
+async def test_fetches_are_held_open_longer_only_while_they_bring_many_partitions() -> None:
+    fetcher = SimpleNamespace(_fetch_max_wait_ms=5, _records={})
+    waits, found = [], [0, 1, BUSY_PARTITIONS, BUSY_PARTITIONS - 1]
+
+    async def fetch(assignment: Any, node: int, request: Any) -> bool:
+        fetcher._records = dict.fromkeys(range(found.pop(0)))
+        return True
+
+    run = held(fetch, fetcher)
+    while found:
+        await run(None, 1, None)
+        waits.append(fetcher._fetch_max_wait_ms)
+    assert waits == [5, 5, BUSY_WAIT_MS, 5]
