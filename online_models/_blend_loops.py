@@ -5,14 +5,14 @@ from typing import NamedTuple
 import numpy as np
 
 from online_models._candidate_loops import Candidates
-from online_models._covisit_loops import BEGUN, scale_now
+from online_models._covisit_loops import BEGUN, MARK, NEXT, SCORE, scale_now
 from online_models._embedding_loops import match
 from online_models._item_clock import describe_item
 from online_models._machine import Machine
 from online_models._session_votes import recall
 from online_models._topk import Best, offer, sort_descending
 from online_models.arrays import FloatArray, IntArray
-from online_models.compiled import Held, compiled, compiled_sums
+from online_models.compiled import Held, compiled, compiled_borrowing, compiled_sums
 from online_models.sources import COVISIT, HOP, KNN
 
 _RULE = 3
@@ -70,27 +70,27 @@ class Ranked(NamedTuple):
     sources: IntArray  # (m,) bits of all that did
 
 
-@compiled
+@compiled_borrowing
 def score_all(m: Machine, size: int, items: IntArray) -> None:
     """Fill scores and matches of the first `size` candidates."""
     c, t, scale = m.candidates, m.models.covisits, scale_now(m.models.covisits, m.models.covisit_recipe)
     rows, scores, query = c.rows, c.score, t.number[0]
-    mark, around, after, hop_mark, further = t.mark, t.score, t.next, t.hop_mark, t.hop
+    around, further = t.around, t.further
     recall(m.models.sessions, m.scratch, m.recipe, rows[:size], scores[:size, KNN])
     for n in range(size):
         row = rows[n]
-        is_around = row < mark.shape[0] and mark[row] == query
-        scores[n, COVISIT] = around[row] / scale if is_around else 0.0
-        scores[n, _RULE] = after[row] / scale if is_around else 0.0
-        is_further = row < mark.shape[0] and hop_mark[row] == query
-        scores[n, HOP] = further[row] / scale if is_further else 0.0
+        is_around = row < around.shape[0] and around[row, MARK] == query
+        scores[n, COVISIT] = around[row, SCORE] / scale if is_around else 0.0
+        scores[n, _RULE] = around[row, NEXT] / scale if is_around else 0.0
+        is_further = row < further.shape[0] and further[row, MARK] == query
+        scores[n, HOP] = further[row, SCORE] / scale if is_further else 0.0
     if items.shape[0] > 0:
         match(m.models.embedding, m.models.embedding_recipe, items, rows[:size], c.match[:size])
     else:
         c.match[:size] = 0.0
 
 
-@compiled
+@compiled_borrowing
 def _of_repeat(items: IntArray, row: int, x: FloatArray) -> None:
     """Write whether, where and how often the session holds a row, shape (5,)."""
     x[:] = 0.0
@@ -105,7 +105,7 @@ def _of_repeat(items: IntArray, row: int, x: FloatArray) -> None:
         x[4] = np.log1p(float(last)) / 3.0
 
 
-@compiled
+@compiled_borrowing
 def _of_source(c: Candidates, size: int, source: int, at: int) -> None:
     """Write log score, score and rank of a source; scores are shares of the best item new to the session."""
     x, scores, ranks, best, most = c.inputs, c.score, c.rank, 0.0, 1e-300
@@ -147,7 +147,7 @@ def _of_embedding(c: Candidates, size: int) -> None:
         x[n, _EMBEDDING + 3] = odds[n, 1]
 
 
-@compiled
+@compiled_borrowing
 def describe(m: Machine, size: int, items: IntArray) -> None:
     """Fill the inputs of the first `size` candidates, in the order of `FEATURES`."""
     score_all(m, size, items)

@@ -4,15 +4,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from online_models._door import BARRED, Door, reason_against
+from online_models._door import BARRED, MARK, Door, reason_against
 from online_models.arrays import FloatArray, IntArray
 from online_models.candidates import Catalogue, Wanted
-from online_models.compiled import compiled
+from online_models.compiled import compiled, compiled_borrowing
 from online_models.sources import SOURCE_NAMES
 
 SCORED = 4
 """Scores of a candidate: of the first three sources, then of sequential rules."""
 _BROUGHT = 2
+_PLACE = 1
+"""Column of a row's place among the candidates, `_NOWHERE` where cut."""
 _NOWHERE = -1
 
 
@@ -26,8 +28,7 @@ class Candidates(NamedTuple):
     rank: FloatArray  # (M, S) 1 / sqrt(1 + rank), 0 where the source does not list the row
     match: FloatArray  # (M, 2) of the embedding
     inputs: FloatArray  # (M, F)
-    mark: IntArray  # (N,) number of the query that met the row times 4, plus `BARRED` and `_BROUGHT`
-    place: IntArray  # (N,) among the candidates, `_NOWHERE` where cut
+    met: IntArray  # (N, 2) in columns `MARK` and `_PLACE`: see there
     number: IntArray  # (1,) of the query
 
 
@@ -58,8 +59,7 @@ def empty_candidates(room: int, items: int, inputs: int) -> Candidates:
         rank=np.zeros((room, len(SOURCE_NAMES))),
         match=np.zeros((room, 2)),
         inputs=np.zeros((room, inputs)),
-        mark=np.zeros(items, np.int64),
-        place=np.zeros(items, np.int64),
+        met=np.zeros((items, 2), np.int64),
         number=np.zeros(1, np.int64),
     )
 
@@ -70,11 +70,11 @@ def open_door(c: Candidates, catalogue: Catalogue, w: Wanted) -> Door:
     c.number[0] += 1
     fresh = c.number[0] << 2
     for row in w.excluded:
-        if 0 <= row < c.mark.shape[0]:
-            c.mark[row] = fresh | BARRED
+        if 0 <= row < c.met.shape[0]:
+            c.met[row, MARK] = fresh | BARRED
     available, hashes, codes = catalogue.available, catalogue.hashes, catalogue.codes
     everything = available.shape[0] == 0 and w.excluded.shape[0] == 0
-    return Door(available, hashes, codes, w.seen, w.categories, c.mark, fresh, everything)
+    return Door(available, hashes, codes, w.seen, w.categories, c.met, fresh, everything)
 
 
 @compiled
@@ -84,26 +84,26 @@ def begin(c: Candidates, w: Wanted, most_cut: int) -> Tally:
     return Tally(most, np.empty(most_cut, np.int64), np.empty(most_cut, np.int64), counts)
 
 
-@compiled
+@compiled_borrowing
 def take(c: Candidates, d: Door, s: Tally, rows: IntArray, source: int) -> None:
     """Take a source's rows, best first, as far as they may be shown and there is room."""
-    mark, place, ranks, taken = c.mark, c.place, c.rank, c.rows
+    met, ranks, taken = c.met, c.rank, c.rows
     fresh, size, out = d.fresh, s.counts[0], s.counts[1]
     for n in range(rows.shape[0]):
         row = rows[n]
-        if not 0 <= row < mark.shape[0]:
+        if not 0 <= row < met.shape[0]:
             continue
-        if mark[row] < fresh or not mark[row] & _BROUGHT:
+        if met[row, MARK] < fresh or not met[row, MARK] & _BROUGHT:
             reason = 0 if d.everything else reason_against(d, row)
-            mark[row], place[row] = max(mark[row], fresh) | _BROUGHT, _NOWHERE
+            met[row, MARK], met[row, _PLACE] = max(met[row, MARK], fresh) | _BROUGHT, _NOWHERE
             if reason != 0:
                 s.cut[out], s.why[out] = row, reason
                 out += 1
             elif size < s.most:
-                place[row], taken[size], c.first[size], c.sources[size] = size, row, source, 0
+                met[row, _PLACE], taken[size], c.first[size], c.sources[size] = size, row, source, 0
                 ranks[size, :] = 0.0
                 size += 1
-        at = place[row]
+        at = met[row, _PLACE]
         if at != _NOWHERE:
             c.sources[at] |= 1 << source
             ranks[at, source] = max(ranks[at, source], 1.0 / np.sqrt(1.0 + n))

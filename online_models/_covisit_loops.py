@@ -9,12 +9,14 @@ from online_models._clicks import comes_again
 from online_models._door import Door, Selection, open_to_all, reason_against, select_all, settle
 from online_models._topk import Best, offer
 from online_models.arrays import FloatArray, IntArray
-from online_models.compiled import compiled
+from online_models.compiled import compiled, compiled_borrowing
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 
 BEGUN, BASE, TOTAL = 0, 1, 2
+MARK, SCORE, NEXT = 0, 1, 2
+"""Columns of what a query writes of an item: side by side, as each is looked at with the others."""
 REBASE_AT = 30.0
 """Exponent of the landmark at which all weights are scaled down, well inside float32."""
 
@@ -29,12 +31,9 @@ class CoVisitTables(NamedTuple):
     visits: FloatArray  # (N,) decayed clicks under the common landmark
     idf: FloatArray  # (N,) inverse document frequency as of the item's latest click
     moment: FloatArray  # sessions begun, and at the landmark; decayed clicks of all items under it
-    mark: IntArray  # (N,) query number that met the item
-    score: FloatArray  # (N,)
-    next: FloatArray  # (N,) `follow` of the latest click
+    around: FloatArray  # (N, 3) number of the query that met the item, score, `follow` of the latest click
+    further: FloatArray  # (N, 2) number of the query that met the item a step further on, and its score
     met: IntArray  # (N,)
-    hop_mark: IntArray  # (N,)
-    hop: FloatArray  # (N,)
     number: IntArray  # (1,) of the latest query
 
 
@@ -71,7 +70,7 @@ def scale_now(t: CoVisitTables, r: CoVisitRecipe) -> float:
     return 1.0
 
 
-@compiled
+@compiled_borrowing
 def _raise(t: CoVisitTables, item: int, other: int, by: float, follow: float) -> None:
     row, held = t.neighbour[item], t.held[item]
     for n in range(held):
@@ -90,7 +89,7 @@ def _raise(t: CoVisitTables, item: int, other: int, by: float, follow: float) ->
     row[least], t.weight[item, least], t.follow[item, least] = other, by, follow
 
 
-@compiled
+@compiled_borrowing
 def add_pairs(t: CoVisitTables, r: CoVisitRecipe, before: IntArray, item: int) -> None:
     """Pair a click with the clicks before it, oldest first; each earlier item counts once, at its nearest."""
     scale = scale_now(t, r)
@@ -116,7 +115,7 @@ def add_session(t: CoVisitTables, r: CoVisitRecipe, items: IntArray) -> None:
         add_pairs(t, r, items[max(0, place - window) : place], items[place])
 
 
-@compiled
+@compiled_borrowing
 def score_pairs(
     t: CoVisitTables, r: CoVisitRecipe, items: IntArray, selection: Selection, door: Door
 ) -> None:
@@ -124,35 +123,35 @@ def score_pairs(
     t.number[0] += 1
     met, last, total, number = 0, items.shape[0] - 1, t.moment[TOTAL], t.number[0]
     neighbour, weight, follow, held = t.neighbour, t.weight, t.follow, t.held
-    mark, score, after, found = t.mark, t.score, t.next, t.met
+    around, found = t.around, t.met
     for gap in range(min(last + 1, r.query_decay.shape[0])):
         item = items[last - gap]
         if item < 0 or item >= held.shape[0] or t.visits[item] == 0.0 or comes_again(items, last - gap):
             continue
         share = r.query_decay[gap] / (t.visits[item] / total) ** r.visit_power
-        if mark[item] != number:
-            mark[item], score[item], after[item] = number, 0.0, 0.0
+        if around[item, MARK] != number:
+            around[item, MARK], around[item, SCORE], around[item, NEXT] = number, 0.0, 0.0
             found[met] = item
             met += 1
         # An item goes with itself as often as it was clicked.
-        score[item] += share * t.visits[item]
+        around[item, SCORE] += share * t.visits[item]
         for n in range(held[item]):
             other = neighbour[item, n]
-            if mark[other] != number:
-                mark[other], score[other], after[other] = number, 0.0, 0.0
+            if around[other, MARK] != number:
+                around[other, MARK], around[other, SCORE], around[other, NEXT] = number, 0.0, 0.0
                 found[met] = other
                 met += 1
             if gap == 0:
-                after[other] = follow[item, n]
-            score[other] += share * weight[item, n]
+                around[other, NEXT] = follow[item, n]
+            around[other, SCORE] += share * weight[item, n]
     for gap in range(last, -1, -1):
         item = items[last - gap]
-        if 0 <= item < held.shape[0] and mark[item] == number and not comes_again(items, last - gap):
-            score[item] *= r.in_session * (r.current if gap == 0 else 1.0)
-    _select(t, r, score, met, selection, door)
+        if 0 <= item < held.shape[0] and around[item, MARK] == number and not comes_again(items, last - gap):
+            around[item, SCORE] *= r.in_session * (r.current if gap == 0 else 1.0)
+    _select(t, r, around[:, SCORE], met, selection, door)
 
 
-@compiled
+@compiled_borrowing
 def _select(
     t: CoVisitTables, r: CoVisitRecipe, scores: FloatArray, met: int, selection: Selection, door: Door
 ) -> None:
@@ -172,13 +171,13 @@ def _select(
     settle(selection, size, lost, floor)
 
 
-@compiled
+@compiled_borrowing
 def score_hops(
     t: CoVisitTables, r: CoVisitRecipe, near: Best, held: int, selection: Selection, door: Door
 ) -> None:
     """Select the best items around the `held` best items found."""
     met, total, number = 0, t.moment[TOTAL], t.number[0]
-    neighbour, weight, lengths, found, mark, hop = t.neighbour, t.weight, t.held, t.met, t.hop_mark, t.hop
+    neighbour, weight, lengths, found, further = t.neighbour, t.weight, t.held, t.met, t.further
     for place in range(held):
         item = near.keys[place]
         if near.values[place] <= 0.0 or t.visits[item] == 0.0:
@@ -186,12 +185,12 @@ def score_hops(
         share = near.values[place] / near.values[0] / (t.visits[item] / total) ** r.visit_power
         for n in range(lengths[item]):
             other = neighbour[item, n]
-            if mark[other] != number:
-                mark[other], hop[other] = number, 0.0
+            if further[other, MARK] != number:
+                further[other, MARK], further[other, SCORE] = number, 0.0
                 found[met] = other
                 met += 1
-            hop[other] += share * weight[item, n]
-    _select(t, r, hop, met, selection, door)
+            further[other, SCORE] += share * weight[item, n]
+    _select(t, r, further[:, SCORE], met, selection, door)
 
 
 @compiled
@@ -210,9 +209,10 @@ def hops_any(t: CoVisitTables, r: CoVisitRecipe, near: Best, held: int, best: Be
     return int(selection.sizes[0])
 
 
-@compiled
+@compiled_borrowing
 def recall(t: CoVisitTables, rows: IntArray, out: FloatArray) -> None:
     """Write the scores that the latest query gave to `rows`, 0 where it gave none."""
     for n in range(rows.shape[0]):
         row = rows[n]
-        out[n] = t.score[row] if 0 <= row < t.mark.shape[0] and t.mark[row] == t.number[0] else 0.0
+        is_met = 0 <= row < t.around.shape[0] and t.around[row, MARK] == t.number[0]
+        out[n] = t.around[row, SCORE] if is_met else 0.0

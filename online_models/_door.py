@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from online_models._topk import Best, room_for, sort_descending
 from online_models.arrays import IntArray
 from online_models.candidates import ELSEWHERE, EXCLUDED, SEEN, UNAVAILABLE, is_among, is_inside
-from online_models.compiled import compiled
+from online_models.compiled import compiled, compiled_borrowing
 
+MARK = 0
+"""Column of the number of the query that met a row, times 4, plus bits."""
 BARRED = 1
 """Bit of a mark: the row is excluded."""
 
@@ -22,7 +24,7 @@ class Door(NamedTuple):
     codes: NDArray[np.int32]
     seen: NDArray[np.uint64]
     categories: IntArray
-    mark: IntArray  # (N,) `fresh` | `BARRED` where a row is excluded
+    met: IntArray  # (N, 2) `fresh` | `BARRED` in column `MARK` where a row is excluded
     fresh: int
     everything: bool  # whether every row may be shown
 
@@ -31,10 +33,10 @@ class Door(NamedTuple):
 def open_to_all() -> Door:
     """Let every row through."""
     none, hashes, rows = np.zeros(0, np.bool_), np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    return Door(none, hashes, np.zeros((0, 1), np.int32), hashes, rows, rows, 0, True)
+    return Door(none, hashes, np.zeros((0, 1), np.int32), hashes, rows, np.zeros((0, 2), np.int64), 0, True)
 
 
-@compiled
+@compiled_borrowing
 def reason_against(d: Door, row: int) -> int:
     """Say why a row may not be shown, 0 where it may."""
     reason = 0
@@ -44,7 +46,7 @@ def reason_against(d: Door, row: int) -> int:
         if d.seen.shape[0] > 0 and is_among(d.seen, d.hashes[row]):
             return SEEN
         reason = 0 if is_inside(d.codes, row, d.categories) else ELSEWHERE
-    is_barred = row < d.mark.shape[0] and d.mark[row] >= d.fresh and d.mark[row] & BARRED
+    is_barred = row < d.met.shape[0] and d.met[row, MARK] >= d.fresh and d.met[row, MARK] & BARRED
     return EXCLUDED if is_barred else reason
 
 
@@ -67,7 +69,7 @@ def select_all(best: Best) -> Selection:
     return Selection(best, Best(best.values[:0], best.keys[:0]), np.zeros(2, np.int64))
 
 
-@compiled
+@compiled_borrowing
 def settle(s: Selection, size: int, lost: int, floor: float) -> None:
     """Sort a selection, and keep of what may not be shown only what is worth as much."""
     s.sizes[0], s.sizes[1] = size, lost

@@ -10,13 +10,13 @@ from online_models._session_votes import Query as SessionQuery
 from online_models._session_votes import score
 from online_models.arrays import IntArray
 from online_models.candidates import Catalogue, Wanted
-from online_models.compiled import Held, compiled
+from online_models.compiled import Held, compiled, compiled_borrowing
 from online_models.sources import COVISIT, HOP, KNN, SESSION
 
 NO_SESSION = -1
 
 
-@compiled
+@compiled_borrowing
 def _ask(m: Machine, items: IntArray, moment: tuple[int, int, bool], door: Door) -> None:
     oldest_ms, session, has_session = moment
     skip = session_number(m.models.sessions, session) if has_session else NO_SESSION
@@ -27,7 +27,7 @@ def _ask(m: Machine, items: IntArray, moment: tuple[int, int, bool], door: Door)
     covisits.score_hops(pairs, recipe, m.around.best, min(m.around.sizes[0], m.hops), m.further, door)
 
 
-@compiled
+@compiled_borrowing
 def _take(m: Machine, door: Door, tally: Tally, found: Selection, source: int) -> None:
     if m.asked[source]:
         take(m.candidates, door, tally, found.best.keys[: found.sizes[0]], source)

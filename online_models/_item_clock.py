@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from online_models.arrays import FloatArray, IntArray
-from online_models.compiled import compiled
+from online_models.compiled import compiled_borrowing
 
 
 class ItemClock(NamedTuple):
@@ -29,7 +29,7 @@ def empty_clock(items: int, slow: float, fast: float) -> ItemClock:
     )
 
 
-@compiled
+@compiled_borrowing
 def tick(c: ItemClock, item: int, begun: float) -> None:
     """Count a click when `begun` sessions had begun."""
     if c.slow[item] == 0.0:
@@ -40,7 +40,7 @@ def tick(c: ItemClock, item: int, begun: float) -> None:
     c.latest[item] = begun
 
 
-@compiled
+@compiled_borrowing
 def describe_item(c: ItemClock, row: int, begun: float, out: FloatArray) -> None:
     """Write log popularity, log recent popularity, log of their ratio and log age into `out`, shape (4,)."""
     if row >= c.slow.shape[0] or c.slow[row] == 0.0:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from online_models._decayed import decayed_sum
 from online_models.arrays import FloatArray, IntArray, VectorArray
 from online_models.candidates import Catalogue
-from online_models.compiled import compiled, compiled_sums
+from online_models.compiled import compiled, compiled_borrowing, compiled_sums
 from online_models.trends import Counts
 
 PROFILE = (
@@ -53,7 +53,7 @@ def taste(vectors: VectorArray, recent: IntArray, weights: FloatArray, last: int
     return total
 
 
-@compiled
+@compiled_borrowing
 def _popularity(counts: Counts, rows: IntArray, now_ms: int, out: FloatArray) -> None:
     slots, values, landmarks, half_lives = counts
     last = half_lives.shape[0] - 1

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.compiled import compiled
+from online_models.compiled import compiled, compiled_borrowing
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -61,13 +61,13 @@ def empty_tables(kept: int, max_length: int, items: int, pool: int) -> SessionTa
     )
 
 
-@compiled
+@compiled_borrowing
 def _home(t: SessionTables, key: int) -> int:
     mixed = (key ^ (key >> 29)) * 0x5851F42D4C957F2D
     return int((mixed >> 20) & (t.hash_keys.shape[0] - 1))
 
 
-@compiled
+@compiled_borrowing
 def find(t: SessionTables, key: int) -> int:
     """Find the running number of a live session, or -1."""
     mask = t.hash_keys.shape[0] - 1
@@ -104,7 +104,7 @@ def _forget(t: SessionTables, key: int) -> None:
     t.hash_keys[hole], t.hash_seq[hole] = 0, -1
 
 
-@compiled
+@compiled_borrowing
 def _holds(row: I32, begin: int, end: int, item: int) -> bool:
     for p in range(begin, end):  # noqa: SIM110 - compiled loop
         if row[p] == item:

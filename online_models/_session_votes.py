@@ -6,10 +6,14 @@ import numpy as np
 
 from online_models._clicks import comes_again
 from online_models._door import Door, Selection, open_to_all, reason_against, select_all, settle
-from online_models._session_tables import I32, I64, KEPT, LIVE, NEXT_SEQ, SessionTables
+from online_models._session_tables import I64, KEPT, LIVE, NEXT_SEQ, SessionTables
 from online_models._topk import Best, offer, partition
 from online_models.arrays import FloatArray
-from online_models.compiled import compiled
+from online_models.compiled import compiled, compiled_borrowing
+
+WEIGHT, GAP = 0, 1
+MARK, SCORE = 0, 1
+"""Columns of what a query writes of a session and of an item, side by side as they are looked at together."""
 
 
 class Recipe(NamedTuple):
@@ -38,13 +42,11 @@ class Query(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Working memory of one query, reused; an item's cell counts where its mark is the query's number."""
+    """Working memory of one query, reused; an item's score counts where its mark is the query's number."""
 
-    weight: FloatArray  # (S,) zero between queries
-    gap: I32  # (S,)
+    session: FloatArray  # (S, 2) weight, zero between queries, and gap
     touched: I64  # (S,) running numbers, then slots
-    item_mark: I64  # (N,)
-    item_score: FloatArray  # (N,) before rarity counts
+    item: FloatArray  # (N, 2) mark, and score before rarity counts
     item_list: I64  # (N,)
     number: I64  # (1,) of the query
     value: FloatArray  # (S,) of the sessions touched
@@ -53,28 +55,26 @@ class Scratch(NamedTuple):
 def empty_scratch(capacity: int, items: int) -> Scratch:
     """Working memory for an index of `capacity` sessions and `items` item rows."""
     return Scratch(
-        weight=np.zeros(capacity),
-        gap=np.zeros(capacity, np.int32),
+        session=np.zeros((capacity, 2)),
         touched=np.zeros(capacity, np.int64),
-        item_mark=np.zeros(items, np.int64),
-        item_score=np.zeros(items),
+        item=np.zeros((items, 2)),
         item_list=np.zeros(items, np.int64),
         number=np.zeros(1, np.int64),
         value=np.zeros(capacity),
     )
 
 
-@compiled
+@compiled_borrowing
 def _idf(live: int, held: int) -> float:
     return float(np.log(1.0 + live / max(1, held)))
 
 
-@compiled
+@compiled_borrowing
 def _collect(t: SessionTables, s: Scratch, r: Recipe, query: I64) -> int:
     """Add up the weight of the query's items on each session that shares one; return how many do."""
     found, last = 0, query.shape[0] - 1
     mask, oldest = t.seq_at.shape[0] - 1, max(0, t.counters[NEXT_SEQ] - t.counters[KEPT])
-    pool, weights, gaps, touched, live = t.pool, s.weight, s.gap, s.touched, t.counters[LIVE]
+    pool, sessions, touched, live = t.pool, s.session, s.touched, t.counters[LIVE]
     for gap in range(last + 1):
         item = query[last - gap]
         if item < 0 or item >= t.start.shape[0] or comes_again(query, last - gap):
@@ -88,25 +88,26 @@ def _collect(t: SessionTables, s: Scratch, r: Recipe, query: I64) -> int:
             if seq < oldest:
                 continue
             slot = seq & mask
-            if weights[slot] == 0.0:
-                gaps[slot], touched[found] = gap, seq
+            if sessions[slot, WEIGHT] == 0.0:
+                sessions[slot, GAP], touched[found] = gap, seq
                 found += 1
-            weights[slot] += weight
+            sessions[slot, WEIGHT] += weight
     return found
 
 
-@compiled
+@compiled_borrowing
 def _nearest(t: SessionTables, s: Scratch, r: Recipe, query: Query, found: int) -> int:
     """Keep the best `neighbours` of the sessions found, by weight, age and length."""
     size, newest, mask = 0, t.counters[NEXT_SEQ], t.seq_at.shape[0] - 1
-    values, slots, weights, lengths, last_ms = s.value, s.touched, s.weight, t.length, t.last_ms
+    values, slots, sessions, lengths, last_ms = s.value, s.touched, s.session, t.length, t.last_ms
     age_factor, length_factor, shift = r.age_factor, r.length_factor, r.age_shift
     for n in range(found):
         seq = slots[n]
         slot = seq & mask
         # A removed session has length 0, and factor 0 with it.
-        value = weights[slot] * age_factor[(newest - seq) >> shift] * length_factor[lengths[slot]]
-        weights[slot] = 0.0
+        weight = sessions[slot, WEIGHT]
+        value = weight * age_factor[(newest - seq) >> shift] * length_factor[lengths[slot]]
+        sessions[slot, WEIGHT] = 0.0
         if value > 0.0 and last_ms[slot] >= query.oldest_ms and seq != query.skip:
             values[size], slots[size] = value, slot
             size += 1
@@ -115,31 +116,31 @@ def _nearest(t: SessionTables, s: Scratch, r: Recipe, query: Query, found: int) 
     return kept
 
 
-@compiled
+@compiled_borrowing
 def _spread(t: SessionTables, s: Scratch, r: Recipe, query: I64, near: int) -> int:
     """Spread each neighbour's weight over its items; return how many items were met."""
     met, number, last = 0, s.number[0], query.shape[0] - 1
-    rows, marks, scores, items = t.rows, s.item_mark, s.item_score, s.item_list
+    rows, met_items, items = t.rows, s.item, s.item_list
     ahead, backward = r.position_decay, r.backward
     for n in range(near):
         slot = s.touched[n]
-        length, gap = t.length[slot], s.gap[slot]
-        at = length - 1
-        while at > 0 and rows[slot, at] != query[last - gap]:
+        length, gap = t.length[slot], int(s.session[slot, GAP])
+        at, shared = length - 1, query[last - gap]
+        while at > 0 and rows[slot, at] != shared:
             at -= 1
         weight = s.value[n] * r.match_decay[gap]
         for p in range(length):
             item = rows[slot, p]
             share = ahead[p - at] if p >= at else backward * ahead[at - p]
-            if marks[item] != number:
-                marks[item], scores[item] = number, 0.0
+            if met_items[item, MARK] != number:
+                met_items[item, MARK], met_items[item, SCORE] = number, 0.0
                 items[met] = item
                 met += 1
-            scores[item] += weight * share
+            met_items[item, SCORE] += weight * share
     return met
 
 
-@compiled
+@compiled_borrowing
 def score(t: SessionTables, s: Scratch, r: Recipe, query: Query, to: tuple[Selection, Door]) -> None:
     """Select the best items for a session."""
     s.number[0] += 1
@@ -147,15 +148,15 @@ def score(t: SessionTables, s: Scratch, r: Recipe, query: Query, to: tuple[Selec
     near = _nearest(t, s, r, query, found)
     met = _spread(t, s, r, query.items, near)
     for item in query.items:
-        if 0 <= item < s.item_mark.shape[0] and s.item_mark[item] == s.number[0]:
-            s.item_mark[item] = -s.number[0]
-            s.item_score[item] *= r.in_session
+        if 0 <= item < s.item.shape[0] and s.item[item, MARK] == s.number[0]:
+            s.item[item, MARK] = -s.number[0]
+            s.item[item, SCORE] *= r.in_session
     _select(t, s, r, met, to)
 
 
-@compiled
+@compiled_borrowing
 def _select(t: SessionTables, s: Scratch, r: Recipe, met: int, to: tuple[Selection, Door]) -> None:
-    scores, items, held, live, factor = s.item_score, s.item_list, t.df, t.counters[LIVE], r.idf_weight
+    scores, items, held, live, factor = s.item, s.item_list, t.df, t.counters[LIVE], r.idf_weight
     selection, door = to
     best, barred, everything, most = (
         selection.best,
@@ -167,8 +168,8 @@ def _select(t: SessionTables, s: Scratch, r: Recipe, met: int, to: tuple[Selecti
     for n in range(met):
         item = items[n]
         # A logarithm costs more than all else here: what could not enter if it were rarest needs none.
-        if scores[item] * highest >= floor:
-            value = scores[item] * (1.0 + factor * _idf(live, held[item]))
+        if scores[item, SCORE] * highest >= floor:
+            value = scores[item, SCORE] * (1.0 + factor * _idf(live, held[item]))
             if value >= floor:
                 if everything or reason_against(door, item) == 0:
                     size = offer(best, size, value, item)
@@ -186,12 +187,12 @@ def score_any(t: SessionTables, s: Scratch, r: Recipe, query: Query, best: Best)
     return int(selection.sizes[0])
 
 
-@compiled
+@compiled_borrowing
 def recall(t: SessionTables, s: Scratch, r: Recipe, rows: I64, out: FloatArray) -> None:
     """Write the scores the latest query gave to `rows`, 0 where it gave none."""
-    marks, scores, held, live, number = s.item_mark, s.item_score, t.df, t.counters[LIVE], s.number[0]
+    items, held, live, number = s.item, t.df, t.counters[LIVE], s.number[0]
     for n in range(rows.shape[0]):
         row = rows[n]
         out[n] = 0.0
-        if 0 <= row < marks.shape[0] and abs(marks[row]) == number:
-            out[n] = scores[row] * (1.0 + r.idf_weight * _idf(live, held[row]))
+        if 0 <= row < items.shape[0] and abs(items[row, MARK]) == number:
+            out[n] = items[row, SCORE] * (1.0 + r.idf_weight * _idf(live, held[row]))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from online_models.arrays import FloatArray, IntArray
-from online_models.compiled import compiled
+from online_models.compiled import compiled_borrowing
 
 
 class Best(NamedTuple):
@@ -20,13 +20,13 @@ def room_for(limit: int) -> Best:
     return Best(np.zeros(limit), np.zeros(limit, np.int64))
 
 
-@compiled
+@compiled_borrowing
 def _worse(value: float, key: int, other: float, other_key: int) -> bool:
     # Among equal values the smaller key is better, so that no answer depends on the order of offers.
     return value < other or (value == other and key > other_key)
 
 
-@compiled
+@compiled_borrowing
 def _sift_down(best: Best, size: int) -> None:
     values, keys = best
     value, key, at = values[0], keys[0], 0
@@ -41,7 +41,7 @@ def _sift_down(best: Best, size: int) -> None:
     values[at], keys[at] = value, key
 
 
-@compiled
+@compiled_borrowing
 def _sift_up(best: Best, at: int) -> None:
     values, keys = best
     value, key = values[at], keys[at]
@@ -54,7 +54,7 @@ def _sift_up(best: Best, at: int) -> None:
     values[at], keys[at] = value, key
 
 
-@compiled
+@compiled_borrowing
 def offer(best: Best, size: int, value: float, key: int) -> int:
     """Offer a key to a heap of `size` entries; return its new size. Of equal values the smaller key wins."""
     if size < best.values.shape[0]:
@@ -67,7 +67,7 @@ def offer(best: Best, size: int, value: float, key: int) -> int:
     return size
 
 
-@compiled
+@compiled_borrowing
 def sort_descending(best: Best, size: int) -> None:
     """Turn a heap of `size` entries into a list, largest value first, in place."""
     values, keys = best
@@ -77,7 +77,7 @@ def sort_descending(best: Best, size: int) -> None:
         _sift_down(best, end)
 
 
-@compiled
+@compiled_borrowing
 def partition(values: FloatArray, keys: IntArray, size: int, best: int) -> None:
     """Bring the `best` largest of `size` values, with their keys, to the front, in no order (Hoare 1961)."""
     low, high = 0, size - 1

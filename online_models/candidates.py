@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import IntArray, VectorArray
-from online_models.compiled import compiled
+from online_models.compiled import compiled_borrowing
 
 UNAVAILABLE, SEEN, EXCLUDED, ELSEWHERE = 1, 2, 3, 4
 """Why an item was cut, in the order the reasons are looked at; 0 for kept."""
@@ -41,7 +41,7 @@ NO_CATALOGUE = Catalogue(
 """Where every item that was ever clicked may be shown."""
 
 
-@compiled
+@compiled_borrowing
 def is_among(values: NDArray[np.uint64], wanted: int) -> bool:
     """Tell whether a value is in an array in ascending order."""
     low, high = 0, values.shape[0]
@@ -54,7 +54,7 @@ def is_among(values: NDArray[np.uint64], wanted: int) -> bool:
     return bool(low < values.shape[0] and values[low] == wanted)
 
 
-@compiled
+@compiled_borrowing
 def is_inside(codes: NDArray[np.int32], row: int, categories: IntArray) -> bool:
     """Tell whether a row has one of the categories; every row has where none is asked for."""
     if categories.shape[0] == 0:

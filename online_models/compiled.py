@@ -53,16 +53,27 @@ def compiled(function: F) -> F:
     return _jit(function, fastmath=False)
 
 
+def compiled_borrowing(function: F) -> F:
+    """Compile a loop that only borrows arrays as `compiled` does, without counting references to them.
+
+    A count is an atomic operation on a line of memory that is rarely at hand, and a loop that takes arrays
+    out of a tuple counts them each time round: half of what a query of the recommender cost. Such a loop
+    must make no array (a view is none), call nothing that returns one, and return numbers alone.
+    """
+    return _jit(function, fastmath=False, counts_references=False)
+
+
 def compiled_sums(function: F) -> F:
     """Compile as `compiled` does, with sums in any order, so that long dot products use vector units."""
     return _jit(function, fastmath=_LOOSE_SUMS)
 
 
-def _jit(function: F, fastmath: bool | set[str]) -> F:
+def _jit(function: F, fastmath: bool | set[str], *, counts_references: bool = True) -> F:
+    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "_nrt": counts_references}
     try:
-        return cast("F", numba.njit(cache=True, nogil=True, fastmath=fastmath)(function))
+        return cast("F", numba.njit(cache=True, **options)(function))
     except RuntimeError:
-        return cast("F", numba.njit(nogil=True, fastmath=fastmath)(function))
+        return cast("F", numba.njit(**options)(function))
 
 
 @structref.register

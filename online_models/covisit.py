@@ -261,12 +261,9 @@ def _empty(items: int, neighbours: int) -> loops.CoVisitTables:
         visits=np.zeros(items),
         idf=np.zeros(items),
         moment=np.zeros(3),
-        mark=np.zeros(items, np.int64),
-        score=np.zeros(items),
-        next=np.zeros(items),
+        around=np.zeros((items, 3)),
+        further=np.zeros((items, 2)),
         met=np.zeros(items, np.int64),
-        hop_mark=np.zeros(items, np.int64),
-        hop=np.zeros(items),
         number=np.zeros(1, np.int64),
     )
 

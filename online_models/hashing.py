@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import FloatArray, IntArray
-from online_models.compiled import compiled
+from online_models.compiled import compiled, compiled_borrowing
 
 BUCKETS = 4_096
 """Weights of the table: a power of two. Of 400 joint values one in ten shares its weight with another."""
@@ -60,7 +60,7 @@ class Hashing(NamedTuple):
         return cls(places, is_code, np.array([code_of(name) for name in names], np.uint64))
 
 
-@compiled
+@compiled_borrowing
 def bucket(x: FloatArray, hashing: Hashing, cross: int) -> int:
     """Give a row's bucket for one hashed cross; -1 where a category of it is unknown."""
     mixed = hashing.seeds[cross]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import FloatArray, IntArray
-from online_models.compiled import compiled
+from online_models.compiled import compiled, compiled_borrowing
 from online_models.hashing import BUCKETS, Hashing, bucket, buckets
 
 
@@ -31,6 +31,12 @@ class _Weights(NamedTuple):
 @compiled
 def _logits(inputs: FloatArray, w: _Weights, hashing: Hashing, intercept: float) -> FloatArray:
     out = np.full(inputs.shape[0], intercept)
+    _add_logits(inputs, w, hashing, out)
+    return out
+
+
+@compiled_borrowing
+def _add_logits(inputs: FloatArray, w: _Weights, hashing: Hashing, out: FloatArray) -> None:
     for n in range(inputs.shape[0]):
         x = inputs[n]
         for column in range(w.linear.shape[0]):
@@ -48,7 +54,6 @@ def _logits(inputs: FloatArray, w: _Weights, hashing: Hashing, intercept: float)
                 total += part
                 squares += part * part
             out[n] += 0.5 * (total * total - squares)
-    return out
 
 
 _NO_HASHING = Hashing.of([])

@@ -264,8 +264,7 @@ class SessionIndex:
             df=_longer(t.df, more),
         )
         self.scratch = s._replace(
-            item_mark=_longer(s.item_mark, more),
-            item_score=_longer(s.item_score, more),
+            item=_longer(s.item, more),
             item_list=_longer(s.item_list, more),
         )
 
@@ -298,7 +297,7 @@ class SessionIndex:
 
 
 def _longer(array: NDArray[Any], more: int) -> NDArray[Any]:
-    return np.concatenate([array, np.zeros(more, array.dtype)])
+    return np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)])
 
 
 def warm_up() -> None:

@@ -28,9 +28,8 @@ def aim_at(owed: Owed, window: IntArray, rows: IntArray) -> FloatArray | None:
     """Return how many impressions candidates of the window are owed, (k,); None where nobody is."""
     if not len(window):
         return None
-    known = np.sort(window)  # not `np.isin`: for a window of ten it costs ten times the search
-    places = np.flatnonzero(known.take(known.searchsorted(rows), mode="clip") == rows)
-    owed_each = owed.of(rows[places])
+    which, places = (rows == window[:, None]).nonzero()
+    owed_each = owed.of(window[which])
     if not np.count_nonzero(owed_each):
         return None
     aim = np.zeros(len(rows))

@@ -12,7 +12,7 @@ from serving.live import LiveState
 from state.packing import FloatArray
 
 _CATEGORY = ranking_registry().place("category")
-_ARM_COLUMNS = [ranking_registry().place(name) for name in ARMS[1:]]
+_ARM_COLUMNS = np.array([ranking_registry().place(name) for name in ARMS[1:]])
 
 
 class Visitor(Struct, frozen=True):

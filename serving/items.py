@@ -20,6 +20,7 @@ MAX_CATEGORIES = 8
 CHANGES_KEPT = 4_096
 """Changed rows that are remembered one by one."""
 _NEWEST_KEPT = 100
+_NO_ROWS: IntArray = np.empty(0, np.int64)
 
 
 class ItemTable:
@@ -102,8 +103,18 @@ class ItemTable:
 
     def rows(self, item_ids: Iterable[str]) -> IntArray:
         """Return the rows of the known items among these, in order."""
-        known = (self._row_of.get(item_id) for item_id in item_ids)
-        return np.array([row for row in known if row is not None], dtype=np.int64)
+        known = [row for item_id in item_ids if (row := self._row_of.get(item_id)) is not None]
+        return np.array(known, dtype=np.int64) if known else _NO_ROWS
+
+    def of_category(self, category: int) -> IntArray:
+        """Return the rows of a category, in order."""
+        codes = self.codes[: len(self)]
+        # Over all places at once: row by row it takes ten times as long.
+        rows = np.flatnonzero(codes.ravel() == category) // codes.shape[1]
+        is_first = np.ones(len(rows), np.bool_)
+        np.not_equal(rows[1:], rows[:-1], out=is_first[1:])
+        found: IntArray = rows[is_first]
+        return found
 
     def arrays(self) -> Catalogue:
         """Return the catalogue as compiled loops take it."""

@@ -1,12 +1,12 @@
 """Metrics of a server process."""
 
-from collections import Counter as Tally
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serving.ledger import State
+from serving.observed import SlotTally
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
 
@@ -17,11 +17,9 @@ class ServerMetrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.answers = Counter("headwater_answers", "Answers by rung", ["surface", "rung"], registry=registry)
-        self.slots = Counter("headwater_slots", "Slots by how they were drawn", ["kind"], registry=registry)
         self.stage = Histogram(
             "headwater_stage_seconds", "Time of one stage", ["stage"], registry=registry, buckets=_SECONDS
         )
-        self.sources = Counter("headwater_shown", "Shown items by source", ["source"], registry=registry)
         self.staleness = Gauge("headwater_staleness_seconds", "Age of the live state", registry=registry)
         self.logged = Counter("headwater_decisions_logged", "Decisions Kafka took", registry=registry)
         self.lost = Counter(
@@ -57,9 +55,9 @@ class ServerMetrics:
         )
         # Looking a labelled series up costs as much as a small request stage: once is enough.
         self._answer = lru_cache(maxsize=1_024)(self.answers.labels)
-        self._shown = lru_cache(maxsize=32)(self.sources.labels)
         self._read, self._decide = self.stage.labels("read"), self.stage.labels("decide")
-        self._explored, self._exploited = self.slots.labels("explored"), self.slots.labels("exploited")
+        self._slots = SlotTally()
+        registry.register(self._slots)
 
     def note_answer(self, surface: str, rung: str) -> None:
         """Count an answer."""
@@ -77,10 +75,6 @@ class ServerMetrics:
         self._read.observe(read_s)
         self._decide.observe(decide_s)
 
-    def note_slots(self, explored: int, sources: Iterable[str]) -> None:
-        """Count the slots of one slate."""
-        tally = Tally(sources)
-        self._explored.inc(explored)
-        self._exploited.inc(tally.total() - explored)
-        for source, count in tally.items():
-            self._shown(source).inc(count)
+    def note_slots(self, explored: int, sources: Sequence[str]) -> None:
+        """Count the slots of one slate, by the letters of their sources."""
+        self._slots.note(explored, sources)

@@ -28,7 +28,7 @@ class Owed(Struct, frozen=True):
     at_ms
         When this was so.
     deficits
-        (rows,) by item row.
+        (rows + 1,) by item row; the last one, 0, is that of every item which came since.
     rows
         (m,) who has a deficit, the newest first.
     """
@@ -42,12 +42,12 @@ class Owed(Struct, frozen=True):
         if len(self.rows) <= WINDOW:
             return self.rows
         begin = turn % len(self.rows)
-        return np.take(self.rows, range(begin, begin + WINDOW), mode="wrap")
+        found = self.rows[begin : begin + WINDOW]
+        return found if len(found) == WINDOW else np.concatenate([found, self.rows[: WINDOW - len(found)]])
 
     def of(self, rows: IntArray) -> FloatArray:
         """Return the deficits of candidates, (k,); an item that came since has none yet."""
-        known = rows < len(self.deficits)
-        return np.where(known, self.deficits[np.where(known, rows, 0)], 0.0)
+        return self.deficits.take(rows, mode="clip")
 
 
 NOBODY = Owed(0, np.zeros(1), np.empty(0, np.int64))
@@ -131,7 +131,7 @@ class Ledger:
         new = np.flatnonzero(
             items.available[:count] & (published > now_ms - quota.patience) & (published <= now_ms)
         )
-        deficits = np.zeros(count)
+        deficits = np.zeros(count + 1)
         had = self._counted(surface, count)[new]
         deficits[new] = quota.deficits(had, (now_ms - published[new]).astype(np.float64))
         rows = new[deficits[new] > 0]

@@ -1,7 +1,7 @@
 """What a server notes beside answers and times: plain numbers, made metrics when somebody asks."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,6 +76,32 @@ class DecisionSample(Collector):
         }
         for name, (about, count) in totals.items():
             yield CounterMetricFamily(name, about, value=count)
+
+
+class SlotTally(Collector):
+    """Slots by how they were drawn, and by the source that found what they show."""
+
+    def __init__(self) -> None:
+        self._slots, self._explored = 0, 0
+        self._shown = dict.fromkeys(SOURCES, 0)
+
+    def note(self, explored: int, sources: Sequence[str]) -> None:
+        """Count the slots of one slate, by the letters of their sources."""
+        self._slots += len(sources)
+        self._explored += explored
+        for letter in sources:
+            self._shown[letter] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the counts as metrics."""
+        slots = CounterMetricFamily("headwater_slots", "Slots by how they were drawn", labels=["kind"])
+        slots.add_metric(["explored"], self._explored)
+        slots.add_metric(["exploited"], self._slots - self._explored)
+        shown = CounterMetricFamily("headwater_shown", "Shown items by source", labels=["source"])
+        for letter, count in self._shown.items():
+            if count:
+                shown.add_metric([SOURCES[letter]], count)
+        yield from (slots, shown)
 
 
 class Ages(Collector):

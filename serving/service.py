@@ -171,7 +171,8 @@ class Recommender:
             self._last_good[call.request.surface] = [item.item_id for item in items]
         sources = decided.scored.found.sources
         self._metrics.note_slots(
-            sum(item.explored for item in items), [sources[n] for n in decided.slate.indices.tolist()]
+            int(np.count_nonzero(decided.slate.explored)),
+            [sources[n] for n in decided.slate.indices.tolist()],
         )
         if self._tells:
             log.debug("decided", decision=call.decision_id, surface=call.request.surface, rung=decided.rung)

@@ -214,16 +214,16 @@ class CatalogueSources:
         """Return the first category asked for, else the one most of the visit's items have; -1 for none."""
         if asked is not None and asked.categories:
             return asked.categories[0]
-        codes = self._items.codes[query.items].ravel()
-        codes = codes[codes >= 0]
-        return int(np.bincount(codes).argmax()) if codes.size else -1
+        if not query.items.size:
+            return -1
+        counts = np.bincount(self._items.codes[query.items].ravel() + 1)[1:]  # the first counts those of none
+        return int(counts.argmax()) if counts.size else -1
 
     def _leading(self, category: int, now_ms: int, seen: int) -> IntArray:
         """Return the most popular rows of a category, ranked anew after a while."""
         ranked_at, rows = self._ranked.get(category, (0, None))
         if rows is None or abs(now_ms - ranked_at) > _RANKED_FOR_MS:
-            held = self._items.codes[: len(self._items)]
-            rows = np.flatnonzero((held == category).any(axis=1))
+            rows = self._items.of_category(category)
             counts = self._trends.scores(rows, now_ms)[:, len(self._trends.half_lives_s) // 2]
             rows = rows[np.argsort(-counts, kind="stable")]
             self._ranked[category] = (now_ms, rows)

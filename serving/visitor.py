@@ -21,11 +21,12 @@ def asked_of(
     window = live.ranking(request.surface).no_repeat_s
     excluded, hidden = live.items.rows(request.exclude), live.items.rows(record.hidden)
     touched = live.items.rows([*request.recent_items, *request.seed_items])
+    barred = [one for one in (excluded, hidden, touched) if len(one)]
     return Asked(
         recent=rows,
         weights=weights,
         session=session_hash(subject, record.session_id or request.session_id),
-        excluded=np.concatenate([excluded, hidden, touched]),
+        excluded=np.concatenate(barred) if barred else touched,
         seen_hashes=_seen(record, window, now_ms),
         categories=tuple(live.items.codes_of(request.categories)),
         now_ms=now_ms,
@@ -55,12 +56,13 @@ def visitor_of(record: SubjectRecord, request: RecommendationRequest) -> Visitor
 def _recent(
     live: LiveState, request: RecommendationRequest, record: SubjectRecord
 ) -> tuple[IntArray, FloatArray]:
-    recent = record.recent[-RECENT:]
-    known = zip(recent, record.recent_interest[-RECENT:], strict=True)
-    held = set(recent)
-    told = [(item, 1.0) for item in request.recent_items if item not in held]
-    told += [(item, 1.0) for item in request.seed_items]
-    found = [(live.items.find(item), interest) for item, interest in [*known, *told]]
-    pairs = [(row, interest) for row, interest in found if row is not None]
-    rows = np.array([row for row, _ in pairs], dtype=np.int64)
-    return rows, np.array([interest for _, interest in pairs]) * decayed_interest(len(pairs))
+    items, interests = record.recent[-RECENT:], record.recent_interest[-RECENT:]
+    if request.recent_items or request.seed_items:
+        held = set(items)
+        told = [item for item in request.recent_items if item not in held] + request.seed_items
+        items, interests = items + told, interests + [1.0] * len(told)
+    places = [live.items.find(item) for item in items]
+    if None in places:
+        known = [n for n, row in enumerate(places) if row is not None]
+        places, interests = [places[n] for n in known], [interests[n] for n in known]
+    return np.array(places, np.int64), np.array(interests, np.float64) * decayed_interest(len(places))

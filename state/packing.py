@@ -1,6 +1,5 @@
 """Arrays as bytes: version, checksum, raw little-endian numbers. Never pickles."""
 
-import base64
 import binascii
 import struct
 import zlib
@@ -95,7 +94,7 @@ def unpack_arrays(raw: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 
 def to_base64(values: NDArray[Any], dtype: str = "<f8") -> str:
     """Return numbers as base64, float64 unless said, the form arrays take inside JSON events."""
-    return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode()
+    return binascii.b2a_base64(np.ascontiguousarray(values, dtype=dtype).data, newline=False).decode()
 
 
 def from_base64(text: str) -> FloatArray:

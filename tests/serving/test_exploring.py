@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from bandits.slates import slate_propensities
 from serving import relaw
+from serving.aiming import aim_at
 from serving.decide import decide, to_event
 from serving.exploring import Laws
 from serving.live import LiveState
+from serving.newcomers import Owed
 from state.decoding import decode_event
 from state.events import Decision, encode
 from state.exploration import Explorations, Guardrail, Quota, Segment
@@ -126,6 +128,20 @@ def test_every_new_item_is_met_by_some_request_however_many_there_are() -> None:
     met = Counter(row for turn in range(len(NEW)) for row in owed.window(turn).tolist())
     assert len(owed.window(7)) == 10
     assert set(met.values()) == {10}
+
+
+@given(st.lists(st.integers(0, 99), unique=True), st.integers(0, 2**62), st.integers(11, 60))
+def test_a_window_and_whom_exploration_aims_at_are_told_from_rows_alone(
+    rows: list[int], turn: int, count: int
+) -> None:
+    deficits = np.append(np.arange(1.0, count + 1), 0.0)
+    owed = Owed(NOW, deficits, np.arange(count)[::-1].copy())
+    window, candidates = owed.window(turn), np.array(rows, np.int64)
+    assert window.tolist() == [owed.rows[(turn + place) % count] for place in range(10)]
+    assert owed.of(candidates).tolist() == [row + 1.0 if row < count else 0.0 for row in rows]
+    wished = [row + 1.0 if row in window.tolist() else 0.0 for row in rows]
+    aim = aim_at(owed, window, candidates)
+    assert (aim is None and not any(wished)) or (aim is not None and aim.tolist() == wished)
 
 
 def stretches(explored: int, exploited: float, back: int = 0) -> list[tuple[str, int, Stretch]]:

@@ -236,3 +236,12 @@ def test_what_was_learnt_of_other_arms_is_left_aside() -> None:
             for one in (live, fresh)
         )
         np.testing.assert_array_equal(got, wished)
+
+
+@pytest.mark.parametrize("category", [0, 1, 2, 7])
+def test_rows_of_a_category_are_those_that_have_it_however_often(category: int) -> None:
+    items = ItemTable(8)
+    for number in range(60):
+        items.put(item(number, categories=[f"c{number % 3}", f"c{number % 2}"]))
+    held = items.codes[: len(items)]
+    assert items.of_category(category).tolist() == np.flatnonzero((held == category).any(axis=1)).tolist()

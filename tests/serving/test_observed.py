@@ -6,10 +6,11 @@ from prometheus_client import CollectorRegistry
 
 from bandits.exploration import Exploration
 from serving.admission import Lateness
+from serving.candidates import LETTERS, SOURCES
 from serving.decide import decide
 from serving.guard import Guard
 from serving.metrics import ServerMetrics
-from serving.observed import EVERY, Ages, DecisionSample, DoorMetrics
+from serving.observed import EVERY, Ages, DecisionSample, DoorMetrics, SlotTally
 from serving.reader import SubjectReader
 from state.clients import redis_client
 from state.settings import Settings
@@ -44,6 +45,20 @@ def test_every_sixteenth_decision_tells_its_candidates_features_and_slots_at_the
     assert 0 < known <= 2 * rows
     at_floor = sum(p <= min(low, 0.01) * 1.001 for p in decided.slate.propensities.tolist())
     assert value("headwater_sampled_floor_slots_total") == 2 * at_floor
+
+
+def test_slots_are_told_by_how_they_were_drawn_and_by_what_found_them() -> None:
+    tally = SlotTally()
+    registry = read(tally)
+    often, once, never = list(LETTERS[:3])
+    tally.note(1, often + often + once)
+    tally.note(0, often)
+    value = registry.get_sample_value
+    assert value("headwater_slots_total", {"kind": "explored"}) == 1
+    assert value("headwater_slots_total", {"kind": "exploited"}) == 3
+    assert value("headwater_shown_total", {"source": SOURCES[often]}) == 3
+    assert value("headwater_shown_total", {"source": SOURCES[once]}) == 1
+    assert value("headwater_shown_total", {"source": SOURCES[never]}) is None
 
 
 def test_ages_fall_into_their_buckets_and_a_clock_ahead_counts_as_no_age() -> None:
