@@ -42,11 +42,12 @@ async def test_what_the_answer_does_not_tell_of_keeps_its_date() -> None:
     assert (assignment.states["clicks"].timestamp, assignment.states["decisions"].timestamp) == (700, None)
 
 
-def test_fetches_of_a_node_keep_their_distance_and_one_after_a_silence_does_not_wait() -> None:
+def test_a_node_that_brought_records_is_asked_again_in_its_time_and_any_other_at_once() -> None:
     pace = Pace(2.0)
-    assert [pace.wait_s(1, now) for now in (100.0, 100.5, 101.0)] == [0.0, 1.5, 3.0]
-    assert pace.wait_s(2, 101.0) == 0.0
-    assert pace.wait_s(1, 107.0) == 0.0
+    assert pace.wait_s(1, 100.0) == 0.0
+    pace.brought(1, 100.0)
+    assert [pace.wait_s(1, now) for now in (100.5, 102.0, 107.0)] == [1.5, 0.0, 0.0]
+    assert pace.wait_s(2, 100.5) == 0.0
 
 
 async def test_a_fetch_given_up_while_it_waits_for_its_turn_brings_nothing() -> None:
