@@ -62,7 +62,7 @@ def explore_weights(owed: FloatArray, uniform: float = UNIFORM_SHARE) -> FloatAr
     uniform
         Share of q that everybody has alike, in [0, 1].
     """
-    total = float(owed.sum())
+    total = float(np.add.reduce(owed))
     if total <= 0.0:
         return None
     weights: FloatArray = (1.0 - uniform) * (owed / total) + uniform / len(owed)

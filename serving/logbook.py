@@ -14,7 +14,7 @@ from state.tracing import TRACE_HEADER
 log = structlog.get_logger(__name__)
 CAPACITY = 20_000
 _BATCH = 200
-_GATHER_S = 0.01
+_GATHER_S = 0.02
 """How long decisions are gathered: what a batch costs, it costs with one decision as with ten."""
 BATCH_BYTES = 400_000
 """Of one batch of records; brokers take a megabyte unless told otherwise."""

@@ -16,6 +16,13 @@ What a fetch costs does not depend on how many records it brings, and of the bun
 leads to that holds for the most part. One that waited for the first record after a silence is not held up.
 """
 
+BUSY_PARTITIONS, BUSY_WAIT_MS = 4, 100
+"""After a fetch of so many partitions the broker may hold the next one open for so long.
+
+The embedded broker looks through the partitions of a fetch one by one and stops where its time is up: under
+load those at the end waited for several fetches. It answers a long one once it has looked at all of them.
+"""
+
 
 class Pace:
     """When each node may be asked again.
@@ -31,10 +38,12 @@ class Pace:
         self._next: dict[int, float] = {}
 
     def wait_s(self, node: int, now: float) -> float:
-        """Return how long to wait before a node is asked, s, and note that it is asked then."""
-        at = max(now, self._next.get(node, now))
-        self._next[node] = at + self._every_s
-        return at - now
+        """Return how long to wait before a node is asked again, s."""
+        return max(0.0, self._next.get(node, now) - now)
+
+    def brought(self, node: int, asked_at: float) -> None:
+        """Note that a node had records when it was asked; one that had none may be asked at once."""
+        self._next[node] = asked_at + self._every_s
 
 
 def paced(fetch: Fetch, pace: Pace) -> Fetch:
@@ -45,7 +54,11 @@ def paced(fetch: Fetch, pace: Pace) -> Fetch:
             await asyncio.sleep(pace.wait_s(node, time.monotonic()))
         except asyncio.CancelledError:  # as the fetch itself takes it: nobody wants the answer any more
             return False
-        return await fetch(assignment, node, request)
+        asked_at_s = time.monotonic()
+        needs_wakeup = await fetch(assignment, node, request)
+        if needs_wakeup:
+            pace.brought(node, asked_at_s)
+        return needs_wakeup
 
     return run
 
@@ -70,14 +83,32 @@ def asked_at(fetch: Fetch, now_ms: Callable[[], int]) -> Fetch:
     return run
 
 
+def wait_ms(partitions: int, wished_ms: int) -> int:
+    """Return how long a fetch may be held open after one that brought records of so many partitions, ms."""
+    return max(wished_ms, BUSY_WAIT_MS) if partitions >= BUSY_PARTITIONS else wished_ms
+
+
+def held(fetch: Fetch, fetcher: Any) -> Fetch:
+    """Return a fetch that settles how long the fetcher's next one may be held open."""
+    wished_ms = fetcher._fetch_max_wait_ms
+
+    async def run(assignment: Any, node: int, request: Any) -> bool:
+        needs_wakeup = await fetch(assignment, node, request)
+        fetcher._fetch_max_wait_ms = wait_ms(len(fetcher._records), wished_ms)
+        return needs_wakeup
+
+    return run
+
+
 class DatedConsumer(aiokafka.AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
     """A consumer whose partitions' timestamps say when the broker was asked, and which asks at a pace."""
 
     async def start(self) -> None:
         """Start as the base class does; its fetcher is made there."""
         await super().start()
-        fetch = asked_at(self._fetcher._proc_fetch_request, _now_ms)
-        self._fetcher._proc_fetch_request = paced(fetch, Pace(FETCH_EVERY_S))
+        fetcher = self._fetcher
+        fetch = held(asked_at(fetcher._proc_fetch_request, _now_ms), fetcher)
+        fetcher._proc_fetch_request = paced(fetch, Pace(FETCH_EVERY_S))
 
 
 def _now_ms() -> int:

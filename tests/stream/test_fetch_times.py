@@ -6,7 +6,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from stream.fetch_times import Pace, asked_at, paced
+from stream.fetch_times import BUSY_PARTITIONS, BUSY_WAIT_MS, Pace, asked_at, held, paced
 
 
 class Assignment:
@@ -42,11 +42,12 @@ async def test_what_the_answer_does_not_tell_of_keeps_its_date() -> None:
     assert (assignment.states["clicks"].timestamp, assignment.states["decisions"].timestamp) == (700, None)
 
 
-def test_fetches_of_a_node_keep_their_distance_and_one_after_a_silence_does_not_wait() -> None:
+def test_a_node_that_brought_records_is_asked_again_in_its_time_and_any_other_at_once() -> None:
     pace = Pace(2.0)
-    assert [pace.wait_s(1, now) for now in (100.0, 100.5, 101.0)] == [0.0, 1.5, 3.0]
-    assert pace.wait_s(2, 101.0) == 0.0
-    assert pace.wait_s(1, 107.0) == 0.0
+    assert pace.wait_s(1, 100.0) == 0.0
+    pace.brought(1, 100.0)
+    assert [pace.wait_s(1, now) for now in (100.5, 102.0, 107.0)] == [1.5, 0.0, 0.0]
+    assert pace.wait_s(2, 100.5) == 0.0
 
 
 async def test_a_fetch_given_up_while_it_waits_for_its_turn_brings_nothing() -> None:
@@ -63,3 +64,18 @@ async def test_a_fetch_given_up_while_it_waits_for_its_turn_brings_nothing() -> 
     waiting.cancel()
     assert not await waiting
     assert asked == ["first"]
+
+
+async def test_fetches_are_held_open_longer_only_while_they_bring_many_partitions() -> None:
+    fetcher = SimpleNamespace(_fetch_max_wait_ms=5, _records={})
+    waits, found = [], [0, 1, BUSY_PARTITIONS, BUSY_PARTITIONS - 1]
+
+    async def fetch(assignment: Any, node: int, request: Any) -> bool:
+        fetcher._records = dict.fromkeys(range(found.pop(0)))
+        return True
+
+    run = held(fetch, fetcher)
+    while found:
+        await run(None, 1, None)
+        waits.append(fetcher._fetch_max_wait_ms)
+    assert waits == [5, 5, BUSY_WAIT_MS, 5]
