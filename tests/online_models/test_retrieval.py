@@ -282,3 +282,30 @@ def test_the_published_toy_data_are_ranked_better_than_by_vmis_knn() -> None:
     found = [1 / rank for rank in ranks if rank]
     assert len(found) / len(ranks) > 0.662
     assert sum(found) / len(ranks) > 0.339
+
+
+def test_a_session_learnt_whole_leaves_what_its_clicks_leave_but_for_the_lessons() -> None:
+    rng, whole, clicked = np.random.default_rng(2), Recommender(SMALL), Recommender(SMALL)
+    for session in range(40):
+        items, times = rng.integers(0, 12, 6), 1000 * session + np.arange(6)
+        whole.add_session(session, items, times)
+        clicked.add_many(np.full(6, session), items, times, lessons=False)
+    (ours, _), (theirs, _) = whole.snapshot(), clicked.snapshot()
+    for name in ours:
+        if not name.startswith("blend"):
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    assert whole.blend.lessons > 20
+    assert clicked.blend.lessons == 0
+
+
+def test_lessons_of_a_session_learnt_whole_know_nothing_of_it() -> None:
+    """Every session is new items only: learnt click by click they would be seen with each other."""
+    whole, clicked = (Recommender(SMALL) for _ in range(2))
+    for session in range(30):
+        items = [100 * session + n for n in (0, 1, 2, 0, 1, 2)]
+        whole.add_session(session, items, [1000 * session] * 6)
+        clicked.add_many([session] * 6, items, [1000 * session] * 6)
+    pairs = FEATURES.index("covisit_log")
+    assert whole.blend.lessons > 0
+    assert abs(whole.blend.weights[pairs] - 3.0) < 1e-9
+    assert abs(clicked.blend.weights[pairs] - 3.0) > 1e-3

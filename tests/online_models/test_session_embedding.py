@@ -24,10 +24,33 @@ def test_it_learns_which_item_follows() -> None:
     embedding = taught(4000)
     for last in (3, 15):
         odds = embedding.match([last - 1, last], np.arange(20))[:, 0]
+        odds[[last - 1, last]] = -np.inf  # what a session holds fits it, taken again or not
         assert int(np.argmax(odds)) == last + 1
         same = odds[:10] if last < 10 else odds[10:]
         other = odds[10:] if last < 10 else odds[:10]
         assert same.max() > other.max() + 2.0
+
+
+def test_what_was_near_and_was_not_taken_moves_away() -> None:
+    odds = []
+    for near in ([], [806]):
+        embedding = SessionEmbedding(SessionEmbeddingSettings(dim=16, others=2, rivals=1, seed=4))
+        for item in (3, 806, *range(10, 800)):
+            embedding.learn([], item)
+        for following in [806] * 30 + [5] * 30:
+            embedding.learn([3], following, near if following == 5 else [])
+        odds.append(float(embedding.match([3], [806])[0, 0]))
+    assert odds[1] < odds[0] - 0.5
+
+
+def test_what_was_restored_learns_on_as_what_was_copied() -> None:
+    embedding = taught(50)
+    embedding.reserve(5_000)
+    arrays, meta = embedding.snapshot()
+    again = SessionEmbedding.restore(arrays, meta)
+    for one in (embedding, again):
+        one.learn([3, 4], 5, near=[6, 7, 4_999])
+    np.testing.assert_array_equal(embedding.tables.vector, again.tables.vector)
 
 
 def test_the_same_clicks_and_seed_give_the_same_vectors() -> None:
@@ -64,5 +87,7 @@ def test_items_never_met_match_with_zero() -> None:
 def test_bad_values_are_named() -> None:
     with pytest.raises(ValueError, match="item is -2"):
         SessionEmbedding(SETTINGS).learn([], -2)
+    with pytest.raises(ValueError, match="rivals is 16"):
+        SessionEmbeddingSettings(others=16, rivals=16)
     with pytest.raises(ValueError, match="others is 0"):
         SessionEmbeddingSettings(others=0)

@@ -63,6 +63,25 @@ def test_prequential_asks_before_it_learns_each_click() -> None:
     assert trial.all.ints("repeat").tolist() == [0, 1, 1]
 
 
+class TakesSessions(Notes):
+    """Also notes sessions learnt whole."""
+
+    def add_session(self, clicks: Clicks) -> None:
+        self.said.append(("session", int(clicks.sessions[0]), clicks.items.tolist()))
+
+
+def test_models_that_learn_sessions_whole_are_given_them_when_they_have_ended() -> None:
+    model = TakesSessions()
+    trial = Trial(model, np.zeros(50, np.int64))
+    trial.learn_sessions(by_session(STREAM))
+    protocols.run_split(trial, clicks_of([(7, 1, 9), (7, 2, 10)]), everyone, add_finished=True)
+    assert model.said == [
+        ("session", 1, [6, 6]), ("session", 0, [5, 7, 5]), ("ask", 7, [1]), ("session", 7, [1, 2]),
+    ]  # fmt: skip
+    assert trial.known[[1, 2, 5, 6, 7]].tolist() == [1, 1, 2, 2, 1]
+    assert trial.updates.told("update")["update_us"] > 0
+
+
 def test_a_frozen_split_learns_nothing_and_else_a_session_when_it_has_ended() -> None:
     test = by_session(STREAM)
     model, trial = noted()
