@@ -33,7 +33,8 @@ class SessionEmbeddingSettings:
     others
         Items a click is compared with, > 0: more learn better and cost more.
     rivals
-        So many of them at most are named by the caller, the rest drawn from recent clicks, >= 0 and < `others`.
+        So many of them at most are named by the caller, >= 0 and < `others`; the rest is drawn from recent
+        clicks.
     recent
         Clicks the rest is drawn from, > 0.
     sharpness
