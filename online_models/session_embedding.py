@@ -3,9 +3,9 @@
 A session is the sum of its latest items' vectors, weighted by position, the latest one also number by number;
 the next item is the one whose vector points the same way. All vectors have length 1 (NISER, Gupta et al.
 2019): how popular an item is has no say in them. One table serves both sides (tied), learning is AdaGrad by
-rows, one step a click, on a softmax over all items. Of that sum the items near the session, which make most of
-it, are counted, and the rest is estimated from random clicks with logQ correction (Bengio, Senecal 2008; Yi
-et al. 2019): a stratified sample, whose variance is a fraction of a random one's.
+rows, one step a click, on a softmax over all items. Of that sum the items near the session, which make
+most of it, are counted, and the rest is estimated from random clicks with logQ correction (Bengio, Senecal
+2008; Yi et al. 2019): a stratified sample, whose variance is a fraction of a random one's.
 """
 
 from collections.abc import Mapping
