@@ -132,7 +132,7 @@ def encode(t: EmbeddingTables, items: IntArray) -> np.float32:
 @compiled
 def _is_met(t: EmbeddingTables, item: int) -> bool:
     """Tell whether this step has met an item, and note that it has now."""
-    was = t.step[item] == t.state[STEP]
+    was = bool(t.step[item] == t.state[STEP])
     t.step[item] = t.state[STEP]
     return was
 
