@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import FloatArray, IntArray
-from online_models.compiled import compiled, compiled_sums
+from online_models.compiled import compiled, compiled_sums_borrowing
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -14,6 +14,8 @@ I32 = NDArray[np.int32]
 FILLED, NEXT, RANDOM, STEP = 0, 1, 2, 3
 _NOBODY = -1
 """In the place of an item that is drawn twice."""
+_TOO_FAR = np.float32(-14.0)
+"""Log odds against the likeliest item below which an item's share is not worth its exponential."""
 
 
 class EmbeddingTables(NamedTuple):
@@ -59,7 +61,7 @@ def _random(state: IntArray) -> int:
     return int((state[RANDOM] >> 33) & 0x3FFFFFFF)
 
 
-@compiled_sums
+@compiled_sums_borrowing
 def _dot(left: F32, right: F32) -> np.float32:
     total = np.float32(0.0)
     for d in range(left.shape[0]):
@@ -67,7 +69,7 @@ def _dot(left: F32, right: F32) -> np.float32:
     return total
 
 
-@compiled_sums
+@compiled_sums_borrowing
 def _to_length_one(row: F32) -> np.float32:
     """Scale a vector to length 1; return the length it had."""
     length = np.float32(np.sqrt(_dot(row, row)) + np.float32(1e-9))
@@ -112,7 +114,7 @@ def _count(t: EmbeddingTables, item: int, by: int) -> None:
     t.log_clicks[item] = np.float32(np.log(max(1, t.clicks[item])))
 
 
-@compiled_sums
+@compiled_sums_borrowing
 def encode(t: EmbeddingTables, items: IntArray) -> np.float32:
     """Write the unit vector of a session (rows, oldest first) into `context`; return its length before."""
     last, out = items.shape[0] - 1, t.context
@@ -158,7 +160,7 @@ def _draw(t: EmbeddingTables, r: EmbeddingRecipe, before: IntArray, item: int, n
     return met
 
 
-@compiled_sums
+@compiled_sums_borrowing
 def _shares(t: EmbeddingTables, r: EmbeddingRecipe, rivals: int) -> None:
     """Softmax over all items: the clicked one and its rivals are counted, the rest estimated.
 
@@ -177,14 +179,15 @@ def _shares(t: EmbeddingTables, r: EmbeddingRecipe, rivals: int) -> None:
         most = max(most, share[n])
     total = np.float32(0.0)
     for n in range(drawn.shape[0]):
-        share[n] = np.exp(share[n] - most)
+        gap = share[n] - most
+        share[n] = np.exp(gap) if gap > _TOO_FAR else np.float32(0.0)
         total += share[n]
     by = np.float32(1.0) / total
     for n in range(drawn.shape[0]):
         share[n] *= by
 
 
-@compiled_sums
+@compiled_sums_borrowing
 def _pull(t: EmbeddingTables, r: EmbeddingRecipe) -> None:
     """Move the drawn items' rows against their errors, and add up the gradient of the context."""
     c, g, share, drawn, state, vector, square = (
@@ -212,7 +215,7 @@ def _pull(t: EmbeddingTables, r: EmbeddingRecipe) -> None:
         _to_length_one(row)
 
 
-@compiled_sums
+@compiled_sums_borrowing
 def _push_positions(t: EmbeddingTables, r: EmbeddingRecipe, items: IntArray, norm: np.float32) -> None:
     """Move the session's rows, except the latest, and the position weights against the context's gradient."""
     last, g = items.shape[0] - 1, t.gradient
@@ -230,7 +233,7 @@ def _push_positions(t: EmbeddingTables, r: EmbeddingRecipe, items: IntArray, nor
         t.position[0, back] -= r.side_rate * slope / np.sqrt(t.position[1, back] + np.float32(1e-8))
 
 
-@compiled_sums
+@compiled_sums_borrowing
 def _push_latest(
     t: EmbeddingTables, r: EmbeddingRecipe, item: int, weight: np.float32, norm: np.float32
 ) -> None:
@@ -261,7 +264,7 @@ def learn(t: EmbeddingTables, r: EmbeddingRecipe, before: IntArray, item: int, n
     _remember(t, item)
 
 
-@compiled_sums
+@compiled_sums_borrowing
 def _descend(t: EmbeddingTables, r: EmbeddingRecipe, before: IntArray, length: np.float32) -> None:
     g = t.gradient
     g[:] = np.float32(0.0)
@@ -276,7 +279,7 @@ def _descend(t: EmbeddingTables, r: EmbeddingRecipe, before: IntArray, length: n
     _push_latest(t, r, before[-1], weight, norm)
 
 
-@compiled_sums
+@compiled_sums_borrowing
 def match(t: EmbeddingTables, r: EmbeddingRecipe, items: IntArray, rows: IntArray, out: FloatArray) -> None:
     """Write the log odds of each row after a session, and its cosine with the latest click, shape (n, 2)."""
     encode(t, items)

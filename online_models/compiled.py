@@ -68,6 +68,11 @@ def compiled_sums(function: F) -> F:
     return _jit(function, fastmath=_LOOSE_SUMS)
 
 
+def compiled_sums_borrowing(function: F) -> F:
+    """Compile as `compiled_sums` and `compiled_borrowing` do."""
+    return _jit(function, fastmath=_LOOSE_SUMS, counts_references=False)
+
+
 def _jit(function: F, fastmath: bool | set[str], *, counts_references: bool = True) -> F:
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "_nrt": counts_references}
     try:

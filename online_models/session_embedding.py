@@ -51,8 +51,8 @@ class SessionEmbeddingSettings:
 
     dim: int = 128
     window: int = 8
-    others: int = 200
-    rivals: int = 100
+    others: int = 256
+    rivals: int = 128
     recent: int = 100_000
     sharpness: float = 10.0
     rate: float = 0.05
