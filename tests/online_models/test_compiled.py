@@ -23,8 +23,8 @@ from online_models.compiled import compiled, text_of_loops
 from online_models.retrieval import Recommender, RecommenderSettings, warm_up
 
 LOOPS = (
-    _blend_loops, _candidate_loops, _covisit_loops, _embedding_loops, _find_loops, _item_clock, _session_votes,
-    _topk, hashing, scorer,
+    _blend_loops, _candidate_loops, _covisit_loops, _embedding_loops, _find_loops, _item_clock,
+    _session_votes, _topk, hashing, scorer,
 )  # fmt: skip
 
 LOOP = "@compiled\ndef doubled(value): return twice(value)\n"
