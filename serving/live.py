@@ -56,7 +56,7 @@ LEARN_EARLY = 1
 EARLY_LESSONS = 10_000
 """So many are few: three seconds of processor in all."""
 PER_SOURCE = 40
-"""Candidates of each source that lives on clicks: the others want places among a decision's candidates, too."""
+"""Candidates of each source that lives on clicks: the others want places among a decision's, too."""
 _item_decoder = msgspec.json.Decoder(Item)
 _DEFAULT_LAWS = Laws(Explorations())
 _DEFAULT_RANKING = Rankings()
