@@ -34,7 +34,7 @@ async def test_decisions_that_fill_a_batch_are_not_gathered_any_longer(
     await asyncio.sleep(0)
     running.cancel()
     assert [len(batch) for batch in book.batches] == [200, 200, 200]
-    assert sum(book.batches, []) == list(range(600))
+    assert [number for batch in book.batches for number in batch] == list(range(600))
 
 
 async def test_a_decision_goes_out_with_those_that_come_while_it_is_gathered(
