@@ -51,8 +51,12 @@ SETTLED_AT_ONCE = 16
 """Changed items that find what is like them before anything else goes on: some 3 ms of processor."""
 LESSON_SESSIONS = 400
 """Sessions, the latest ones, that teach the blend when the live state is loaded."""
-LEARN_EARLY = 4
-"""While there have been few, one interaction in so many teaches the blend."""
+LEARN_EARLY = 1
+"""While there have been few lessons, one interaction in so many teaches the blend."""
+EARLY_LESSONS = 10_000
+"""So many are few: three seconds of processor in all."""
+PER_SOURCE = 40
+"""Candidates of each source that lives on clicks: the others want places among a decision's, too."""
 _item_decoder = msgspec.json.Decoder(Item)
 _DEFAULT_LAWS = Laws(Explorations())
 _DEFAULT_RANKING = Rankings()
@@ -334,7 +338,8 @@ def logged_weights(ranker: Ranker) -> Weights:
 def served_retrieval(settings: RecommenderSettings, learn_early: int = LEARN_EARLY) -> RecommenderSettings:
     """Return a recommender's settings as a server wants them: soon taught by the little it has seen."""
     later = max(settings.learn_every, learn_early)
-    return replace(settings, blend=BlendSettings(prior=100.0), learn_early=learn_early, learn_every=later)
+    taught = replace(settings, learn_early=learn_early, learn_every=later, early_lessons=EARLY_LESSONS)
+    return replace(taught, blend=BlendSettings(prior=300.0), per_source=PER_SOURCE)
 
 
 def item_vector(item: Item, dim: int) -> VectorArray:
