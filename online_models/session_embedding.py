@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from online_models import _embedding_loops as loops
 from online_models._snapshots import Arrays, copied, filled
-from online_models.arrays import FloatArray, VectorArray
+from online_models.arrays import FloatArray, IntArray, VectorArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class SessionEmbeddingSettings:
     rate, side_rate
         AdaGrad's rate for vectors, and for weights of positions and of the latest click, > 0.
     thin
-        Negatives with a smaller probability are learnt from at random, as often as is right on average.
+        Others with a smaller probability are learnt from at random, as often as is right on average.
     scale
         Spread of chance in a new item's numbers, beside the vector of the session it was met in, > 0.
     seed
@@ -109,14 +109,15 @@ class SessionEmbedding:
         Raises
         ------
         ValueError
-            If `item` is negative.
+            If `item` is negative, or there is no room for a row of the others.
         """
         if item < 0:
             msg = f"item is {item}, wanted a row >= 0"
             raise ValueError(msg)
         self.reserve(item + 1)
-        rivals = np.asarray(near, np.int32)
-        loops.learn(self.tables, self.recipe, np.asarray(before, np.int64), item, rivals)
+        room = len(self.tables.square)
+        earlier, rivals = _with_room("before", before, room), _with_room("near", near, room)
+        loops.learn(self.tables, self.recipe, earlier, item, rivals.astype(np.int32))
 
     def match(self, items: ArrayLike, rows: ArrayLike) -> FloatArray:
         """How well items fit a session.
@@ -177,14 +178,22 @@ class SessionEmbedding:
             If an array is missing or of another kind.
         """
         embedding = cls(SessionEmbeddingSettings(**meta["settings"]))
-        embedding.reserve(len(arrays["square"]))
-        embedding.tables = filled(embedding.tables, arrays, loops.KEPT)
+        kept = filled(embedding.tables, arrays, loops.KEPT)
+        embedding.tables = kept._replace(step=np.zeros(len(kept.square), np.int64))
         return embedding
 
     def nbytes(self) -> int:
         """Count the bytes of all arrays."""
         arrays: list[Any] = list(self.tables)
         return sum(int(array.nbytes) for array in arrays)
+
+
+def _with_room(name: str, given: ArrayLike, room: int) -> IntArray:
+    rows = np.asarray(given, np.int64)
+    if rows.size and not 0 <= rows.min() <= rows.max() < room:
+        msg = f"{name} has rows {rows.min()}..{rows.max()}, wanted 0..{room - 1}"
+        raise ValueError(msg)
+    return rows
 
 
 def _taller(array: NDArray[Any], more: int) -> NDArray[Any]:

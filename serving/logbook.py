@@ -60,7 +60,8 @@ class Logbook:
         delay = 0.05
         while True:
             await self._arrived.wait()
-            await asyncio.sleep(_GATHER_S)
+            if len(self._waiting) < _BATCH:
+                await asyncio.sleep(_GATHER_S)
             batch = [self._waiting[n] for n in range(min(_BATCH, len(self._waiting)))]
             try:
                 await self._send(batch)

@@ -43,6 +43,7 @@ class Watermark:
         self._kinds = frozenset(kinds)
         self._lateness_ms = lateness_ms
         self._step_ms, self._first_ms = steps
+        self._complete = self.progress.watermark
         self._quiet_since: int | None = None
         self._quiet_from = 0
 
@@ -77,7 +78,7 @@ class Watermark:
         else:
             reached = self._passed(newest, min(caught_up.values())) if newest else 0
         reached = min([reached, *known])
-        complete = reached - self._lateness_ms
+        self._complete = complete = max(self._complete, reached - self._lateness_ms)
         self.progress.watermark = max(
             self.progress.watermark, complete - (complete - self._first_ms) % self._step_ms
         )
@@ -89,5 +90,5 @@ class Watermark:
             # Time already granted to a silence before is not waited for again: not after a restart, nor after
             # an event that was under way meanwhile.
             self._quiet_since = said_at
-            self._quiet_from = max(newest, self.progress.watermark + self._lateness_ms)
+            self._quiet_from = max(newest, self._complete + self._lateness_ms)
         return self._quiet_from + (said_at - self._quiet_since)

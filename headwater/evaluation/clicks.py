@@ -99,9 +99,10 @@ def in_time(clicks: Clicks) -> Clicks:
 
 def by_session(clicks: Clicks) -> Clicks:
     """Return whole sessions one after another, in the order in which they end (time order inside)."""
-    last = np.zeros(int(clicks.sessions.max(initial=0)) + 1, np.int64)
-    np.maximum.at(last, clicks.sessions, clicks.at_ms)
-    order = np.lexsort((np.arange(len(clicks)), clicks.at_ms, clicks.sessions, last[clicks.sessions]))
+    found, place = np.unique(clicks.sessions, return_inverse=True)
+    last = np.full(len(found), np.iinfo(np.int64).min)
+    np.maximum.at(last, place, clicks.at_ms)
+    order = np.lexsort((np.arange(len(clicks)), clicks.at_ms, clicks.sessions, last[place]))
     return clicks.part(order)
 
 

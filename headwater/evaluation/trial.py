@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.evaluation.clicks import Click, Clicks
+from headwater.evaluation.clicks import Click, Clicks, by_session
 from headwater.evaluation.measures import CUTS, LONGEST, judge
 from online_models.arrays import FloatArray, IntArray
 
@@ -176,12 +176,16 @@ class Trial:
         np.add.at(self.known, clicks.items, 1)
 
     def learn_sessions(self, clicks: Clicks) -> None:
-        """Learn sessions that have ended, one after the other, each on the clock."""
+        """Learn sessions that have ended, in the order in which they did, each on the clock.
+
+        A model that takes no sessions is given their clicks in the order they come in.
+        """
         if not isinstance(self.model, LearnsSessions):
             self.learn(clicks)
             return
-        for begin, end in clicks.runs():
-            session, began = clicks.part(slice(begin, end)), time.perf_counter()
+        ended = by_session(clicks)
+        for begin, end in ended.runs():
+            session, began = ended.part(slice(begin, end)), time.perf_counter()
             self.model.add_session(session)
             self.updates.note_many(began, len(session))
         np.add.at(self.known, clicks.items, 1)

@@ -53,6 +53,13 @@ def test_what_was_restored_learns_on_as_what_was_copied() -> None:
     np.testing.assert_array_equal(embedding.tables.vector, again.tables.vector)
 
 
+def test_a_snapshot_that_lacks_an_array_is_refused_with_its_name() -> None:
+    arrays, meta = SessionEmbedding(SETTINGS).snapshot()
+    for name in arrays:
+        with pytest.raises(ValueError, match=f"snapshot's {name} is none"):
+            SessionEmbedding.restore({other: arrays[other] for other in arrays if other != name}, meta)
+
+
 def test_the_same_clicks_and_seed_give_the_same_vectors() -> None:
     left, right = taught(50), taught(50)
     np.testing.assert_array_equal(left.tables.vector, right.tables.vector)
@@ -87,6 +94,10 @@ def test_items_never_met_match_with_zero() -> None:
 def test_bad_values_are_named() -> None:
     with pytest.raises(ValueError, match="item is -2"):
         SessionEmbedding(SETTINGS).learn([], -2)
+    with pytest.raises(ValueError, match=r"before has rows 1\.\.5000, wanted 0\.\.1023"):
+        SessionEmbedding(SETTINGS).learn([1, 5000], 2)
+    with pytest.raises(ValueError, match=r"near has rows -1\.\.3, wanted 0\.\.1023"):
+        SessionEmbedding(SETTINGS).learn([1], 2, [3, -1])
     with pytest.raises(ValueError, match="rivals is 16"):
         SessionEmbeddingSettings(others=16, rivals=16)
     with pytest.raises(ValueError, match="others is 0"):

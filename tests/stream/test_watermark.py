@@ -40,6 +40,16 @@ def test_it_moves_in_steps_that_begin_where_they_are_told_to() -> None:
     assert mark.advance({}) == AT + 250
 
 
+def test_late_events_that_come_within_a_step_of_each_other_do_not_stop_it() -> None:
+    mark = Watermark(KINDS, LATE, steps=(200, 0))
+    mark.observe("clicks", AT, AT)
+    for passed in range(0, 10_001, 150):
+        mark.advance(dict.fromkeys(KINDS, AT + passed))
+        mark.observe("clicks", AT - 300_000, AT + passed)
+        mark.advance(dict.fromkeys(KINDS, AT + passed))
+    assert mark.value > AT + 9_000 - LATE
+
+
 def test_a_topic_read_to_its_end_does_not_hold_the_watermark() -> None:
     mark = Watermark(KINDS, LATE)
     mark.observe("impressions", AT + 5_000, AT + 5_000)

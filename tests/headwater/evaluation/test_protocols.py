@@ -73,7 +73,7 @@ class TakesSessions(Notes):
 def test_models_that_learn_sessions_whole_are_given_them_when_they_have_ended() -> None:
     model = TakesSessions()
     trial = Trial(model, np.zeros(50, np.int64))
-    trial.learn_sessions(by_session(STREAM))
+    trial.learn_sessions(STREAM)  # in order of time: clicks of one session among those of another
     protocols.run_split(trial, clicks_of([(7, 1, 9), (7, 2, 10)]), everyone, add_finished=True)
     assert model.said == [
         ("session", 1, [6, 6]), ("session", 0, [5, 7, 5]), ("ask", 7, [1]), ("session", 7, [1, 2]),
