@@ -28,7 +28,7 @@ class EmbeddingTables(NamedTuple):
     position: F32  # (2, W) weight by clicks back, and its squared gradients
     latest: F32  # (D,) further weight of each number of the latest click
     latest_square: F32  # (1,)
-    recent: IntArray  # (R,) ring of items clicked, negatives are drawn from it
+    recent: IntArray  # (R,) ring of items clicked, random ones are drawn from it
     state: IntArray  # filled and next cell of the ring, random state, steps learnt
     context: F32  # (D,) scratch: the session's vector, of length 1
     gradient: F32  # (D,) scratch
@@ -156,7 +156,8 @@ def _draw(t: EmbeddingTables, r: EmbeddingRecipe, before: IntArray, item: int, n
             t.drawn[met] = other
     for n in range(met + 1, t.drawn.shape[0]):
         other = t.recent[_random(t.state) % t.state[FILLED]]
-        t.drawn[n] = _NOBODY if t.step[other] == t.state[STEP] else other
+        is_gone = t.square[other] == 0.0  # removed, but still among the recent clicks
+        t.drawn[n] = _NOBODY if is_gone or t.step[other] == t.state[STEP] else other
     return met
 
 
@@ -201,7 +202,7 @@ def _pull(t: EmbeddingTables, r: EmbeddingRecipe) -> None:
         if n == 0:
             error -= np.float32(1.0)
         elif error < r.thin:
-            # Most negatives hardly matter: a few stand for all, right on average.
+            # Most of what is compared hardly matters: a few stand for all, right on average.
             if np.float32(_random(state)) * r.thin > error * np.float32(0x3FFFFFFF):
                 continue
             error = r.thin

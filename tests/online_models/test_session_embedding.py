@@ -102,3 +102,12 @@ def test_bad_values_are_named() -> None:
         SessionEmbeddingSettings(others=16, rivals=16)
     with pytest.raises(ValueError, match="others is 0"):
         SessionEmbeddingSettings(others=0)
+
+
+def test_a_removed_item_stays_removed_while_others_are_learnt() -> None:
+    embedding = taught(50)
+    embedding.remove_item(3)
+    for click in range(200):
+        embedding.learn([click % 3], 4 + click % 3)
+    assert embedding.vector(3) is None
+    np.testing.assert_array_equal(embedding.tables.vector[3], 0.0)
