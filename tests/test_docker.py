@@ -16,6 +16,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from headwater.cli import main
 from serving import api
 from serving.metrics import ServerMetrics
+from serving.observed import SOURCES, SlotTally
 from state.settings import PREFIX, Settings, load_settings
 from stream.metrics import WorkerMetrics
 
@@ -67,7 +68,10 @@ def instruments() -> Iterator[MetricWrapperBase]:
 
 def series() -> dict[str, set[str]]:
     """Return the labels of every time series that servers and workers offer."""
-    return {
+    slots = SlotTally()
+    slots.note(1, [*SOURCES])
+    counted = {s.name: set(s.labels) for family in slots.collect() for s in family.samples}
+    return counted | {
         f"{one._name}{suffix}": set(one._labelnames)
         for one in instruments()
         for suffix in SUFFIXES[type(one)]
