@@ -15,8 +15,9 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from headwater.cli import main
 from serving import api
+from serving.candidates import SOURCES
 from serving.metrics import ServerMetrics
-from serving.observed import SOURCES, SlotTally
+from serving.observed import SlotTally
 from state.settings import PREFIX, Settings, load_settings
 from stream.metrics import WorkerMetrics
 
