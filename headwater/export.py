@@ -23,6 +23,7 @@ from headwater.export_rows import DECODERS, schemas
 from state.clients import kafka_security
 from state.settings import Settings
 from state.topics import topic_name
+from stream.log_bounds import log_bounds
 
 FOREVER = 4_102_444_800_000
 ROWS_A_FILE = 20_000
@@ -108,7 +109,7 @@ async def run_export(settings: Settings, wish: Wish) -> dict[str, Tally]:
             topic = topic_name(settings.namespace, kind)
             for partition in range(_partitions(settings, kind)):
                 await _Export(consumer, wish, kind, tally).run(TopicPartition(topic, partition))
-    except KafkaError as error:
+    except (KafkaError, TimeoutError) as error:
         raise ExportError(f"broker {settings.kafka}: {error or type(error).__name__}") from error
     finally:
         await consumer.stop()
@@ -130,8 +131,7 @@ class _Export:
 
     async def run(self, tp: TopicPartition) -> None:
         self._consumer.assign([tp])
-        end = (await self._consumer.end_offsets([tp]))[tp]
-        first = (await self._consumer.beginning_offsets([tp]))[tp]
+        first, end = (await log_bounds(self._consumer, [tp], _SILENCE_S))[tp]
         start = max(next_offset(self._folder, tp.partition), first)
         if start >= end:
             return

@@ -12,7 +12,7 @@ from aiokafka.structs import TopicPartition
 from state.clients import kafka_security
 from state.settings import Settings
 from state.topics import TopicError, topic_name
-from stream.faust_offsets import log_bounds
+from stream.log_bounds import log_bounds
 
 PATIENCE_S = 30.0
 _POLL_MS = 500

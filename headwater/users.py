@@ -22,7 +22,7 @@ from state.events import User, encode
 from state.partition import shard_of
 from state.receipts import Receipt, ReceiptError, decode_receipt, read_receipt, verifies
 from state.settings import Settings, SettingsError
-from state.topics import topic_name
+from state.topics import TopicError, topic_name
 
 Lines = tuple[bool, list[str]]
 
@@ -91,7 +91,7 @@ def _end(work: Callable[[Settings, Any, str], Awaitable[Lines]], subject: str) -
         redis = redis_client(settings, timeout_s=5.0)
         try:
             return await work(settings, redis, stored_subject(settings, subject))
-        except Refusal as refusal:
+        except (Refusal, TopicError) as refusal:
             return False, [str(refusal)]
         except (RedisError, KafkaError, OSError, TimeoutError) as error:
             return False, [f"cannot reach the store or the broker: {error}"]

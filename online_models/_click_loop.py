@@ -38,7 +38,8 @@ def _fold(m: Models, session: int, item: int, at_ms: int) -> bool:
     before = clicks_of(m.sessions, session)
     if not add_click(m.sessions, session, item, at_ms, m.most):
         return False
-    window, latest = m.covisit_recipe.position_decay.shape[0] - 1, before[-1] if before.shape[0] > 0 else item
+    window = m.covisit_recipe.position_decay.shape[0] - 1
+    latest = before[-1] if before.shape[0] > 0 else item
     near = m.covisits.neighbour[latest, : m.covisits.held[latest]]
     learn(m.embedding, m.embedding_recipe, before[-m.embedding.position.shape[1] :], item, near)
     add_pairs(m.covisits, m.covisit_recipe, before[-window:], item)

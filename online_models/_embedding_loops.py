@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.arrays import FloatArray, IntArray
-from online_models.compiled import compiled, compiled_sums_borrowing
+from online_models.compiled import compiled, compiled_borrowing, compiled_sums_borrowing
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -54,7 +54,7 @@ class EmbeddingRecipe(NamedTuple):
     seed: int
 
 
-@compiled
+@compiled_borrowing
 def _random(state: IntArray) -> int:
     # Knuth's MMIX generator; the high bits are the good ones.
     state[RANDOM] = state[RANDOM] * 6364136223846793005 + 1442695040888963407
@@ -95,7 +95,7 @@ def _meet(t: EmbeddingTables, r: EmbeddingRecipe, item: int, near: F32) -> None:
     t.square[item] = np.float32(1e-8)
 
 
-@compiled
+@compiled_borrowing
 def _remember(t: EmbeddingTables, item: int) -> None:
     size = t.recent.shape[0]
     at = t.state[NEXT]
@@ -108,7 +108,7 @@ def _remember(t: EmbeddingTables, item: int) -> None:
     t.state[NEXT] = (at + 1) % size
 
 
-@compiled
+@compiled_borrowing
 def _count(t: EmbeddingTables, item: int, by: int) -> None:
     t.clicks[item] += by
     t.log_clicks[item] = np.float32(np.log(max(1, t.clicks[item])))
@@ -131,7 +131,7 @@ def encode(t: EmbeddingTables, items: IntArray) -> np.float32:
     return _to_length_one(out)
 
 
-@compiled
+@compiled_borrowing
 def _is_met(t: EmbeddingTables, item: int) -> bool:
     """Tell whether this step has met an item, and note that it has now."""
     was = bool(t.step[item] == t.state[STEP])
@@ -139,7 +139,7 @@ def _is_met(t: EmbeddingTables, item: int) -> bool:
     return was
 
 
-@compiled
+@compiled_borrowing
 def _draw(t: EmbeddingTables, r: EmbeddingRecipe, before: IntArray, item: int, near: I32) -> int:
     """Fill `drawn`: the clicked item, its rivals, and random ones for all others; return how many are rivals.
 

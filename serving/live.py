@@ -337,9 +337,14 @@ def logged_weights(ranker: Ranker) -> Weights:
 
 def served_retrieval(settings: RecommenderSettings, learn_early: int = LEARN_EARLY) -> RecommenderSettings:
     """Return a recommender's settings as a server wants them: soon taught by the little it has seen."""
-    later = max(settings.learn_every, learn_early)
-    taught = replace(settings, learn_early=learn_early, learn_every=later, early_lessons=EARLY_LESSONS)
-    return replace(taught, blend=BlendSettings(prior=300.0), per_source=PER_SOURCE)
+    return replace(
+        settings,
+        blend=BlendSettings(prior=300.0),
+        per_source=PER_SOURCE,
+        learn_early=learn_early,
+        learn_every=max(settings.learn_every, learn_early),
+        early_lessons=EARLY_LESSONS,
+    )
 
 
 def item_vector(item: Item, dim: int) -> VectorArray:

@@ -178,20 +178,19 @@ class Recommender:
             log.debug("decided", decision=call.decision_id, surface=call.request.surface, rung=decided.rung)
         self.sample.note(decided.scored, decided.slate, decided.chosen.law)
         version = decided.chosen.document.version
-        return self._dressed(call, decided.rung, (items, version), is_holdout=decided.is_holdout)
+        return self._dressed(call, decided.rung, items, version=version, is_holdout=decided.is_holdout)
 
     def _static(self, call: Call) -> RecommendationAnswer:
         known = self._last_good.get(call.request.surface, [])
         version = self._live.laws(call.request.surface, call.now_ms).document.version
-        return self._dressed(
-            call, "static", (static_items(self._live, call, known), version), is_holdout=False
-        )
+        items = static_items(self._live, call, known)
+        return self._dressed(call, "static", items, version=version, is_holdout=False)
 
     def _dressed(
-        self, call: Call, rung: Rung, told: tuple[list[RecommendedItem], int], *, is_holdout: bool
+        self, call: Call, rung: Rung, items: list[RecommendedItem], *, version: int, is_holdout: bool
     ) -> RecommendationAnswer:
         """Return the answer with its items, under a version of exploration."""
-        surface, (items, version) = call.request.surface, told
+        surface = call.request.surface
         return RecommendationAnswer(
             decision_id=call.decision_id,
             decision=self._signer.sign(call.decision_id, call.subject, call.now_ms + TOKEN_LIFE_MS),

@@ -14,8 +14,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from stream.bundles import Batch, Lease
-from stream.faust_offsets import log_bounds
 from stream.fetch_times import DatedConsumer
+from stream.log_bounds import log_bounds
 
 T = TypeVar("T")
 

@@ -14,11 +14,13 @@ from state.outbox import NUMBER_HEADER, SOURCE_HEADER
 from state.settings import Settings
 from state.topics import topic_name
 from stream.journal import InOrder, JournalEntry, JournalError, Mark, Run, decode_entry, journal_partition
+from stream.log_bounds import log_bounds
 from stream.rows import Row, decode_row
 
 COMPACTED = frozenset({"items"})
 _POLL_MS = 500
 _PATIENCE, _CALM = 60, 6
+_BOUNDS_S = 30.0
 
 
 def consumer_of(settings: Settings) -> AIOKafkaConsumer:
@@ -56,13 +58,10 @@ async def raw_entries(settings: Settings, unit: str) -> AsyncGenerator[JournalEn
     tp = TopicPartition(topic_name(settings.namespace, "journal"), journal_partition(unit, settings.shards))
     async with consumer_of(settings) as consumer:
         consumer.assign([tp])
-        first, end = (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
-        known = False
+        first, end = (await log_bounds(consumer, [tp], _BOUNDS_S))[tp]
         consumer.seek(tp, first)
         while first < end:
             found = await consumer.getmany(tp, timeout_ms=_POLL_MS)
-            if not known:  # the embedded broker calls the beginning of its last batch the end
-                end, known = max(end, consumer.highwater(tp) or 0), bool(found)
             for record in found.get(tp, ()):
                 marks = dict(record.headers)
                 if marks.get(SOURCE_HEADER) == unit.encode():

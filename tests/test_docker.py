@@ -17,7 +17,6 @@ from headwater.cli import main
 from serving import api
 from serving.candidates import SOURCES
 from serving.metrics import ServerMetrics
-from serving.observed import SlotTally
 from state.settings import PREFIX, Settings, load_settings
 from stream.metrics import WorkerMetrics
 
@@ -62,19 +61,17 @@ def settings_of(service: str) -> Settings:
     return load_settings(image_environment() | environment)
 
 
-def instruments() -> Iterator[MetricWrapperBase]:
-    for metrics in (ServerMetrics(), WorkerMetrics()):
-        yield from (value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase))
-
-
 def series() -> dict[str, set[str]]:
     """Return the labels of every time series that servers and workers offer."""
-    slots = SlotTally()
-    slots.note(1, [*SOURCES])
-    counted = {s.name: set(s.labels) for family in slots.collect() for s in family.samples}
+    server, worker = ServerMetrics(), WorkerMetrics()
+    server.note_slots(1, [*SOURCES])
+    counted = {s.name: set(s.labels) for family in server.registry.collect() for s in family.samples}
+    # A series with labels is there once it was counted; all but those above know their labels before.
     return counted | {
         f"{one._name}{suffix}": set(one._labelnames)
-        for one in instruments()
+        for metrics in (server, worker)
+        for one in vars(metrics).values()
+        if isinstance(one, MetricWrapperBase)
         for suffix in SUFFIXES[type(one)]
     }
 

@@ -22,12 +22,14 @@ from headwater.imports.progress import (
 )
 from headwater.imports.reading import Reader
 from headwater.imports.send import BATCH_BYTES, Destination, Numbered, Sender, Workers
+from headwater.topic_reader import PATIENCE_S
 from state.clients import kafka_security, redis_client
 from state.events import Item
 from state.imports import import_fingerprints, import_mark
 from state.keys import item_times_key, item_unit, meta_key, subject_unit, unit_prefix
 from state.settings import Settings
 from state.topics import TopicError, check_topics, topic_specs
+from stream.log_bounds import log_bounds
 
 KEEP_EVERY_S = 1.0
 
@@ -155,8 +157,8 @@ class Import:
             return
         consumer = AIOKafkaConsumer(bootstrap_servers=self._settings.kafka, **kafka_security(self._settings))
         async with consumer:
-            ends = await consumer.end_offsets([TopicPartition(topic, partition) for partition in offsets])
-        if any(end < offsets[tp.partition] for tp, end in ends.items()):
+            held = await log_bounds(consumer, [TopicPartition(topic, n) for n in offsets], PATIENCE_S)
+        if any(end < offsets[tp.partition] for tp, (_, end) in held.items()):
             self._screen.tell(f"topic {topic} ends before what was sent: all rows are sent again")
             self.progress = Progress(self.progress.fingerprint)
             self.counts.clear()

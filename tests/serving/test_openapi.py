@@ -112,7 +112,9 @@ def test_every_body_is_shown_by_an_example_that_its_route_takes(document: dict[s
 
 
 def test_filters_and_events_of_examples_are_understood() -> None:
-    parse_filter(EXAMPLES["post", "/v1/recommendations"]["filter"])
-    parse_filter(EXAMPLES["put", "/v1/rules/{surface}/{name}"]["where"])
+    assert parse_filter(EXAMPLES["post", "/v1/recommendations"]["filter"])
+    assert parse_filter(EXAMPLES["put", "/v1/rules/{surface}/{name}"]["where"])
     for one in EXAMPLES["post", "/v1/events"]["events"]:
-        decode_event(one["kind"], encode(one["event"]), received_at=one["event"]["occurred_at"])
+        told = one["event"]
+        event = decode_event(one["kind"], encode(told), received_at=told["occurred_at"])
+        assert (event.event_id, event.occurred_at) == (told["event_id"], told["occurred_at"])

@@ -145,8 +145,10 @@ def test_a_record_of_records_is_about_whom_the_inner_one_is_about() -> None:
 
 @given(st.binary(max_size=80), st.none() | st.binary(max_size=8))
 def test_nothing_a_record_holds_stops_its_reader(raw: bytes, key: bytes | None) -> None:
-    subjects_named(key, raw)
-    subjects_named(key, msgspec.json.encode({"raw": raw.decode("latin-1"), "reason": 1, "key": 7}))
+    letter_of = msgspec.json.encode({"raw": raw.decode("latin-1"), "reason": 1, "key": 7})
+    for value in (raw, letter_of):
+        named = subjects_named(key, value)
+        assert all(isinstance(one, str) for one in named)
 
 
 @pytest.mark.parametrize("subject", ["", "s:", "x" * 129, "s:" + "x" * 129])

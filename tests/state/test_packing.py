@@ -82,6 +82,8 @@ def test_only_numbers_are_unpacked(dtype: str) -> None:
 
 
 def test_unpacked_numbers_can_be_changed() -> None:
-    unpack_vector(pack_vector(np.zeros(2)))[0] = 1.0
-    unpack_arrays(pack_arrays({"a": np.zeros(2)}, {}))[0]["a"][0] = 1.0
-    from_base64(to_base64(np.zeros(2)))[0] = 1.0
+    vector, told = unpack_vector(pack_vector(np.zeros(2))), from_base64(to_base64(np.zeros(2)))
+    array = unpack_arrays(pack_arrays({"a": np.zeros(2)}, {}))[0]["a"]
+    for one in (vector, told, array):
+        one[0] = 1.0
+        assert one.tolist() == [1.0, 0.0]

@@ -22,7 +22,7 @@ from stream.engine import (
     running,
     seek,
 )
-from stream.faust_offsets import log_bounds
+from stream.log_bounds import log_bounds
 from tests.stream.engine_kit import (
     Collector,
     KnownPositions,
