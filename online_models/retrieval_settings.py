@@ -54,7 +54,7 @@ class RecommenderSettings:
     per_source: int = 60
     room: int = 200
     max_query: int = 20
-    learn_every: int = 64
+    learn_every: int = 96
     learn_early: int = 4
     early_lessons: int = 2_500
     slow: float = 60_000.0

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from online_models import _embedding_loops as loops
 from online_models._snapshots import Arrays, copied, filled
-from online_models.arrays import FloatArray, IntArray, VectorArray
+from online_models.arrays import FloatArray, IntArray, VectorArray, on_cache_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class SessionEmbeddingSettings:
     sharpness: float = 10.0
     rate: float = 0.05
     side_rate: float = 0.01
-    thin: float = 0.02
+    thin: float = 0.05
     scale: float = 1.0
     seed: int = 0
 
@@ -157,7 +157,7 @@ class SessionEmbedding:
             more = max(items, 2 * held) - held
             t = self.tables
             self.tables = t._replace(
-                vector=_taller(t.vector, more),
+                vector=on_cache_lines(t.vector, held + more),
                 square=_taller(t.square, more),
                 clicks=_taller(t.clicks, more),
                 log_clicks=_taller(t.log_clicks, more),
@@ -179,7 +179,10 @@ class SessionEmbedding:
         """
         embedding = cls(SessionEmbeddingSettings(**meta["settings"]))
         kept = filled(embedding.tables, arrays, loops.KEPT)
-        embedding.tables = kept._replace(step=np.zeros(len(kept.square), np.int64))
+        room = len(kept.square)
+        embedding.tables = kept._replace(
+            vector=on_cache_lines(kept.vector, room), step=np.zeros(room, np.int64)
+        )
         return embedding
 
     def nbytes(self) -> int:
@@ -204,7 +207,7 @@ def _empty(settings: SessionEmbeddingSettings, items: int) -> loops.EmbeddingTab
     f32 = np.float32
     position = np.stack([0.7 ** np.arange(settings.window), np.zeros(settings.window)]).astype(f32)
     return loops.EmbeddingTables(
-        vector=np.zeros((items, settings.dim), f32),
+        vector=on_cache_lines(np.zeros((0, settings.dim), f32), items),
         square=np.zeros(items, f32),
         clicks=np.zeros(items, np.int64),
         log_clicks=np.zeros(items, f32),

@@ -51,6 +51,12 @@ class _Series:
         for risen in self._risen.values():
             risen.add(slot)
 
+    def add_many(self, items: IntArray, at_ms: IntArray) -> None:
+        slots = np.fromiter(map(self.slot, items.tolist()), np.int64, len(items))
+        self.table.add_many(slots, at_ms)
+        for risen in self._risen.values():
+            risen.update(slots.tolist())
+
     def place(self, item: int) -> int:
         """Place of one item, -1 where it was never counted."""
         slot = int(self.slots[item]) if 0 <= item < len(self.slots) else -1
@@ -166,6 +172,25 @@ class Trends:
             self._of(g).add(item_row, at_ms, weight)
         if groups:
             self._groups_of.setdefault(item_row, set()).update(groups)
+
+    def add_many(self, item_rows: IntArray, at_ms: IntArray) -> None:
+        """Count events overall, each with weight 1; the same as `add` one by one, in order.
+
+        Parameters
+        ----------
+        item_rows, at_ms
+            Rows of items, 0 to `MAX_ROWS` - 1, and event times (ms), each of shape (n,).
+
+        Raises
+        ------
+        ValueError
+            If a row is out of bounds.
+        """
+        if item_rows.size and not 0 <= item_rows.min() <= item_rows.max() < MAX_ROWS:
+            span = f"{item_rows.min()}..{item_rows.max()}"
+            msg = f"item_rows are {span}, wanted 0 to {MAX_ROWS - 1}"
+            raise ValueError(msg)
+        self._series[OVERALL].add_many(item_rows, at_ms)
 
     def top(
         self, half_life_index: int, now_ms: int, limit: int, group: int | None = None

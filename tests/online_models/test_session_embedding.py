@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from online_models._embedding_loops import exponentials
 from online_models.session_embedding import SessionEmbedding, SessionEmbeddingSettings
 
 SETTINGS = SessionEmbeddingSettings(dim=16, others=16, rivals=4, recent=2000)
@@ -111,3 +112,22 @@ def test_a_removed_item_stays_removed_while_others_are_learnt() -> None:
         embedding.learn([click % 3], 4 + click % 3)
     assert embedding.vector(3) is None
     np.testing.assert_array_equal(embedding.tables.vector[3], 0.0)
+
+
+def test_exponentials_of_the_softmax_are_those_of_the_library() -> None:
+    values = np.linspace(-20.0, 0.0, 4_001).astype(np.float32)
+    wish, got = np.exp(values.astype(np.float64)), values.copy()
+    total = exponentials(got)
+    np.testing.assert_allclose(got, wish, rtol=2e-4)
+    np.testing.assert_allclose(total, wish.sum(), rtol=1e-5)
+
+
+def test_vectors_start_with_a_line_of_cache_after_growth_and_restoring() -> None:
+    embedding = taught(20)
+    for room in (5_000, 30_001):
+        embedding.reserve(room)
+        assert embedding.tables.vector.ctypes.data % 64 == 0
+    kept = embedding.vector(3)
+    again = SessionEmbedding.restore(*embedding.snapshot())
+    assert again.tables.vector.ctypes.data % 64 == 0
+    np.testing.assert_array_equal(again.vector(3), kept)

@@ -138,3 +138,27 @@ def test_bad_values_are_named() -> None:
         Trends([1.0]).add(-1, 0)
     with pytest.raises(ValueError, match=r"shape \(2, 2\), wanted \(groups, 3\)"):
         Trends([1.0]).put_row(0, 0, np.zeros((2, 2)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(events, events)
+def test_many_events_at_once_are_counted_as_one_by_one(first: Any, second: Any) -> None:
+    plain = [[(item, at, 1.0, ()) for item, at, _, _ in part] for part in (first, second)]
+    at_once, one_by_one = fed(plain[0]), fed(plain[0])
+    for trends in (at_once, one_by_one):
+        trends.top(0, NOW, 3)
+    for item, at, _, _ in plain[1]:
+        one_by_one.add(item, NOW + at)
+    rows, times = (np.array([event[n] for event in plain[1]], np.int64) for n in (0, 1))
+    at_once.add_many(rows, NOW + times)
+    for got, wish in zip(at_once.top(0, NOW, 6), one_by_one.top(0, NOW, 6), strict=True):
+        np.testing.assert_array_equal(got, wish)
+    np.testing.assert_array_equal(at_once.scores(range(14), NOW), one_by_one.scores(range(14), NOW))
+
+
+@pytest.mark.parametrize("row", [-1, MAX_ROWS])
+def test_many_events_with_a_row_out_of_bounds_are_refused_whole(row: int) -> None:
+    trends = fed([])
+    with pytest.raises(ValueError, match=r"item_rows are .*wanted 0 to"):
+        trends.add_many(np.array([3, row]), np.array([NOW, NOW]))
+    assert trends.scores([3], NOW)[0, 0] == 0.0
