@@ -29,7 +29,9 @@ def main(bootstrap: str, topic: str) -> None:
     @app.agent(app.topic(topic))
     async def read(numbers: faust.StreamT[bytes]) -> None:
         async for number in numbers:
-            os.write(1, b"read %d\n" % int(number))  # Faust turns print into log lines
+            # Not by print, which Faust turns into log lines; and on a line of its own, as the worker may have written
+            # "starting" there without an end of line when the first record comes.
+            os.write(1, b"\nread %d\n" % int(number))
 
     sys.argv = [sys.argv[0], "worker", "--loglevel", "warn"]
     app.main()
