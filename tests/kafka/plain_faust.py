@@ -29,8 +29,8 @@ def main(bootstrap: str, topic: str) -> None:
     @app.agent(app.topic(topic))
     async def read(numbers: faust.StreamT[bytes]) -> None:
         async for number in numbers:
-            # Not by print, which Faust turns into log lines; and on a line of its own, as the worker may have written
-            # "starting" there without an end of line when the first record comes.
+            # Not by print, which Faust turns into log lines; and on a line of its own: when the first record
+            # comes, the worker may have written "starting" there without an end of line.
             os.write(1, b"\nread %d\n" % int(number))
 
     sys.argv = [sys.argv[0], "worker", "--loglevel", "warn"]
