@@ -8,14 +8,13 @@ from online_models._candidate_loops import Merged
 from online_models.retrieval import Recommender, RecommenderSettings
 from online_models.sources import LABELS, ExtraSources, Part, Query
 from serving.live import LiveState
-from serving.sources import CatalogueSources
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "session neighbours": ("knn_", "both_ranks", "repeat_knn"),
     "co-visitation": ("covisit_", "both_ranks"),
     "two steps of co-visitation": ("hop_",),
     "sequential rules": ("rule_",),
-    "session embedding": ("embedding",),
+    "session embedding": ("embedding", "behaviour_rank"),
     "content": ("content", "history_rank"),
     "popularity and trends": (
         "popular",
@@ -85,8 +84,6 @@ class CutLive(LiveState):
 
     def fresh_recommender(self) -> Recommender:
         """Return a recommender of this catalogue, without what is left out, that has met no click yet."""
-        fresh = CutRecommender(
-            self._retrieval, CatalogueSources(self.items, self.alike, self.trends, self.groups), self._without
-        )
+        fresh = CutRecommender(self._retrieval, self.sources(), self._without)
         fresh.reserve(len(self.items))
         return fresh

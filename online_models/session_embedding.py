@@ -144,6 +144,10 @@ class SessionEmbedding:
             return None
         return np.array(self.tables.vector[row], np.float32)
 
+    def met(self) -> IntArray:
+        """Give the rows that have a vector, shape (m,)."""
+        return np.flatnonzero(self.tables.square)
+
     def remove_item(self, row: int) -> None:
         """Forget an item's numbers; its clicks among the recent ones stay as draws without effect."""
         if row < len(self.tables.square):

@@ -6,9 +6,10 @@ from typing import NamedTuple, Protocol
 from online_models.arrays import FloatArray, IntArray
 from online_models.candidates import Catalogue, Wanted
 
-KNN, COVISIT, HOP, SESSION, HISTORY, CONTENT, NEW, TREND, CATEGORY_TREND, SURFACE_TREND, SEGMENT_TREND = (
-    range(11)
-)
+(
+    KNN, COVISIT, HOP, SESSION,
+    HISTORY, CONTENT, NEW, TREND, CATEGORY_TREND, SURFACE_TREND, SEGMENT_TREND, BEHAVIOUR,
+) = range(12)  # fmt: skip
 """Codes of the sources; bit `1 << code` of `Recommendation.sources` tells that a source brought an item."""
 
 LABELS = (
@@ -23,6 +24,7 @@ LABELS = (
     "category_trend",
     "surface_trend",
     "segment_trend",
+    "behaviour",
 )
 """Short names by code, as inputs of the blend are called by: `content_rank`."""
 
@@ -38,6 +40,7 @@ SOURCE_NAMES = (
     "trending in category",
     "trending on surface",
     "trending in segment",
+    "treated alike",
 )
 """What people read as the reason, by code."""
 

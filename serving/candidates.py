@@ -18,7 +18,7 @@ from state.packing import FloatArray
 _LETTER = {
     "knn": "n", "covisit": "v", "hop": "w", "session": "s", "history": "h", "content": "e", "new": "f",
     "trend": "t", "category_trend": "c", "surface_trend": "p",
-    "segment_trend": "g",
+    "segment_trend": "g", "behaviour": "b",
 }  # fmt: skip
 """One letter a source, as decisions are logged."""
 PINNED = "i"

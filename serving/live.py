@@ -14,6 +14,7 @@ from bandits.diversity import signature_of
 from bandits.hybrid import HybridConfig, Posterior, empty_block
 from bandits.ranking import unseal
 from online_models.arrays import VectorArray
+from online_models.behaviour import BehaviourNeighbours
 from online_models.blend import BlendSettings
 from online_models.content import content_vector, projected
 from online_models.covisit import CoVisits
@@ -32,7 +33,7 @@ from serving.merchandising import NO_RULES, SurfaceRules
 from serving.newcomers import Ledger
 from serving.sessions import add_sessions, follow_entry, newest_at
 from serving.shadows import NO_SHADOWS, ShadowLaws
-from serving.sources import CatalogueSources, where_of
+from serving.sources import CatalogueSources, Likeness, where_of
 from state.events import Item, Weights
 from state.exploration import DOCUMENT_TYPES, Budgets, Document, Explorations, Shadows, decode_document
 from state.feed import NO_SESSION, Interaction, ItemFeed, ShardFeed
@@ -49,6 +50,8 @@ SEARCH_EFFORT = 96
 """Finds 94 % of the 60 items nearest among 50,000, at half the price of 98 %."""
 SETTLED_AT_ONCE = 16
 """Changed items that find what is like them before anything else goes on: some 3 ms of processor."""
+MOVED_AT_ONCE = 1
+"""Items that clicks have moved and that find anew what is treated like them, the same: others can wait."""
 LESSON_SESSIONS = 400
 """Sessions, the latest ones, that teach the blend when the live state is loaded."""
 LEARN_EARLY = 1
@@ -83,6 +86,7 @@ class LiveState:
         self.filters = Filters(self.items)
         self.vectors = ItemVectors(settings)
         self.alike = Neighbourhoods(self.vectors)
+        self.behaviour = BehaviourNeighbours(ItemVectorSettings(dim=retrieval.embedding.dim))
         self._lanes: dict[str, dict[int, HeadsScorer]] = {}
         self._rankers: dict[str, Ranker] = {}
         self._weights: dict[str, Weights] = {}
@@ -105,7 +109,7 @@ class LiveState:
         self.trends = Trends(self._retrieval.half_lives_s)
         half_lives = self._retrieval.half_lives_s
         self.groups = SegmentTrends(half_lives[len(half_lives) // 2])
-        self.recommender = self.fresh_recommender()
+        self.take_recommender(self.fresh_recommender())
         self.posterior = Posterior(self._policy)
         self.items.blocks[:] = 0
         self.ledger = Ledger(self.items)
@@ -113,11 +117,20 @@ class LiveState:
 
     def fresh_recommender(self) -> Recommender:
         """Return a recommender of this catalogue that has met no click yet."""
-        fresh = Recommender(
-            self._retrieval, CatalogueSources(self.items, self.alike, self.trends, self.groups)
-        )
+        fresh = Recommender(self._retrieval, self.sources())
         fresh.reserve(len(self.items))
         return fresh
+
+    def sources(self) -> CatalogueSources:
+        """Return what this catalogue adds to the sources that live on clicks."""
+        likeness = Likeness(self.alike, self.behaviour)
+        return CatalogueSources(self.items, likeness, self.trends, self.groups)
+
+    def take_recommender(self, fresh: Recommender) -> None:
+        """Answer from another recommender, whose vectors have nothing to do with those before."""
+        self.recommender = fresh
+        self.behaviour.clear()
+        self.behaviour.note(fresh.embedding.met())
 
     @property
     def sessions(self) -> SessionIndex:
@@ -143,6 +156,7 @@ class LiveState:
         ordered = sorted(sessions.items(), key=newest_at)
         add_sessions(self.items, ordered[:-LESSON_SESSIONS], self.recommender, lessons=False)
         add_sessions(self.items, ordered[-LESSON_SESSIONS:], self.recommender, lessons=True)
+        self.behaviour.note(self.recommender.embedding.met())
 
     def put_blocks(self, shard: int, blocks: Mapping[str, bytes]) -> None:
         """Take in a shard's accumulators (field name -> sealed block); those of other arms are left aside."""
@@ -171,6 +185,7 @@ class LiveState:
         def take(step: Interaction, row: int) -> None:
             if step.session != NO_SESSION:  # the blend learns which candidate was taken before all else does
                 self.recommender.add(step.session, row, step.at_ms)
+                self.behaviour.note([row])
             self.trends.add(row, step.at_ms, step.interest)
             self._count_group(step, row)
 
@@ -202,8 +217,14 @@ class LiveState:
         self.settle(SETTLED_AT_ONCE)
 
     def settle(self, most: int) -> int:
-        """Let at most so many changed items find what is like them; returns how many are left."""
-        return self.alike.settle(most)
+        """Let at most so many changed items find what is like them; returns how many are left.
+
+        Where none is left an item that clicks have moved does so, too.
+        """
+        left = self.alike.settle(most)
+        if not left:
+            self.behaviour.settle(self.recommender.embedding, MOVED_AT_ONCE)
+        return left
 
     def put_item(self, raw: bytes) -> None:
         """Take in one catalogue item; it can be retrieved from now on."""
@@ -223,6 +244,7 @@ class LiveState:
         row = self.items.remove(item_id)
         if row is not None:
             self.alike.remove(row)
+            self.behaviour.remove(row)
 
     def keep_items(self, item_ids: Set[str]) -> None:
         """Take out whatever the catalogue no longer holds: nobody told of it while the feed was not read."""

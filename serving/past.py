@@ -88,7 +88,7 @@ class PastSessions:
         if self._live.recommender is before:  # else everything was loaded anew meanwhile
             fresh.reserve(len(self._live.items))
             fresh.blend = before.blend
-            self._live.recommender = fresh
+            self._live.take_recommender(fresh)
             self.rebuilds += 1
 
     async def _read(self) -> Stored:

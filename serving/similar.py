@@ -11,7 +11,7 @@ from litestar.params import Parameter
 from msgspec import Struct
 from msgspec.structs import replace
 
-from online_models.sources import CONTENT, COVISIT, HOP, KNN
+from online_models.sources import BEHAVIOUR, CONTENT, COVISIT, HOP, KNN
 from serving.candidates import SOURCES, Found, retrieve
 from serving.live import LiveState
 from serving.merchandising import wishes_of
@@ -25,7 +25,7 @@ from state.filters import parse_filter
 from state.pseudonyms import Pseudonyms
 from state.subject import SubjectRecord
 
-_ALIKE = (1 << KNN) | (1 << COVISIT) | (1 << HOP) | (1 << CONTENT)
+_ALIKE = (1 << KNN) | (1 << COVISIT) | (1 << HOP) | (1 << CONTENT) | (1 << BEHAVIOUR)
 """Sources that tell of likeness, and not of what is popular or new."""
 NOBODY = "nobody"
 

@@ -1,17 +1,19 @@
 """What a server's catalogue adds to the sources that live on clicks: content, newcomers, trends."""
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from online_models.behaviour import BehaviourNeighbours
 from online_models.candidates import Catalogue, Wanted
 from online_models.neighbourhoods import Neighbourhoods
 from online_models.ranking import PROFILE, PROFILE_WEIGHTS, Visit, describe
 from online_models.segment_trends import SegmentTrends
 from online_models.sources import (
+    BEHAVIOUR,
     CATEGORY_TREND,
     CONTENT,
     HISTORY,
@@ -35,7 +37,8 @@ _DECAYS: FloatArray = np.power(0.85, np.arange(RECENT + _TOLD - 1, -1, -1), dtyp
 """By age of position; the last place is the newest interaction's."""
 _LATEST = 3
 """Interactions, the newest ones, around which similar content is looked for; the others are history."""
-_CONTENT, _HISTORY, _NEW, _TREND, _CATEGORY, _SURFACE, _SEGMENT = 30, 15, 10, 60, 30, 15, 40
+_CONTENT, _BEHAVIOUR, _HISTORY, _NEW = 30, 20, 15, 10
+_TREND, _CATEGORY, _SURFACE, _SEGMENT = 60, 30, 15, 40
 """Candidates of each source."""
 _TREND_BESIDE = 20
 """Of each trend where the visit says something: its own sources come first, and each candidate costs."""
@@ -115,22 +118,32 @@ class Asked(Struct, frozen=True):
     earlier: NDArray[np.uint64] = _NO_HASHES
 
 
+class Likeness(NamedTuple):
+    """What is alike, by item."""
+
+    content: Neighbourhoods
+    behaviour: BehaviourNeighbours
+
+
 class CatalogueSources:
     """The further sources of a recommender that serves a catalogue.
 
     Parameters
     ----------
-    items, alike, trends, groups
-        The catalogue, what is alike in it, and what is popular: with all, on a surface, and in a segment.
+    items
+        The catalogue.
+    likeness
+        What is alike in content, and what sessions treat alike.
+    trends, groups
+        What is popular: with all, and on a surface or in a segment.
     """
 
     names: tuple[str, ...] = (*PROFILE, "surface_trend", "segment_trend")
     first_weights: Mapping[str, float] = PROFILE_WEIGHTS
 
-    def __init__(
-        self, items: ItemTable, alike: Neighbourhoods, trends: Trends, groups: SegmentTrends
-    ) -> None:
-        self._items, self._alike, self._trends, self._groups = items, alike, trends, groups
+    def __init__(self, items: ItemTable, likeness: Likeness, trends: Trends, groups: SegmentTrends) -> None:
+        self._items, self._trends, self._groups = items, trends, groups
+        self._alike, self._behaviour = likeness
         self._ranked: dict[int, tuple[int, IntArray]] = {}
 
     def catalogue(self, query: Query) -> Catalogue:
@@ -157,6 +170,7 @@ class CatalogueSources:
             *wished,
             *owed,
             Part(CONTENT, self._alike.around(recent[-_LATEST:], _CONTENT)),
+            Part(BEHAVIOUR, self._behaviour.around(recent[-_LATEST:], _BEHAVIOUR)),
             Part(NEW, self._items.newest(_NEW)),
             Part(HISTORY, self._alike.around(recent[:-_LATEST], _HISTORY)),
         ]

@@ -7,6 +7,7 @@ import pytest
 from bandits.ranking import ARM_DIM, seal
 from online_models.heads import HeadModels
 from online_models.ranking import prior_model, ranking_registry
+from online_models.sources import BEHAVIOUR, Query
 from serving.decide import answer_items, decide
 from serving.items import MAX_CATEGORIES, ItemTable
 from serving.live import LiveState
@@ -245,3 +246,65 @@ def test_rows_of_a_category_are_those_that_have_it_however_often(category: int) 
         items.put(item(number, categories=[f"c{number % 3}", f"c{number % 2}"]))
     held = items.codes[: len(items)]
     assert items.of_category(category).tolist() == np.flatnonzero((held == category).any(axis=1)).tolist()
+
+
+def clicks(live: LiveState, sessions: int) -> None:
+    """Films 0 to 9 are watched together, and 10 to 19, six a session."""
+    rng = np.random.default_rng(0)
+    for session in range(sessions):
+        rows = 10 * (session % 2) + rng.permutation(10)[:6]
+        steps = [
+            Interaction(1 + session, f"i{row}", NOW + 10 * session + n, 1.0) for n, row in enumerate(rows)
+        ]
+        live.apply_shard(0, ShardFeed(steps))
+        live.settle(1)
+
+
+def behaved(live: LiveState) -> list[str]:
+    rows = live.behaviour.around([live.items.row("i3")], 9)
+    return [live.items.ids[row] for row in rows.tolist()]
+
+
+def with_films(films: int = 20) -> LiveState:
+    live = empty()
+    live.apply_items(ItemFeed([(f"i{n}", encode(item(n))) for n in range(films)]))
+    return live
+
+
+def test_what_sessions_treat_alike_is_brought_and_says_so() -> None:
+    live = with_films()
+    clicks(live, 300)
+    assert set(behaved(live)) == {f"i{n}" for n in range(10) if n != 3}
+    query = Query(np.array([live.items.row("i3")]), NOW + 10_000, None, None, None)
+    found = live.recommender.retrieve(query, 20)
+    brought = found.rows[found.sources >> BEHAVIOUR & 1 == 1]
+    assert set(brought.tolist()) == set(live.behaviour.around(query.items, 20).tolist())
+
+
+def test_a_removed_film_is_no_longer_among_those_treated_alike() -> None:
+    live = with_films()
+    clicks(live, 300)
+    live.apply_items(ItemFeed([("i4", None)]))
+    assert "i4" not in behaved(live)
+
+
+def test_another_recommender_brings_what_its_own_vectors_say() -> None:
+    live = with_films()
+    clicks(live, 300)
+    fresh = live.fresh_recommender()
+    for session in range(200):
+        for n, film in enumerate((3, 13, 17)):
+            fresh.add(session, live.items.row(f"i{film}"), NOW + 10 * session + n)
+    live.take_recommender(fresh)
+    assert behaved(live) == []
+    for _ in range(3):
+        live.settle(1)
+    assert set(behaved(live)) == {"i13", "i17"}
+
+
+def test_sessions_that_were_loaded_are_known_to_what_is_treated_alike() -> None:
+    live = with_films()
+    live.load_sessions({n: ([f"i{n % 20}", f"i{(n + 10) % 20}"], [NOW + n, NOW + n + 1]) for n in range(100)})
+    for _ in range(20):
+        live.settle(1)
+    assert len(behaved(live)) == 9
