@@ -25,7 +25,7 @@ STAGES: Stages = {
         "online_models._find_loops:find",
         "online_models._find_loops:merge",
     ],
-    "retrieve: content": ["online_models.neighbourhoods:Neighbourhoods.around"],
+    "retrieve: content and behaviour": ["online_models.neighbourhoods:Neighbourhoods.around"],
     "retrieve: trends": [
         "serving.sources:CatalogueSources._trending",
         "serving.sources:CatalogueSources._leading",

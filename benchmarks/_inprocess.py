@@ -5,7 +5,7 @@ from itertools import count
 from typing import Any
 
 from serving.decide import Call, Decided, answer_items, decide, to_event
-from serving.live import SETTLED_AT_ONCE, LiveState
+from serving.live import LiveState
 from serving.requests import RecommendationRequest, RecommendedItem
 from state.commit import Change
 from state.events import Click, Event, Feedback, Impression, Item, ShownItem, encode
@@ -127,7 +127,7 @@ class Engine:
     def _follow(self, change: Change, now_ms: int) -> None:
         if change.feed:
             self.live.apply_shard(0, decode_shard_feed(change.feed))
-            self.live.settle(SETTLED_AT_ONCE)
+            self.live.settle_moved(1)
         blocks = change.fields.get(bandit_key(self._shard.prefix), {})
         if blocks:
             self.live.put_blocks(0, dict(blocks))

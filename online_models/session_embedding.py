@@ -145,8 +145,9 @@ class SessionEmbedding:
         return np.array(self.tables.vector[row], np.float32)
 
     def met(self) -> IntArray:
-        """Give the rows that have a vector, shape (m,)."""
-        return np.flatnonzero(self.tables.square)
+        """Give the rows that have a vector, those clicked most of late first, shape (m,)."""
+        rows = np.flatnonzero(self.tables.square)
+        return rows[np.argsort(-self.tables.clicks[rows], kind="stable")]
 
     def remove_item(self, row: int) -> None:
         """Forget an item's numbers; its clicks among the recent ones stay as draws without effect."""

@@ -50,8 +50,6 @@ SEARCH_EFFORT = 96
 """Finds 94 % of the 60 items nearest among 50,000, at half the price of 98 %."""
 SETTLED_AT_ONCE = 16
 """Changed items that find what is like them before anything else goes on: some 3 ms of processor."""
-MOVED_AT_ONCE = 1
-"""Items that clicks have moved and that find anew what is treated like them, the same: others can wait."""
 LESSON_SESSIONS = 400
 """Sessions, the latest ones, that teach the blend when the live state is loaded."""
 LEARN_EARLY = 1
@@ -217,14 +215,12 @@ class LiveState:
         self.settle(SETTLED_AT_ONCE)
 
     def settle(self, most: int) -> int:
-        """Let at most so many changed items find what is like them; returns how many are left.
+        """Let at most so many changed items find what is like them; returns how many are left."""
+        return self.alike.settle(most)
 
-        Where none is left an item that clicks have moved does so, too.
-        """
-        left = self.alike.settle(most)
-        if not left:
-            self.behaviour.settle(self.recommender.embedding, MOVED_AT_ONCE)
-        return left
+    def settle_moved(self, most: int) -> int:
+        """Let at most so many items that clicks have moved find anew what is treated like them."""
+        return self.behaviour.settle(self.recommender.embedding, most)
 
     def put_item(self, raw: bytes) -> None:
         """Take in one catalogue item; it can be retrieved from now on."""

@@ -12,6 +12,7 @@ from msgspec import Struct
 from serving.asides import BlockRefresher, StepBackWatch
 from serving.following import Entries, store_reads
 from serving.live import PRIOR, SETTLED_AT_ONCE, SHARED, LiveState
+from serving.moved import MovedItems
 from serving.observed import Ages
 from serving.past import PastSessions
 from serving.store import UNREACHABLE
@@ -76,6 +77,7 @@ class Sync:
         shards = {int(name): prefix for name, prefix in self._prefixes.items() if name.isdigit()}
         self._blocks = BlockRefresher(redis, shards, self._put_blocks)
         self._watch = StepBackWatch(redis)
+        self._moved = MovedItems(live)
         self._loaded_at = 0.0
         self.ages = Ages()
         self.reloads = 0
@@ -195,6 +197,7 @@ class Sync:
                 return
             self._blocks.tick()
             self.live.settle(SETTLED_AT_ONCE)
+            self._moved.tick()
 
     async def _apply(self, found: Mapping[str, Entries]) -> bool:
         """Apply feed entries in order; returns whether all continued what was known."""

@@ -257,7 +257,7 @@ def clicks(live: LiveState, sessions: int) -> None:
             Interaction(1 + session, f"i{row}", NOW + 10 * session + n, 1.0) for n, row in enumerate(rows)
         ]
         live.apply_shard(0, ShardFeed(steps))
-        live.settle(1)
+        live.settle_moved(1)
 
 
 def behaved(live: LiveState) -> list[str]:
@@ -298,7 +298,7 @@ def test_another_recommender_brings_what_its_own_vectors_say() -> None:
     live.take_recommender(fresh)
     assert behaved(live) == []
     for _ in range(3):
-        live.settle(1)
+        live.settle_moved(1)
     assert set(behaved(live)) == {"i13", "i17"}
 
 
@@ -306,5 +306,5 @@ def test_sessions_that_were_loaded_are_known_to_what_is_treated_alike() -> None:
     live = with_films()
     live.load_sessions({n: ([f"i{n % 20}", f"i{(n + 10) % 20}"], [NOW + n, NOW + n + 1]) for n in range(100)})
     for _ in range(20):
-        live.settle(1)
+        live.settle_moved(1)
     assert len(behaved(live)) == 9
