@@ -1,7 +1,5 @@
 """The pace at which items that clicks have moved find anew what sessions treat like them."""
 
-import time
-
 from serving.live import LiveState
 
 EVERY_S = 0.025
@@ -20,9 +18,8 @@ class MovedItems:
     def __init__(self, live: LiveState) -> None:
         self._live, self._due_s = live, 0.0
 
-    def tick(self) -> None:
-        """Settle one item, if it is time to."""
-        now = time.monotonic()
-        if now >= self._due_s:
+    def tick(self, now_s: float) -> None:
+        """Settle one item, if by a clock that never goes back it is time to."""
+        if now_s >= self._due_s:
             self._live.settle_moved(1)
-            self._due_s = time.monotonic() + EVERY_S
+            self._due_s = now_s + EVERY_S
