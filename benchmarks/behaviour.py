@@ -1,9 +1,9 @@
 """Neighbours by behaviour vectors while clicks never cease to move them: recall, memory, and what it costs.
 
 ``python -m benchmarks.behaviour --json FILE``. Synthetic sessions, each from one of 200 groups of items, are
-learnt click by click; every few clicks one item that has moved is put into the index, as a server does. It is
-checked ten times: searches of the index beside brute force over the vectors it holds (recall@50), and the lists
-that requests read (their first ten) beside brute force over all vectors as they are at that moment.
+learnt click by click; every few clicks one item that has moved is put into the index, as a server does.
+It is checked ten times: searches of the index beside brute force over the vectors it holds (recall@50), and
+the lists that requests read (their first ten) beside brute force over all vectors as they are at that moment.
 Half-way a tenth of all items is removed.
 """
 
