@@ -1,9 +1,12 @@
 """The pace at which items that clicks have moved find anew what sessions treat like them."""
 
+import time
+from collections.abc import Callable
+
 from serving.live import LiveState
 
-EVERY_S = 0.025
-"""An item takes about a millisecond among 50,000: some 4 % of a processor while any wait."""
+SHARE = 0.02
+"""Of the processor, at most, while any wait: an item takes about a millisecond among 50,000."""
 
 
 class MovedItems:
@@ -13,13 +16,17 @@ class MovedItems:
     ----------
     live
         Whose items they are.
+    clock
+        Tells the time in seconds and never goes back.
     """
 
-    def __init__(self, live: LiveState) -> None:
-        self._live, self._due_s = live, 0.0
+    def __init__(self, live: LiveState, clock: Callable[[], float] = time.monotonic) -> None:
+        self._live, self._clock, self._due_s = live, clock, -float("inf")
 
-    def tick(self, now_s: float) -> None:
-        """Settle one item, if by a clock that never goes back it is time to."""
-        if now_s >= self._due_s:
+    def tick(self) -> None:
+        """Settle one item, if it is time to."""
+        began = self._clock()
+        if began >= self._due_s:
             self._live.settle_moved(1)
-            self._due_s = now_s + EVERY_S
+            ended = self._clock()
+            self._due_s = began + (ended - began) / SHARE

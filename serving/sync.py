@@ -197,7 +197,7 @@ class Sync:
                 return
             self._blocks.tick()
             self.live.settle(SETTLED_AT_ONCE)
-            self._moved.tick(time.monotonic())
+            self._moved.tick()
 
     async def _apply(self, found: Mapping[str, Entries]) -> bool:
         """Apply feed entries in order; returns whether all continued what was known."""
