@@ -37,7 +37,7 @@ _DECAYS: FloatArray = np.power(0.85, np.arange(RECENT + _TOLD - 1, -1, -1), dtyp
 """By age of position; the last place is the newest interaction's."""
 _LATEST = 3
 """Interactions, the newest ones, around which similar content is looked for; the others are history."""
-_CONTENT, _BEHAVIOUR, _HISTORY, _NEW = 30, 20, 15, 10
+_CONTENT, _BEHAVIOUR, _HISTORY, _NEW = 20, 10, 15, 10
 _TREND, _CATEGORY, _SURFACE, _SEGMENT = 60, 30, 15, 40
 """Candidates of each source."""
 _TREND_BESIDE = 20
