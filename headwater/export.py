@@ -110,7 +110,7 @@ async def run_export(settings: Settings, wish: Wish) -> dict[str, Tally]:
             for partition in range(_partitions(settings, kind)):
                 await _Export(consumer, wish, kind, tally).run(TopicPartition(topic, partition))
     except (KafkaError, TimeoutError) as error:
-        raise ExportError(f"broker {settings.kafka}: {error or type(error).__name__}") from error
+        raise ExportError(f"broker {settings.kafka}: {str(error) or type(error).__name__}") from error
     finally:
         await consumer.stop()
     return tallies

@@ -17,10 +17,21 @@ _LINE = 64
 
 
 def on_cache_lines(array: NDArray[DType], rows: int) -> NDArray[DType]:
-    """Copy a table into room for `rows` rows, zero where there were none, that starts with a line of cache.
+    """Copy a table into room that starts with a line of cache.
 
     Where each row is a whole number of lines, none shares a line with its neighbour: a loop that looks at
-    rows here and there waits for an eighth fewer lines than numpy's own alignment lets it.
+    rows here and there waits for fewer of them than with numpy's own alignment (docs/benchmarks.md).
+
+    Parameters
+    ----------
+    array
+        Shape (n, ...).
+    rows
+        Rows wanted, >= n.
+
+    Returns
+    -------
+    Shape (rows, ...), zero from row n on.
     """
     size = rows * int(np.prod(array.shape[1:])) * array.itemsize
     memory = np.zeros(size + _LINE, np.uint8)

@@ -27,7 +27,8 @@ class BehaviourNeighbours:
 
     A click moves the vectors of dozens of items a little. To put them all again would cost a hundred times
     what the click does, so only the clicked item is noted, and put again when somebody has time for it
-    (`settle`) and it has moved by more than `STILL` allows.
+    (`settle`) and it has moved by more than `STILL` allows. In the list of one that it has moved away from it
+    may stand as it was until that one is put again or others push it out.
 
     Parameters
     ----------
@@ -52,10 +53,17 @@ class BehaviourNeighbours:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything, as where other vectors take the place of those before."""
+        """Forget everything."""
+        self._before: Neighbourhoods | None = None
         self.vectors = ItemVectors(self._settings)
         self._alike = Neighbourhoods(self.vectors)
         self._noted: dict[int, None] = {}
+
+    def renew(self) -> None:
+        """Begin anew, as other vectors take the place of those before; lists last until nothing waits."""
+        before = self._before or (self._alike if len(self.vectors) else None)
+        self.clear()
+        self._before = before
 
     def note(self, rows: ArrayLike) -> None:
         """Say that items (n,) were clicked, so that their vectors have moved; they wait for `settle`."""
@@ -87,12 +95,16 @@ class BehaviourNeighbours:
                 self._alike.put(row, vector)
                 self._alike.settle(1)
                 most -= 1
+        if not self._noted:
+            self._before = None
         return len(self._noted)
 
     def remove(self, row: int) -> None:
         """Take an item out; unknown items are no error."""
         self._noted.pop(row, None)
-        self._alike.remove(row)
+        for lists in (self._alike, self._before):
+            if lists is not None:
+                lists.remove(row)
 
     def around(self, recent: ArrayLike, limit: int) -> IntArray:
         """Items sessions treat as they treat recent ones, as of when each was last put.
@@ -109,11 +121,12 @@ class BehaviourNeighbours:
         Item rows, shape (m,), m <= `limit`: the nearest of each recent item, the newest one's first, then the
         second nearest, and so on. An item may occur several times.
         """
-        return self._alike.around(recent, limit)
+        return (self._before or self._alike).around(recent, limit)
 
     def nbytes(self) -> int:
         """Count the bytes of vectors, links and lists."""
-        return self.vectors.nbytes() + self._alike.nbytes()
+        lists = self._alike.nbytes() + (self._before.nbytes() if self._before else 0)
+        return self.vectors.nbytes() + lists
 
     def _is_still(self, row: int, vector: VectorArray) -> bool:
         held = self.vectors.vector(row)

@@ -22,6 +22,9 @@ class ItemVectorSettings:
         `M`, `ef_construction` and `ef` of HNSW (Malkov, Yashunin 2016), > 0.
     exact_below
         Up to this many items every vector is compared, which is exact and quicker there.
+    built_at
+        The graph is built when there are more items than this, of all of them at once, >= 0: late, it is not
+        built at all for few; early, no single item waits for the others.
     seed
         Seed of the graph's levels.
     """
@@ -31,6 +34,7 @@ class ItemVectorSettings:
     build_effort: int = 100
     search_effort: int = 150
     exact_below: int = 2_000
+    built_at: int = 2_000
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -180,7 +184,7 @@ class ItemVectors:
 
     def _link(self, label: int, *, fresh: bool) -> None:
         if self._graph is None:
-            if len(self) > self.settings.exact_below:
+            if len(self) > self.settings.built_at:
                 self._build()
             return
         if fresh and label < self._graph.element_count:
@@ -201,7 +205,7 @@ class ItemVectors:
             self._graph.mark_deleted(label)
 
     def _search(self, value: VectorArray, limit: int) -> tuple[IntArray, FloatArray]:
-        if self._graph is not None:
+        if self._graph is not None and len(self) > self.settings.exact_below:
             self._graph.set_ef(max(self.settings.search_effort, limit))
             try:
                 labels, distances = self._graph.knn_query(value, k=limit, num_threads=1)

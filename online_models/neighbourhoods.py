@@ -1,4 +1,4 @@
-"""Items most alike in content, by item: searched for when the catalogue changes, looked up when one asks."""
+"""Items most alike by their vectors, by item: searched for when a vector changes, looked up when one asks."""
 
 from collections import deque
 from typing import NamedTuple
@@ -95,18 +95,18 @@ def _around(t: NeighbourLists, recent: IntArray, limit: int) -> IntArray:
             row = recent[back]
             if size < limit and row < t.state.shape[0] and t.state[row] != UNKNOWN:
                 place = t.place[row]
-                if at < t.held[place]:
+                if at < t.held[place] and t.state[t.rows[place, at]] != UNKNOWN:
                     out[size] = t.rows[place, at]
                     size += 1
     return out[:size]
 
 
 class Neighbourhoods:
-    """For each item the items most alike in content.
+    """For each item the items most alike by their vectors.
 
-    A search among vectors costs a request more than everything else together, and finds the same until the
-    catalogue changes. So it is done then: a changed item looks for its neighbours and tells them of itself.
-    A removed item may stay in a few lists until others push it out; who asks filters by what is available.
+    A search among vectors costs a request more than everything else together, and finds the same until one of
+    them changes. So it is done then: a changed item looks for its neighbours and tells them of itself. In
+    lists of items that are not among its neighbours it may stand as it was, until others push it out.
 
     Parameters
     ----------

@@ -184,8 +184,11 @@ class Trends:
         Raises
         ------
         ValueError
-            If a row is out of bounds.
+            If a row is out of bounds or the shapes differ.
         """
+        if item_rows.shape != at_ms.shape:
+            msg = f"item_rows, at_ms have shapes {item_rows.shape}, {at_ms.shape}, wanted one (n,)"
+            raise ValueError(msg)
         if item_rows.size and not 0 <= item_rows.min() <= item_rows.max() < MAX_ROWS:
             span = f"{item_rows.min()}..{item_rows.max()}"
             msg = f"item_rows are {span}, wanted 0 to {MAX_ROWS - 1}"

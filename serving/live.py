@@ -28,7 +28,7 @@ from online_models.session_knn import SessionIndex
 from online_models.trends import Trends
 from serving.exploring import Laws
 from serving.filters import Filters
-from serving.items import ItemTable
+from serving.items import IntArray, ItemTable
 from serving.merchandising import NO_RULES, SurfaceRules
 from serving.newcomers import Ledger
 from serving.sessions import add_sessions, follow_entry, newest_at
@@ -50,6 +50,8 @@ SEARCH_EFFORT = 96
 """Finds 94 % of the 60 items nearest among 50,000, at half the price of 98 %."""
 SETTLED_AT_ONCE = 16
 """Changed items that find what is like them before anything else goes on: some 3 ms of processor."""
+LOADED_AT_ONCE = 400
+"""Items, those clicked most, that find what is treated like them when the live state is loaded: some .2 s."""
 LESSON_SESSIONS = 400
 """Sessions, the latest ones, that teach the blend when the live state is loaded."""
 LEARN_EARLY = 1
@@ -84,7 +86,7 @@ class LiveState:
         self.filters = Filters(self.items)
         self.vectors = ItemVectors(settings)
         self.alike = Neighbourhoods(self.vectors)
-        self.behaviour = BehaviourNeighbours(ItemVectorSettings(dim=retrieval.embedding.dim))
+        self.behaviour = BehaviourNeighbours(ItemVectorSettings(dim=retrieval.embedding.dim, built_at=0))
         self._lanes: dict[str, dict[int, HeadsScorer]] = {}
         self._rankers: dict[str, Ranker] = {}
         self._weights: dict[str, Weights] = {}
@@ -107,7 +109,8 @@ class LiveState:
         self.trends = Trends(self._retrieval.half_lives_s)
         half_lives = self._retrieval.half_lives_s
         self.groups = SegmentTrends(half_lives[len(half_lives) // 2])
-        self.take_recommender(self.fresh_recommender())
+        self.recommender = self.fresh_recommender()
+        self.behaviour.clear()
         self.posterior = Posterior(self._policy)
         self.items.blocks[:] = 0
         self.ledger = Ledger(self.items)
@@ -127,8 +130,12 @@ class LiveState:
     def take_recommender(self, fresh: Recommender) -> None:
         """Answer from another recommender, whose vectors have nothing to do with those before."""
         self.recommender = fresh
-        self.behaviour.clear()
-        self.behaviour.note(fresh.embedding.met())
+        self.behaviour.renew()
+        self.note_moved(fresh.embedding.met())
+
+    def note_moved(self, rows: IntArray) -> None:
+        """Let items that clicks have moved wait for `settle_moved`, those that may be shown."""
+        self.behaviour.note(rows[self.items.available[rows]])
 
     @property
     def sessions(self) -> SessionIndex:
@@ -153,8 +160,10 @@ class LiveState:
         """
         ordered = sorted(sessions.items(), key=newest_at)
         add_sessions(self.items, ordered[:-LESSON_SESSIONS], self.recommender, lessons=False)
+        self.note_moved(self.recommender.embedding.met())
+        self.settle_moved(LOADED_AT_ONCE)  # lessons should meet what requests will
         add_sessions(self.items, ordered[-LESSON_SESSIONS:], self.recommender, lessons=True)
-        self.behaviour.note(self.recommender.embedding.met())
+        self.note_moved(self.recommender.embedding.met())
 
     def put_blocks(self, shard: int, blocks: Mapping[str, bytes]) -> None:
         """Take in a shard's accumulators (field name -> sealed block); those of other arms are left aside."""
@@ -183,7 +192,7 @@ class LiveState:
         def take(step: Interaction, row: int) -> None:
             if step.session != NO_SESSION:  # the blend learns which candidate was taken before all else does
                 self.recommender.add(step.session, row, step.at_ms)
-                self.behaviour.note([row])
+                self.note_moved(np.array([row]))
             self.trends.add(row, step.at_ms, step.interest)
             self._count_group(step, row)
 
@@ -228,6 +237,10 @@ class LiveState:
         row = self.items.put(item)
         self.recommender.reserve(row + 1)
         vector = item_vector(item, self.vectors.settings.dim)
+        if not item.available:
+            self.behaviour.remove(row)
+        elif row not in self.behaviour.vectors:
+            self.behaviour.note([row])
         if not (item.available and vector.any()):
             self.alike.remove(row)
         elif row not in self.vectors or not np.array_equal(vector, self.items.vectors[row]):

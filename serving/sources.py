@@ -1,4 +1,4 @@
-"""What a server's catalogue adds to the sources that live on clicks: content, newcomers, trends."""
+"""What a server adds to the sources that live on clicks alone: content, behaviour, newcomers, trends."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 import aiokafka
-from aiokafka.errors import KafkaError, LeaderNotAvailableError
+from aiokafka.errors import KafkaError, LeaderNotAvailableError, TopicAuthorizationFailedError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.structs import TopicPartition
 
@@ -26,12 +26,23 @@ async def log_bounds(
 
     The broker is asked twice for the end: the embedded one answers that question with the start of its last
     batch plus one, and only tells the truth beside fetched records.
+
+    Raises
+    ------
+    TimeoutError
+        If an end is not told in time.
+    TopicAuthorizationFailedError
+        If the topic may not be read.
     """
     wanted = [TopicPartition(*tp) for tp in tps]
     first = await consumer.beginning_offsets(wanted)
     listed = await consumer.end_offsets(wanted)
-    async with asyncio.timeout(timeout_s):
-        seen = await _patiently_fetched_ends(consumer._client, listed)
+    try:
+        async with asyncio.timeout(timeout_s):
+            seen = await _patiently_fetched_ends(consumer._client, listed)
+    except TimeoutError:
+        topics = ", ".join(sorted({tp.topic for tp in wanted}))
+        raise TimeoutError(f"the broker told no ends of {topics} within {timeout_s:g} s") from None
     return {tp: (first[tp], max(listed[tp], seen[tp])) for tp in wanted}
 
 
@@ -52,7 +63,11 @@ async def _fetched_ends(client: Any, near: dict[TopicPartition, int]) -> dict[To
     for node, led in _by_leader(client.cluster, near).items():
         response = await client.send(node, _request(led, near))
         for topic, partitions in response.topics:
-            ends.update({TopicPartition(topic, p): end for p, error, end, *_ in partitions if error == 0})
+            for partition, error, end, *_ in partitions:
+                if error == 0:
+                    ends[TopicPartition(topic, partition)] = end
+                elif error == TopicAuthorizationFailedError.errno:
+                    raise TopicAuthorizationFailedError(topic)
     if len(ends) < len(near):
         raise LeaderNotAvailableError(f"no high watermark of {sorted(set(near) - set(ends))}")
     return ends

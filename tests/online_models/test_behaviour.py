@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -119,12 +120,30 @@ def test_after_clearing_nothing_is_known_until_it_is_noted_again() -> None:
     assert alike.around([0], 5).tolist() == [1]
 
 
+def test_what_was_known_lasts_until_all_of_the_new_is_settled() -> None:
+    learnt, alike = circle(0, 10, 50, 60), neighbours()
+    alike.note(range(4))
+    alike.settle(learnt, 4)
+    other = circle(0, 50, 10, 60)
+    for _ in range(2):  # also where the vectors change again meanwhile
+        alike.renew()
+        alike.note(range(4))
+        alike.settle(other, 3)
+        assert alike.around([0], 1).tolist() == [1]
+    alike.remove(1)
+    assert alike.around([0], 1).tolist() == [2]
+    assert alike.settle(other, 1) == 0
+    assert alike.around([0], 3).tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("exact_below", [0, 2_000])
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 11), st.floats(0, 360), st.booleans()), max_size=40))
+@given(steps=st.lists(st.tuples(st.integers(0, 11), st.floats(0, 360), st.booleans()), max_size=40))
 def test_lists_name_only_items_that_are_held_and_never_the_one_asked_about(
-    steps: list[tuple[int, float, bool]],
+    exact_below: int, steps: list[tuple[int, float, bool]]
 ) -> None:
-    learnt, alike = circle(), neighbours()
+    learnt = circle()
+    alike = BehaviourNeighbours(ItemVectorSettings(dim=2, exact_below=exact_below, built_at=0))
     for row, angle, stays in steps:
         if stays:
             learnt.put(row, (np.cos(np.radians(angle)), np.sin(np.radians(angle))))

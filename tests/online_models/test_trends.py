@@ -161,4 +161,6 @@ def test_many_events_with_a_row_out_of_bounds_are_refused_whole(row: int) -> Non
     trends = fed([])
     with pytest.raises(ValueError, match=r"item_rows are .*wanted 0 to"):
         trends.add_many(np.array([3, row]), np.array([NOW, NOW]))
+    with pytest.raises(ValueError, match="have shapes"):
+        trends.add_many(np.array([3, 3]), np.array([NOW]))
     assert trends.scores([3], NOW)[0, 0] == 0.0

@@ -260,6 +260,11 @@ def clicks(live: LiveState, sessions: int) -> None:
         live.settle_moved(1)
 
 
+def settle_all(live: LiveState) -> None:
+    while live.settle_moved(10):
+        pass
+
+
 def behaved(live: LiveState) -> list[str]:
     rows = live.behaviour.around([live.items.row("i3")], 9)
     return [live.items.ids[row] for row in rows.tolist()]
@@ -287,6 +292,24 @@ def test_a_removed_film_is_no_longer_among_those_treated_alike() -> None:
     clicks(live, 300)
     live.apply_items(ItemFeed([("i4", None)]))
     assert "i4" not in behaved(live)
+    late = Interaction(1_000, "i4", NOW + 10_000, 1.0)
+    live.apply_shard(0, ShardFeed([late, Interaction(1_000, "i3", NOW + 10_001, 1.0)]))
+    settle_all(live)
+    assert "i4" not in behaved(live)
+    live.take_recommender(live.recommender)
+    settle_all(live)
+    assert "i4" not in behaved(live)
+
+
+def test_a_film_that_is_sold_out_makes_room_and_comes_back_with_its_neighbours() -> None:
+    live = with_films()
+    clicks(live, 300)
+    live.apply_items(ItemFeed([("i4", encode(item(4, available=False)))]))
+    assert "i4" not in behaved(live)
+    live.apply_items(ItemFeed([("i4", encode(item(4)))]))
+    settle_all(live)
+    assert "i4" in behaved(live)
+    assert live.behaviour.around([live.items.row("i4")], 9).size == 9
 
 
 def test_another_recommender_brings_what_its_own_vectors_say() -> None:
@@ -296,16 +319,38 @@ def test_another_recommender_brings_what_its_own_vectors_say() -> None:
     for session in range(200):
         for n, film in enumerate((3, 13, 17)):
             fresh.add(session, live.items.row(f"i{film}"), NOW + 10 * session + n)
+    before = behaved(live)
     live.take_recommender(fresh)
-    assert behaved(live) == []
-    for _ in range(3):
-        live.settle_moved(1)
+    live.settle_moved(2)
+    assert behaved(live) == before  # what is known lasts until all of the new is
+    live.settle_moved(1)
     assert set(behaved(live)) == {"i13", "i17"}
+
+
+def test_nothing_of_what_was_known_lasts_when_everything_is_loaded_anew() -> None:
+    live = with_films()
+    clicks(live, 300)
+    live.forget_subjects()
+    assert behaved(live) == []
+
+
+def test_lessons_of_loaded_sessions_meet_what_is_treated_alike() -> None:
+    live = with_films()
+    rng = np.random.default_rng(0)
+    live.load_sessions(
+        {
+            session: (
+                [f"i{10 * (session % 2) + row}" for row in rng.permutation(10)[:6]],
+                [NOW + 10 * session + n for n in range(6)],
+            )
+            for session in range(600)
+        }
+    )
+    assert live.recommender.blend.weights[live.recommender.names.index("behaviour_rank")] != 0.0
 
 
 def test_sessions_that_were_loaded_are_known_to_what_is_treated_alike() -> None:
     live = with_films()
     live.load_sessions({n: ([f"i{n % 20}", f"i{(n + 10) % 20}"], [NOW + n, NOW + n + 1]) for n in range(100)})
-    for _ in range(20):
-        live.settle_moved(1)
+    settle_all(live)
     assert len(behaved(live)) == 9

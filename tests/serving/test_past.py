@@ -203,3 +203,14 @@ async def test_others_have_their_turn_while_a_long_backlog_is_caught_up_with(red
     going_on.cancel()
     assert seen > 20
     assert fresh.index.sessions == len(NEW)
+
+
+async def test_what_an_import_taught_is_known_of_what_is_treated_alike(redis: Any, prefix: str) -> None:
+    await store(redis, prefix, OLD | NEW)
+    live = shop()
+    assert live.settle_moved(100) == 0
+    sessions = PastSessions(live, redis, [prefix])
+    sessions.note(ShardFeed(history=interactions(OLD)))
+    await taken_in(sessions)
+    assert live.settle_moved(100) == 0
+    assert live.behaviour.around([live.items.row("i9")], 9).size == 9

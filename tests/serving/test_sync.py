@@ -162,3 +162,19 @@ async def test_a_server_that_starts_knows_what_segments_have_taken_of_late(follo
     starting = Sync(followed.settings, followed.redis, make_live(followed.settings))
     await starting.load()
     assert starting.live.groups.mass("device:tv", step.at_ms) == pytest.approx(60.0)
+
+
+async def test_what_visitors_take_together_becomes_alike_as_the_feed_is_followed(
+    followed: Followed,
+) -> None:
+    live = followed.sync.live
+    for number in range(4):
+        live.put_item(encode(item(number)))
+    claim = await claim_unit(followed.redis, followed.prefix)
+    for session in range(20):
+        at_ms = 1_000 * session
+        steps = [Interaction(1 + session, f"i{n}", at_ms + n, 1.0) for n in (1, 2)]
+        change = Change(feed=encode_feed(ShardFeed(steps)), follows=claim.commit + session)
+        await commit(followed.redis, followed.prefix, claim.epoch, change)
+    near, alike = live.items.row("i2"), [live.items.row("i1")]
+    await followed.until(lambda: live.behaviour.around(alike, 5).tolist() == [near])

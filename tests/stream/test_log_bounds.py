@@ -1,5 +1,6 @@
 """Where a log begins and ends, told truly of every broker."""
 
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 
@@ -22,3 +23,12 @@ async def test_a_log_ends_behind_every_record_of_its_last_batch(
             batch.close()
             await (await producer.send_batch(batch, namespace, partition=0))
         assert await log_bounds(consumer, [filled, empty], 10.0) == {filled: (0, 4), empty: (0, 0)}
+
+
+async def test_a_broker_that_does_not_tell_in_time_is_named_with_the_topic_and_the_time(
+    runtime: EmbeddedRuntime, namespace: str
+) -> None:
+    await make_topics(runtime.kafka, {namespace: 1})
+    async with AIOKafkaConsumer(bootstrap_servers=runtime.kafka) as consumer:
+        with pytest.raises(TimeoutError, match=rf"ends of {namespace} within 0\.0001 s"):
+            await log_bounds(consumer, [TopicPartition(namespace, 0)], 0.0001)
