@@ -8,15 +8,13 @@ Half-way a tenth of all items is removed.
 """
 
 import argparse
-import time
-from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from benchmarks import _run
+from benchmarks._stopwatch import Stopwatch
 from benchmarks.vectors import LIMIT, LISTED, resident_mb
 from online_models.arrays import IntArray, VectorArray
 from online_models.behaviour import BehaviourNeighbours
@@ -44,7 +42,7 @@ class Clicks:
         settings = SessionEmbeddingSettings(seed=seed)
         self.learnt, self._pace = SessionEmbedding(settings), pace
         self.alike = BehaviourNeighbours(ItemVectorSettings(dim=settings.dim))
-        self.us: dict[str, list[float]] = defaultdict(list)
+        self.watch = Stopwatch()
         self._rng, self._items, self._clicks = np.random.default_rng(seed), items, 0
         self._gone: set[int] = set()
 
@@ -58,14 +56,14 @@ class Clicks:
             self.alike.note([row])
             self._clicks += 1
             if self._clicks % self._pace == 0:
-                self._timed("put", self.alike.settle, self.learnt, 1)
+                self.watch.timed("put", self.alike.settle, self.learnt, 1)
 
     def remove(self, share: float) -> None:
         """Take some items away."""
         for row in self._rng.choice(self._items, int(share * self._items), replace=False).tolist():
             self._gone.add(row)
             self.learnt.remove_item(row)
-            self._timed("remove", self.alike.remove, row)
+            self.watch.timed("remove", self.alike.remove, row)
 
     def check(self) -> dict[str, float]:
         """Compare searches and lists with brute force."""
@@ -86,21 +84,15 @@ class Clicks:
         query = self.learnt.tables.vector[row]
         held = np.array([other for other in rows.tolist() if other in self.alike.vectors])
         as_held = held[np.argsort(-self.alike.vectors.similarities(query, held), kind="stable")]
-        as_now = rows[self._timed("brute force", np.argsort, -(vectors @ query))]
-        found = self._timed("search", self.alike.vectors.nearest, query, LIMIT)[0]
-        lists = self._timed("look up", self.alike.around, [row], LISTED)
+        as_now = rows[self.watch.timed("brute force", np.argsort, -(vectors @ query))]
+        found = self.watch.timed("search", self.alike.vectors.nearest, query, LIMIT)[0]
+        lists = self.watch.timed("look up", self.alike.around, [row], LISTED)
         near = [other for other in as_now.tolist() if other != row]
         return (
             len(set(found.tolist()) & set(as_held[:LIMIT].tolist())) / LIMIT,
             len(set(lists.tolist()) & set(near[:LISTED])) / LISTED,
             len(set(found.tolist()) & set(as_now[:LIMIT].tolist())) / LIMIT,
         )
-
-    def _timed(self, name: str, work: Callable[..., Any], *given: Any) -> Any:
-        began = time.perf_counter()
-        done = work(*given)
-        self.us[name].append(1e6 * (time.perf_counter() - began))
-        return done
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
@@ -118,7 +110,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "as_of_now": checks[-1]["as_of_now"],
         "lists": checks[-1]["lists"],
         "memory_growth": round(checks[-1]["resident_mb"] / checks[CHECKS // 2]["resident_mb"], 3),
-        "us": {name: round(float(np.mean(taken)), 1) for name, taken in clicks.us.items()},
+        "us": clicks.watch.each_us(),
         "checks": checks,
     }
 

@@ -7,8 +7,6 @@ measured ten times a round, in the middle of it all, and so are the ten likest o
 
 import argparse
 import gc
-import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from benchmarks import _run
+from benchmarks._stopwatch import Stopwatch
 from online_models.embeddings import ItemVectors, ItemVectorSettings
 from online_models.neighbourhoods import Neighbourhoods
 
@@ -49,8 +48,7 @@ class Churn:
         self._centres = self._rng.normal(size=(CENTRES, DIM))
         self.index = ItemVectors(ItemVectorSettings(dim=DIM, search_effort=search_effort))
         self.alike = Neighbourhoods(self.index)
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.counts: dict[str, int] = defaultdict(int)
+        self.watch = Stopwatch()
         self._vectors: Vectors = np.zeros((items, DIM), np.float32)
         self._next = 0
         self._recalls: list[tuple[float, float]] = []
@@ -61,7 +59,7 @@ class Churn:
         """Exchange every item once; returns mean recall of searches and of lists while it went on."""
         self._recalls = []
         for step in range(self._items):
-            self._timed("delete", self.alike.remove, self._next - self._items)
+            self.watch.timed("delete", self.alike.remove, self._next - self._items)
             self._insert()
             if step % 10 == 0:
                 self._change(self._next - 1 - int(self._rng.integers(self._items)))
@@ -70,17 +68,6 @@ class Churn:
         searched, listed = np.mean(self._recalls, axis=0).tolist()
         return searched, listed
 
-    def each_us(self) -> dict[str, float]:
-        """Return mean microseconds of each operation."""
-        return {name: round(1e6 * total / self.counts[name], 1) for name, total in self.seconds.items()}
-
-    def _timed(self, name: str, work: Any, *given: Any) -> Any:
-        started = time.perf_counter()
-        done = work(*given)
-        self.seconds[name] += time.perf_counter() - started
-        self.counts[name] += 1
-        return done
-
     def _drawn(self) -> Vectors:
         vector = self._centres[self._rng.integers(CENTRES)] + AROUND * self._rng.normal(size=DIM)
         return np.asarray(vector / np.linalg.norm(vector), np.float32)
@@ -88,15 +75,15 @@ class Churn:
     def _insert(self) -> None:
         row, vector = self._next, self._drawn()
         self._vectors[row % self._items] = vector
-        self._timed("insert", self.alike.put, row, vector)
-        self._timed("settle", self.alike.settle, 1)
+        self.watch.timed("insert", self.alike.put, row, vector)
+        self.watch.timed("settle", self.alike.settle, 1)
         self._next += 1
 
     def _change(self, row: int) -> None:
         vector = self._drawn()
         self._vectors[row % self._items] = vector
-        self._timed("update", self.alike.put, row, vector)
-        self._timed("settle", self.alike.settle, 1)
+        self.watch.timed("update", self.alike.put, row, vector)
+        self.watch.timed("settle", self.alike.settle, 1)
 
     def _rows_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the rows that live at places of the ring of vectors."""
@@ -108,7 +95,7 @@ class Churn:
         for _ in range(QUERIES):
             query = self._drawn()
             best = self._rows_at(np.argpartition(-(self._vectors @ query), LIMIT)[:LIMIT])
-            found, _ = self._timed("search", self.index.nearest, query, LIMIT)
+            found, _ = self.watch.timed("search", self.index.nearest, query, LIMIT)
             shares.append(len(set(found.tolist()) & set(best.tolist())) / LIMIT)
         return float(np.mean(shares))
 
@@ -119,7 +106,7 @@ class Churn:
             sims[place] = -1.0
             best = self._rows_at(np.argpartition(-sims, LISTED)[:LISTED])
             row = int(self._rows_at(np.array([place]))[0])
-            found = self._timed("look up", self.alike.around, [row], LISTED)
+            found = self.watch.timed("look up", self.alike.around, [row], LISTED)
             shares.append(len(set(found.tolist()) & set(best.tolist())) / LISTED)
         return float(np.mean(shares))
 
@@ -154,7 +141,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         "recall_at_50": min(recalls),
         "list_recall": min(one["list_recall"] for one in rounds),
         "memory_growth": round(memory[-1] / memory[0], 3),
-        "us": churn.each_us(),
+        "us": churn.watch.each_us(),
         "rounds": rounds,
     }
 

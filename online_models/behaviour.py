@@ -107,20 +107,7 @@ class BehaviourNeighbours:
                 lists.remove(row)
 
     def around(self, recent: ArrayLike, limit: int) -> IntArray:
-        """Items sessions treat as they treat recent ones, as of when each was last put.
-
-        Parameters
-        ----------
-        recent
-            Item rows, oldest first, shape (n,).
-        limit
-            Items wanted at most, > 0.
-
-        Returns
-        -------
-        Item rows, shape (m,), m <= `limit`: the nearest of each recent item, the newest one's first, then the
-        second nearest, and so on. An item may occur several times.
-        """
+        """Rows treated as recent ones are, as of when each was last put; see `Neighbourhoods.around`."""
         return (self._before or self._alike).around(recent, limit)
 
     def nbytes(self) -> int:

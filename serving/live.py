@@ -188,16 +188,18 @@ class LiveState:
 
     def apply_shard(self, shard: int, entry: ShardFeed) -> None:
         """Apply one commit of a subject shard; its bandit blocks are fetched apart."""
+        moved: list[int] = []
 
         def take(step: Interaction, row: int) -> None:
             if step.session != NO_SESSION:  # the blend learns which candidate was taken before all else does
                 self.recommender.add(step.session, row, step.at_ms)
-                self.note_moved(np.array([row]))
+                moved.append(row)
             self.trends.add(row, step.at_ms, step.interest)
             self._count_group(step, row)
 
         self.erasures += entry.erasures
         follow_entry(self.items, entry, self.recommender, take)
+        self.note_moved(np.array(moved, np.int64))
         for step in entry.history:  # its sessions wait until they can be taken in by time (serving/past.py)
             self.trends.add(self.items.row(step.item_id), step.at_ms, step.interest)
         if entry.exploring is not None:

@@ -139,6 +139,7 @@ async def test_a_killed_worker_is_replaced(runtime: EmbeddedRuntime, namespace: 
         await until(lambda: second.owned() == 2 * PARTITIONS, 2 * SESSION_TIMEOUT_S + 3)
         await flow
         await group.all_counted_once()
+        assert second.owned() == 2 * PARTITIONS
 
 
 async def test_a_paused_worker_that_wakes_up_is_fenced_and_comes_back(

@@ -158,6 +158,7 @@ async def test_nothing_is_lost_between_the_seek_and_the_flow(
                 await publisher.send(namespace, numbered(3), partition)
             await joining
             await until(lambda: len(seen.values()) == 3)
+            assert seen.values() == numbered(3)
         finally:
             await second.stop()
 
@@ -181,6 +182,7 @@ async def test_a_rebalance_before_the_first_commit_is_no_error(
         for partition in (0, 1):
             await publisher.send(namespace, numbered(3), partition)
         await until(lambda: len(seen.values()) == 6)
+        assert sorted(filter(None, seen.values())) == sorted([b"0", b"1", b"2"] * 2)
 
 
 async def test_a_flow_turned_on_too_early_loses_nothing(
@@ -218,6 +220,7 @@ async def test_a_flow_turned_on_too_early_loses_nothing(
                 await publisher.send(namespace, numbered(5), partition)
             await joining
             await until(lambda: len(seen.values()) == 10)
+            assert sorted(filter(None, seen.values())) == sorted([b"0", b"1", b"2", b"3", b"4"] * 2)
         finally:
             await second.stop()
 
